@@ -499,3 +499,41 @@ async def test_what_is_put_aside_is_put_into_its_folder_again_where_nfs_calls_th
     target = target_of(tmp_path)
     await store_of(tmp_path, Stale()).put_aside(target, KEY, Part.of(NEW), {})
     assert await store_of(tmp_path).read_aside(target, KEY, size=100) == [NEW]
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_an_archive_is_there_although_the_answer_to_its_rename_was_lost(
+    tmp_path: Path, replaces: bool
+) -> None:
+    """NFS asks again by itself, and is told that there is no file any more."""
+
+    class Resent(Without):
+        def move(self, name: str, to: str, *, at: int, to_at: int) -> None:
+            super().move(name, to, at=at, to_at=to_at)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+        def rename(self, name: str, to: str, *, at: int, to_at: int) -> None:
+            super().rename(name, to, at=at, to_at=to_at)
+            if name == "data":
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    life = Life(tmp_path, replaces=replaces)
+    await life.prepare()
+    await life.run(cast("Faulty", Resent("link", "exchange")))
+    assert life.content() == NEW
+    await life.check()
+
+
+@pytest.mark.parametrize("flaw", [b"END", b"en"])
+async def test_a_part_that_lay_apart_is_no_part_when_it_is_read_otherwise(
+    tmp_path: Path, flaw: bytes
+) -> None:
+    target, store = target_of(tmp_path), store_of(tmp_path)
+    upload = await store.create_upload(target, KEY, {}, media_type=ZIP)
+    end = await store.put_part(target, upload, 2, Part.of(END))
+    parts = [await store.put_part(target, upload, 1, Part.of(FIRST)), end]
+    (apart,) = tmp_path.rglob("2.aside")
+    apart.write_bytes(flaw)
+    with pytest.raises(UploadLostError, match="part 2 is not read as it was written"):
+        await store.complete(target, upload, parts, len(FIRST + END), marks={})
+    assert await store.find(target, KEY) is None
