@@ -271,3 +271,20 @@ async def test_an_object_that_was_copied_with_its_times_is_still_whose_it_was(
 
     os.utime(path, ns=(file.st_atime_ns, file.st_mtime_ns))
     assert await store.find(target, KEY) == before
+
+
+async def test_an_upload_is_listed_by_the_names_that_it_was_opened_by_alone(
+    target: FileTarget,
+) -> None:
+    """Another tenant's folder may be one in this one's: it may be in use there."""
+    inner = FileTarget(path=f"{target.path}/c")
+    Path(inner.path).mkdir()
+    store = store_of(target)
+    upload, _ = await begin(store, target, b"whole")
+    theirs = await store.create_upload(inner, "a.zip", MARKS, media_type=ZIP)
+    assert await store.open_uploads(target, KEY) == [upload]
+    assert await store.open_uploads(inner, "a.zip") == [theirs]
+    for about in Path(target.path).rglob("about.json"):
+        about.unlink()
+    ids = {one.upload_id for one in await store.open_uploads(target, KEY)}
+    assert ids == {upload.upload_id, theirs.upload_id}
