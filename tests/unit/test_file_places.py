@@ -29,11 +29,13 @@ from app.settings import Settings, load_settings
 from app.tenants.definitions import Definitions
 from app.waiting.backoff import Backoff
 from sinks.pipeline.parts import Part
+from sinks.stores.file.faults import PlaceBusyError
 from sinks.stores.file.managed import FileStore
 from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
+from sinks.stores.file.threads import Threads
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_delivery
 from tests.contract.object_store import ZIP
@@ -470,7 +472,7 @@ async def test_a_file_system_that_hangs_holds_up_no_other_and_is_found_when_it_i
             try:
                 await store.find(hung, "k")
             except TargetUnavailableError as error:
-                if "16 calls have not come back" in str(error):
+                if "8 calls have not come back" in str(error):
                     break
         assert await store.find(other, "k") is None
         assert store.trouble(other) is None
@@ -540,6 +542,75 @@ async def test_a_call_that_hangs_holds_no_part_of_an_archive(tmp_path: Path) -> 
             await asyncio.sleep(0)
     assert not system.back.is_set()
     system.back.set()
+
+
+async def test_calls_that_wait_for_a_thread_say_nothing_of_the_file_system(tmp_path: Path) -> None:
+    """They are many, and each takes its time."""
+    back, threads = threading.Event(), Threads(str(tmp_path), most=1)
+    first = asyncio.create_task(threads.run("to be first", 60, lambda _: back.wait(60)))
+    await asyncio.sleep(0)
+    with pytest.raises(PlaceBusyError, match=r"1 calls .* under way, and to be second has waited"):
+        await threads.run("to be second", 0.01, lambda _: None)
+    assert threads.hung == 0
+    back.set()
+    assert await first
+    # The deadline of one begins when its turn comes.
+    assert await threads.run("to be third", 60, lambda _: 3) == 3
+
+
+async def test_a_folder_that_holds_all_its_threads_holds_up_no_other_in_the_same_root(
+    root: Path,
+) -> None:
+    class Dead(System):
+        back = threading.Event()
+
+        def open_folder(self, name: str, *, at: int) -> int:
+            if name == "dead":
+                self.back.wait(60)
+            return super().open_folder(name, at=at)
+
+    (root / "dead").mkdir()
+    system = Dead()
+    store = FileStore(make_settings(root), system=system, short=0.05)
+    dead, good = FileTarget(path=f"{root}/dead"), FileTarget(path=str(root))
+    try:
+        for _ in range(9):
+            with pytest.raises(TargetUnavailableError):
+                await store.find(dead, "k")
+        assert await store.find(good, "k") is None
+        assert store.trouble(good) is None
+    finally:
+        system.back.set()
+        await store.aclose()
+
+
+async def test_nothing_more_is_written_where_writes_hang(tmp_path: Path) -> None:
+    """Each may keep its part in memory, which its transfer counts no more."""
+    threads, back = Threads(str(tmp_path)), threading.Event()
+    for _ in range(2):
+        with pytest.raises(TargetUnavailableError, match="was not done within"):
+            await threads.run("to write", 0.01, lambda _: back.wait(60), holds=[b"part"])
+    with pytest.raises(TargetUnavailableError, match="2 calls have not come back"):
+        await threads.run("to write", 60, lambda _: None, holds=[b"part"])
+    assert await threads.run("to look", 60, lambda _: 1) == 1
+    back.set()
+
+
+async def test_who_waits_for_a_lock_opens_no_circuit_and_shows_none_its_keys(
+    tmp_path: Path,
+) -> None:
+    class Locked(System):
+        def lock(self, fd: int, start: int = 0, size: int = 0) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    store = FileStore(make_settings(tmp_path), system=Locked())
+    target = FileTarget(path=str(tmp_path))
+    upload = await store.create_upload(target, "secret/a.zip", {}, media_type=ZIP)
+    for _ in range(4):
+        with pytest.raises(PlaceBusyError, match="is just being written"):
+            await store.put_part(target, upload, 1, Part.of(b"x"))
+    assert store.trouble(target) is None
+    await store.aclose()
 
 
 async def test_three_failures_in_a_row_hold_back_what_would_go_there(tmp_path: Path) -> None:

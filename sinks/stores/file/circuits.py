@@ -20,6 +20,7 @@ from app.delivery.targets import TargetTrouble
 from app.errors import DeliveryError, TargetUnavailableError
 from app.telemetry.logs import get_logger
 from app.waiting.backoff import Backoff
+from sinks.stores.file.faults import PlaceBusyError
 from sinks.stores.file.target import FileTarget
 
 log = get_logger(__name__)
@@ -63,11 +64,14 @@ class Circuits:
 
     @contextlib.contextmanager
     def watching(self, target: FileTarget) -> Iterator[None]:
-        """Learn from how a call ends. One that is cancelled teaches nothing."""
+        """Learn from how a call ends: nothing if it was cancelled, or another was in its way.
+
+        What it says is shown to all who deliver there: it names no key.
+        """
         try:
             yield
         except TargetUnavailableError as error:
-            if not isinstance(error.__cause__, BlockingIOError):  # another has a lock: it is good
+            if not isinstance(error, PlaceBusyError):
                 self._failed(target, error)
             raise
         except DeliveryError:

@@ -20,7 +20,7 @@ from app.delivery.object_store import FoundObject, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, WrongObjectError
 from sinks.stores.expected import Expected
 from sinks.stores.file import names, uploads
-from sinks.stores.file.faults import lost
+from sinks.stores.file.faults import PlaceBusyError, lost
 from sinks.stores.file.folders import Place
 from sinks.stores.file.ledger import Recorded
 from sinks.stores.file.notes import Note, There, look, tidy, write_all, write_note
@@ -54,7 +54,7 @@ class FileCompletion:
                 return etag
             if (etag := self._complete()) is not None:
                 return etag
-        raise TargetUnavailableError(
+        raise PlaceBusyError(
             f"{self.upload.key} in {self.place.target} is written by others again and again"
         )
 
@@ -192,7 +192,7 @@ class FileCompletion:
         self.place.check()
         if self.clock() > self.ask_until:
             raise TargetUnavailableError(
-                f"{self.place.target} took too long to make {self.upload.key} ready; its "
+                f"{self.place.target} took too long to make an archive ready; its "
                 "completion is asked for again"
             )
         try:

@@ -14,6 +14,11 @@ from app.errors import (
 )
 from sinks.stores.file.target import FileTarget
 
+
+class PlaceBusyError(TargetUnavailableError):
+    """Another call has what this one needs: nothing is wrong with the file system."""
+
+
 # It stays so until a person changes something about the place, or what is asked for.
 _REFUSED = {
     errno.EACCES: "give the service's user, or its group, the right to read and write there",

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Mapping
 
 from app.delivery.object_store import FoundObject
-from app.errors import TargetRefusedError, TargetUnavailableError
+from app.errors import TargetRefusedError
 from sinks.stores.file import names
-from sinks.stores.file.faults import is_removed
+from sinks.stores.file.faults import PlaceBusyError, is_removed
 from sinks.stores.file.folders import Place
 from sinks.stores.file.notes import Note, look, tidy, write_note
 from sinks.stores.file.uploads import TRIES, Pieces, write_pieces
@@ -80,7 +80,7 @@ def put_aside(
             if not is_removed(error):
                 raise
             if not left:
-                raise TargetUnavailableError(
+                raise PlaceBusyError(
                     f"the folder of {key} in {place.target} is removed again and again while it "
                     "is written there"
                 ) from error

@@ -58,7 +58,7 @@ class FileObjectStore:
         self._system = system or System()
         self._short = short  # seconds
         self._lock = lock  # seconds
-        self._threads: dict[str, Threads] = {}  # by root
+        self._threads: dict[str, Threads] = {}  # by folder
         self._part_sizes: dict[str, int] = {}  # bytes, by upload id: of those begun here
         self.circuits = Circuits(self.find_folder, up=up, backoff=probes)
 
@@ -96,10 +96,9 @@ class FileObjectStore:
             )
 
     def _threads_of(self, target: FileTarget) -> Threads:
-        root = self._roots.holding(target.path) or ""  # "": it is refused before it is touched
-        if root not in self._threads:
-            self._threads[root] = Threads(root or target.path)
-        return self._threads[root]
+        if target.path not in self._threads:
+            self._threads[target.path] = Threads(target.path)
+        return self._threads[target.path]
 
     async def find_folder(self, target: FileTarget) -> None:
         """Raise DeliveryError unless the folder is there, with room."""

@@ -1,14 +1,17 @@
-"""Threads for calls that may hang: each file system has some of its own, and no more.
+"""Threads for calls that may hang: each folder of a target has some of its own, and no more.
 
 A hard mount whose server is away holds a call for as long as that lasts, and no signal ends it. So
 each call has a deadline; what is not done by then is left to its thread, which neither the loop
-waits for nor the end of the process. A file system that holds all of its threads is asked nothing
-until one comes back, and no other file system notices.
+waits for nor the end of the process. A folder that holds all of its threads is asked nothing until
+one comes back, and no other folder notices: it may be on a file system of its own.
+
+A call whose thread hangs in a write keeps what it writes. So where some hang, no more is written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,10 +19,12 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from app.errors import TargetUnavailableError
+from sinks.stores.file.faults import PlaceBusyError
 
 T = TypeVar("T")
 
-_MAX_THREADS = 16  # of one file system
+_MAX_THREADS = 8  # of one folder
+_MAX_HUNG_WRITES = 2  # of one folder: each may keep a part in memory
 _IDLE_TIMEOUT = 10.0  # seconds after which a thread without work ends
 
 
@@ -37,7 +42,7 @@ class Call:
 
 
 class Threads:
-    """Those of one file system; used by one event loop."""
+    """Those of one folder; used by one event loop."""
 
     def __init__(self, path: str, *, most: int = _MAX_THREADS) -> None:
         self._path = path
@@ -61,18 +66,26 @@ class Threads:
         What it `holds` is let go of when it is given up, as it may hang for hours: it finds the
         list empty then, and has to look at `Call.check` after it has read it.
 
-        Raises TargetUnavailableError when that takes longer than `seconds`, or when all threads
-        hang: `what` is in its sentence.
+        Raises PlaceBusyError when others hold all threads for `seconds`; TargetUnavailableError
+        when it takes longer than that from then on, or when others hang: `what` is in its sentence.
         """
-        if self.hung >= self._most:
+        if self.hung >= (self._most if holds is None else min(_MAX_HUNG_WRITES, self._most)):
             raise TargetUnavailableError(
                 f"the file system of {self._path} does not answer: {self.hung} calls have not come "
                 f"back, so {what} is not even tried; see whether its server is there"
             )
         call = Call(what)
         future: Future[T] = Future()
-        self._submit(future, lambda: act(call))
+        started, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def begin() -> T:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: none waits for it
+                loop.call_soon_threadsafe(started.set)
+            return act(call)
+
+        self._submit(future, begin)
         try:
+            await self._wait_for_thread(started, what, seconds)
             async with asyncio.timeout(seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
@@ -85,6 +98,17 @@ class Threads:
             if holds is not None:
                 holds.clear()
             self._leave(future)
+
+    async def _wait_for_thread(self, started: asyncio.Event, what: str, seconds: float) -> None:
+        """Wait until a thread has taken a call: that says nothing of the file system."""
+        try:
+            async with asyncio.timeout(seconds):
+                await started.wait()
+        except TimeoutError as error:
+            raise PlaceBusyError(
+                f"{self._path} has {self._most} calls of this worker under way, and {what} has "
+                f"waited {seconds:g} s for one of them to end; it is tried again"
+            ) from error
 
     def _leave(self, future: Future[Any]) -> None:
         if not future.done() and not future.cancel():

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.delivery.object_store import StoredPart, Upload
-from app.errors import TargetUnavailableError, UploadLostError, WrongObjectError
+from app.errors import UploadLostError, WrongObjectError
 from sinks.stores.file import names
-from sinks.stores.file.faults import is_removed, lost
+from sinks.stores.file.faults import PlaceBusyError, is_removed, lost
 from sinks.stores.file.folders import Place
 from sinks.stores.file.ledger import Ledger, Recorded, header
 from sinks.stores.file.notes import read_file, tidy, write_all, write_file
@@ -96,7 +96,7 @@ def create(place: Place, key: str, marks: Mapping[str, str], media_type: str) ->
             if not is_removed(error):
                 raise
             if not left:
-                raise TargetUnavailableError(
+                raise PlaceBusyError(
                     f"the folder of {key} in {place.target} is removed again and again while an "
                     "upload begins in it"
                 ) from error
@@ -183,7 +183,7 @@ def put(
         try:
             ledger.lock(number)
         except BlockingIOError as error:
-            raise TargetUnavailableError(
+            raise PlaceBusyError(
                 f"part {number} of {upload.key} in {place.target} is just being written, or the "
                 "upload is being completed: by an earlier try, or a worker that lost its lease"
             ) from error
@@ -344,7 +344,7 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 if kept:
-                    raise TargetUnavailableError(
+                    raise PlaceBusyError(
                         f"{place.target} keeps an upload of {name}, without its data: this machine "
                         "still has files of it open, in a call that hangs or a worker that is "
                         "about to stop; it is removed once these are closed"
@@ -353,7 +353,7 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
                 return
     finally:
         system.close(folder)
-    raise TargetUnavailableError(
+    raise PlaceBusyError(
         f"{place.target} can't be rid of an upload of {name}: files come into it again and again"
     )
 
