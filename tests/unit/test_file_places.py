@@ -41,6 +41,11 @@ from tests.builders import make_delivery
 from tests.contract.object_store import ZIP
 from tests.unit.test_file_store import content_of, left_in, make_settings, mark
 
+
+class DyingError(BaseException):
+    """A worker is no more."""
+
+
 Act = Callable[[FileObjectStore, FileTarget, str], Awaitable[object]]
 
 ACTS: list[Act] = [
@@ -364,6 +369,30 @@ async def test_archives_and_folders_get_mode_and_group(
         0o2000 | folder
     ] * 2
     assert made.stat().st_gid == group
+
+
+async def test_a_folder_whose_maker_died_is_opened_to_its_readers(tmp_path: Path) -> None:
+    class Killed(System):
+        def set_mode(self, fd: int, mode: int) -> None:
+            raise DyingError
+
+        def remove_folder(self, name: str, *, at: int) -> None:
+            raise DyingError
+
+    target = FileTarget(path=str(tmp_path), mode=0o644)
+    dying = FileObjectStore(make_settings(tmp_path), system=Killed())
+    with pytest.raises(DyingError):
+        await dying.create_upload(target, "c/a.zip", {}, media_type=ZIP)
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+    store = FileObjectStore(make_settings(tmp_path))
+    await store.find(target, "c/a.zip")
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+    await store.create_upload(target, "c/a.zip", {}, media_type=ZIP)
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o755
+    # What a person has set is left as it is.
+    (tmp_path / "c").chmod(0o711)
+    await store.create_upload(target, "c/a.zip", {}, media_type=ZIP)
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o711
 
 
 async def test_a_group_that_there_is_not_is_refused_in_words(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
 
 _NO_FOLDER = (errno.ELOOP, errno.ENOTDIR)
+_UNFINISHED = 0o700  # the mode of a folder that has not got its own yet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,32 +160,42 @@ class Place:
 
     def _enter(self, part: str, *, at: int, make: bool) -> int | None:
         self.check()
+        made = False
         try:
-            return self.system.open_folder(part, at=at)
+            fd = self.system.open_folder(part, at=at)
         except FileNotFoundError:
             if not make:
                 return None
+            with contextlib.suppress(FileExistsError):  # another has made it just now
+                self.system.make_folder(part, _UNFINISHED, at=at)
+                made = True
+                self.system.sync(at)
+            fd = self.system.open_folder(part, at=at)
         except OSError as error:
             if error.errno in _NO_FOLDER:
                 raise self._no_folder(part) from error
             raise
-        mode = self.target.mode
-        enter = mode | (mode & 0o444) >> 2 | 0o700  # by those who may read the files in it
         try:
-            self.system.make_folder(part, enter, at=at)
-        except FileExistsError:
-            return self.system.open_folder(part, at=at)
-        self.system.sync(at)
-        fd = self.system.open_folder(part, at=at)
-        try:
-            inherited = self.system.describe_open(fd).st_mode & 0o7000  # setgid is
-            self.own(fd, enter | inherited)
+            if make:
+                self._finish(fd, made=made)
         except BaseException:
             self.system.close(fd)
-            with contextlib.suppress(OSError):  # or it would stay as one that few can enter
-                self.system.remove_folder(part, at=at)
+            if made:
+                with contextlib.suppress(OSError):  # or it would stay as one that few can enter
+                    self.system.remove_folder(part, at=at)
             raise
         return fd
+
+    def _finish(self, fd: int, *, made: bool) -> None:
+        """Let those enter a folder who may read the files in it, as it was made.
+
+        Also one that was made by a worker that died then; that of another user is that user's.
+        """
+        folder, mode = self.system.describe_open(fd), self.target.mode
+        enter = mode | (mode & 0o444) >> 2 | 0o700
+        left = folder.st_uid == os.geteuid() and folder.st_mode & 0o777 == _UNFINISHED != enter
+        if made or left:
+            self.own(fd, enter | folder.st_mode & 0o7000)  # setgid is inherited
 
     def own(self, fd: int, mode: int) -> None:
         """Give what is open the target's group, and a mode."""
