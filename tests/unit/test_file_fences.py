@@ -288,3 +288,26 @@ async def test_an_upload_is_listed_by_the_names_that_it_was_opened_by_alone(
         about.unlink()
     ids = {one.upload_id for one in await store.open_uploads(target, KEY)}
     assert ids == {upload.upload_id, theirs.upload_id}
+
+
+async def test_the_lock_of_a_part_is_on_the_file_that_is_written(target: FileTarget) -> None:
+    """A worker that has lost its lock can't write by what it has open then."""
+    seen: list[str] = []
+
+    class Seen(System):
+        def lock(self, fd: int, start: int = 0, size: int = 0) -> None:
+            super().lock(fd, start, size)
+            seen.append(f"lock {Path(f'/proc/self/fd/{fd}').readlink().name}")
+
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            seen.append(f"write {Path(f'/proc/self/fd/{fd}').readlink().name}")
+            return super().write(fd, data, offset)
+
+        def describe_open(self, fd: int) -> os.stat_result:
+            seen.append(f"look {Path(f'/proc/self/fd/{fd}').readlink().name}")
+            return super().describe_open(fd)
+
+    upload, _ = await begin(store_of(target), target, b"whole")
+    await store_of(target, Seen()).put_part(target, upload, 1, Part.of(b"again"))
+    of_data = [each for each in seen if each.endswith(" data")]
+    assert of_data[:3] == ["lock data", "look data", "write data"]

@@ -115,7 +115,7 @@ class FileCompletion:
         while True:
             self.place.check()
             try:
-                upload.ledger.lock()
+                upload.lock()
             except BlockingIOError as error:
                 if self.clock() > until:
                     raise lost(

@@ -3,9 +3,7 @@
 At 0 is the number of the data's inode: an exchange of names gives `data` to another file.
 
 A record is written once its part is, and taken back before another one takes its place: so what is
-recorded is there, whichever process dies when. Each part has a lock, which is that of a byte; an
-upload is completed under that of all of them. A worker that was thought dead, and writes late,
-holds the lock of its part: so it writes into no object that is there already.
+recorded is there, whichever process dies when.
 """
 
 from __future__ import annotations
@@ -45,7 +43,11 @@ class Ledger:
         return self._system.read(self._fd, _INODE.size, 0) == header(data)
 
     def lock(self, number: int | None = None) -> None:
-        """Lock a part, or all of them, until the file is closed. Raises BlockingIOError."""
+        """Lock the record of a part, or all of them, until the file is closed.
+
+        Raises BlockingIOError. NFS writes whole pages where nothing of a file is locked: also what
+        other machines have written since it was read.
+        """
         if number is None:
             self._system.lock(self._fd)
         else:

@@ -11,6 +11,7 @@ from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.file.faults import translated
 from sinks.stores.file.folders import Place
 from sinks.stores.file.names import HIDDEN, new_id
+from sinks.stores.file.uploads import LOCKS
 
 _TEXT = b"rs-delivery looks whether it can write here"
 
@@ -56,11 +57,11 @@ def _steps(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
                 raise TargetRefusedError(f"{place.target} gives other bytes back than were written")
 
         def lock() -> None:
-            system.lock(opened[1])
+            system.lock(opened[1], LOCKS)
             opened.append(system.open_file(first, at=opened[0], write=True))
             stack.callback(system.close, opened[2])
             try:
-                system.lock(opened[2])
+                system.lock(opened[2], LOCKS)
             except BlockingIOError:
                 return
             raise TargetRefusedError(

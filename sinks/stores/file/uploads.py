@@ -1,8 +1,13 @@
 """An upload that is open: a hidden folder beside its object-to-be. All of it blocks.
 
 What has it open looks it up by its name, which an abort and a completion take away: whoever comes
-later finds none. A part is written under its lock, an object appears under that of all parts, so no
-write that comes late gets into an object.
+later finds none.
+
+Each part has a lock, which is that of a byte of `data`, far behind all that can be there: a server
+may let none write to bytes that another has locked. A part is written under its lock, an object
+appears under that of all parts: so a worker that was thought dead, and writes late, writes into no
+object. The lock is on the file that is written, and taken before that is looked at: with it, NFS
+forgets what it remembers of the file, and after it was lost, lets none write by what is still open.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from sinks.stores.file.ledger import Ledger, Recorded, header
 from sinks.stores.file.notes import read_file, tidy, write_all, write_file
 from sinks.stores.file.target import FileTarget
 
+LOCKS = 2**62  # from this byte on there are locks in place of data
 TRIES = 5  # while others remove the folders that one makes, since they are empty
 _PIECE = 1024 * 1024  # bytes that are read at once
 
@@ -52,6 +58,14 @@ class OpenUpload:
     def target(self) -> FileTarget:
         """Where it is."""
         return self.place.target
+
+    def lock(self, number: int | None = None) -> None:
+        """Lock a part, or all of them, until the files are closed. Raises BlockingIOError."""
+        if number is None:
+            self.place.system.lock(self.data, LOCKS)
+        else:
+            self.place.system.lock(self.data, LOCKS + number, 1)
+        self.ledger.lock(number)
 
     def check_open(self) -> None:
         """Raise UploadLostError if it was aborted or completed since it was opened."""
@@ -181,7 +195,7 @@ def put(
     with opened(place, upload) as open_upload:
         ledger = open_upload.ledger
         try:
-            ledger.lock(number)
+            open_upload.lock(number)
         except BlockingIOError as error:
             raise PlaceBusyError(
                 f"part {number} of {upload.key} in {place.target} is just being written, or the "
