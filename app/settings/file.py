@@ -19,9 +19,9 @@ class FileSection(Section):
         (),
         description="Folders that tenants may deliver to, and into the folders in them, separated "
         "by commas; `{tenant}` stands for the tenant's name: `/mnt/archive/{tenant}`. Each worker "
-        "has them at the same path. Each holds a file `.rs-delivery-root`, which the operator makes "
-        "on the mounted file system: while it is not there, nothing is written, as that would go "
-        "to the disk below. Empty: no target may be a folder.",
+        "has them at the same path. Each holds a file `.rs-delivery-root`, which the operator "
+        "makes on the mounted file system: while it is not there, nothing is written, as that "
+        "would go to the disk below. Empty: no target may be a folder.",
     )
     file_min_free: int = Field(
         1024 * MIB,

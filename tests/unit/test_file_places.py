@@ -448,6 +448,32 @@ async def test_what_a_folder_lacks_is_told_by_its_step(
     assert left_in(tmp_path) == []
 
 
+async def test_a_trial_removes_what_is_left_of_those_whose_worker_died(root: Path) -> None:
+    store, target = FileStore(make_settings(root)), FileTarget(path=str(root))
+    left, new, other = (root / f".rs-delivery-{name}" for name in ("check-1", "check-2", "x.json"))
+    for path in (left, new, other):
+        path.touch()
+    for path in (left, other):
+        os.utime(path, (0, 0))
+    assert all(step.ok for step in await store.probe(target))
+    assert left_in(root) == [new.name, other.name]
+
+
+async def test_an_upload_is_ended_also_where_a_folder_has_the_name_of_its_object(
+    root: Path,
+) -> None:
+    store, target = FileStore(make_settings(root)), FileTarget(path=str(root))
+    upload = await store.create_upload(target, "c/a.zip", {}, media_type=ZIP)
+    (root / "c" / "a.zip").mkdir()
+    await store.abort(target, upload)
+    assert left_in(root) == ["c", "c/a.zip"]
+
+
+def test_a_folder_keeps_no_delivery_as_files() -> None:
+    assert "read again" in (KINDS.lacks(FileTarget(path="/mnt/a"), "files") or "")
+    assert KINDS.lacks(FileTarget(path="/mnt/a"), "tar") is None
+
+
 async def test_a_folder_that_is_missing_or_not_allowed_is_told(root: Path) -> None:
     store = FileStore(make_settings(root))
     for path, words in ((f"{root}/gone", "there is no folder"), ("/elsewhere", "is in none")):

@@ -113,7 +113,10 @@ def tidy(place: Place, folder: int, name: str) -> None:
     What is being completed has its upload there until its object is; so it is seen as one of both.
     """
     listed = place.system.names(folder)
-    there = look(place, folder, name)
+    try:
+        there = look(place, folder, name)
+    except TargetRefusedError:  # no file has the name: nothing is noted of what has
+        there = None
     kept = {*ids(name, UPLOAD, listed), *([there.noted_by] if there else [])}
     for ending in (NOTES, NEW, WHOLE):
         for upload_id in ids(name, ending, listed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import time
 from collections.abc import Callable, Iterator
 
 from app.delivery.targets import TargetCheck
@@ -13,6 +14,8 @@ from sinks.stores.file.folders import Place
 from sinks.stores.file.names import HIDDEN, new_id
 from sinks.stores.file.uploads import LOCKS
 
+_CHECK = f"{HIDDEN}check-"
+_LEFT_AFTER = 3600.0  # seconds: no trial takes that long, nor do clocks differ by it
 _TEXT = b"rs-delivery looks whether it can write here"
 
 
@@ -39,7 +42,7 @@ def try_place(place: Place) -> list[TargetCheck]:
 
 def _steps(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
     system = place.system
-    first, second = (f"{HIDDEN}check-{new_id()}" for _ in range(2))
+    first, second = (f"{_CHECK}{new_id()}" for _ in range(2))
     with contextlib.ExitStack() as stack:
         opened: list[int] = []  # the folder, the file, the file once more
 
@@ -47,6 +50,7 @@ def _steps(place: Place) -> Iterator[tuple[str, Callable[[], None]]]:
             opened.append(stack.enter_context(place.open()))
 
         def write() -> None:
+            _sweep(place, opened[0])
             opened.append(system.make_file(first, at=opened[0]))
             stack.callback(_remove, place, opened[0], first, second)
             stack.callback(system.close, opened[1])
@@ -88,3 +92,13 @@ def _remove(place: Place, folder: int, *names: str) -> None:
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             place.system.unlink(name, at=folder)
+
+
+def _sweep(place: Place, folder: int) -> None:
+    """Remove what workers left here that died in a trial."""
+    for name in place.system.names(folder):
+        if name.startswith(_CHECK):
+            with contextlib.suppress(FileNotFoundError):  # another one that ends just now
+                made = place.system.describe(name, at=folder).st_mtime
+                if time.time() - made > _LEFT_AFTER:
+                    place.system.unlink(name, at=folder)
