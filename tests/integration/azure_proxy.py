@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from sinks.stores.azure.target import AzureTarget
 from tests.servers import serving
 
 _AZURE = {"x-ms-request-id": "1", "x-ms-version": "2025-01-01"}
+_PACKED = gzip.compress(b"<a>" * 10_000_000)
 _BUSY = {"x-ms-error-code": "ServerBusy"} | _AZURE
 
 
@@ -29,6 +31,7 @@ class AzureProxy:
     heard: asyncio.Event = field(default_factory=asyncio.Event)  # a silent one has come
     over: asyncio.Event = field(default_factory=asyncio.Event)  # silence is
     requests: int = 0
+    endless: int = 0  # bytes of answers without end that were taken
 
     def _fault(self, request: web.Request) -> str | None:
         asked = {request.method, *(f"{name}={value}" for name, value in request.query.items())}
@@ -46,7 +49,9 @@ class AzureProxy:
             case "redirect":
                 return web.Response(status=307, headers={"location": "http://169.254.169.254/"})
             case "endless":
-                return await _answer_without_end(request)
+                return await self._answer_without_end(request)
+            case "packed":
+                return web.Response(body=_PACKED, headers={"content-encoding": "gzip"} | _AZURE)
             case "reset":
                 _cut(request)
             case "silent":
@@ -60,6 +65,15 @@ class AzureProxy:
             case _:
                 return await self._forward(request, await request.read())
         return web.Response()
+
+    async def _answer_without_end(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"content-type": "application/xml"} | _AZURE)
+        await answer.prepare(request)
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                await answer.write(b"<a>" * 100_000)
+                self.endless += 300_000
+        return answer
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         url = URL(f"{self.server.url.rsplit('/', 1)[0]}{request.raw_path}", encoded=True)
@@ -82,15 +96,6 @@ class AzureProxy:
 def _cut(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-async def _answer_without_end(request: web.Request) -> web.StreamResponse:
-    answer = web.StreamResponse(headers={"content-type": "application/xml"} | _AZURE)
-    await answer.prepare(request)
-    with contextlib.suppress(OSError):
-        for _ in range(1000):
-            await answer.write(b"<a>" * 100_000)
-    return answer
 
 
 @contextlib.asynccontextmanager

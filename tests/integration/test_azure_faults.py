@@ -81,6 +81,20 @@ async def begun(
     ]
 
 
+def calls_of(
+    store: AzureStore, target: AzureTarget, upload: Upload
+) -> dict[str, tuple[str, Callable[[], Awaitable[object]]]]:
+    """Return calls of each kind, and what their requests ask for."""
+    key = upload.key
+    return {
+        "find": ("HEAD", lambda: store.find(target, key)),
+        "list": (LIST, lambda: store.open_uploads(target, key)),
+        "blocks": (BLOCKS, lambda: store.part_etags(target, upload)),
+        "part": (BLOCK, lambda: store.put_part(target, upload, 1, Part.of(b"content"))),
+        "read": ("GET", lambda: store.read_aside(target, f"{key}.aside", size=4)),
+    }
+
+
 # Answers that are lost.
 
 
@@ -188,16 +202,31 @@ async def test_what_is_no_answer_of_azures_passes_and_is_told_in_words(
     proxy, target = proxied
     upload, _ = await begun(store, target, key)
     await store.put_aside(target, f"{key}.aside", Part.of(b"tail"), {})
-    calls: dict[str, tuple[str, Callable[[], Awaitable[object]]]] = {
-        "find": ("HEAD", lambda: store.find(target, key)),
-        "list": (LIST, lambda: store.open_uploads(target, key)),
-        "blocks": (BLOCKS, lambda: store.part_etags(target, upload)),
-        "part": (BLOCK, lambda: store.put_part(target, upload, 1, Part.of(b"content"))),
-        "read": ("GET", lambda: store.read_aside(target, f"{key}.aside", size=4)),
-    }
-    named, call = calls[asked]
+    named, call = calls_of(store, target, upload)[asked]
     proxy.faults = {named: [fault] * 2}  # aiohttp asks twice where a kept connection breaks
     with pytest.raises(TargetUnavailableError, match=r"Azure|led elsewhere"):
+        await call()
+
+
+async def test_no_more_of_an_answer_is_read_than_its_limit(
+    store: AzureStore, proxied: tuple[AzureProxy, AzureTarget], key: str
+) -> None:
+    proxy, target = proxied
+    proxy.faults = {LIST: ["endless"]}
+    with pytest.raises(TargetUnavailableError):
+        await store.open_uploads(target, key)
+    assert proxy.endless < 2 * 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize("asked", ["list", "blocks", "part", "read"])
+async def test_an_answer_that_is_packed_is_not_unpacked(
+    store: AzureStore, proxied: tuple[AzureProxy, AzureTarget], key: str, asked: str
+) -> None:
+    proxy, target = proxied
+    upload, _ = await begun(store, target, key)
+    named, call = calls_of(store, target, upload)[asked]
+    proxy.faults = {named: ["packed"]}
+    with pytest.raises(TargetUnavailableError, match="packed"):
         await call()
 
 

@@ -28,6 +28,7 @@ from sinks.stores.azure.requests import (
     for_part,
     translate_errors,
 )
+from sinks.stores.azure.session import answers_closed
 from sinks.stores.azure.target import AzureTarget
 from sinks.stores.breaker import Breakers
 
@@ -80,6 +81,7 @@ class AzureCalls:
             with (
                 _traced(verb, target, key, part),
                 self.breakers.watching(target, quick=seconds is None),
+                answers_closed(),
             ):
                 async with translate_errors(target, action, seconds or self._short):
                     yield client

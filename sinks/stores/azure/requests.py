@@ -22,6 +22,7 @@ from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
 )
+from sinks.stores.azure.session import OWN_WORDS
 from sinks.stores.azure.target import HOSTS_ADVICE, AzureTarget
 from sinks.stores.guard import ForbiddenAddressError
 from sinks.stores.https import said
@@ -132,7 +133,8 @@ def _without_answer(target: AzureTarget, action: str, error: Exception) -> Deliv
             f"this service has no identity to {action} with in {target} ({type(error).__name__}): "
             "see that one is assigned to it, or give a key or a SAS"
         )
-    return TargetUnavailableError(f"Azure did not {action} in {target} ({said(inner or error)})")
+    what = str(inner) if isinstance(inner, OWN_WORDS) else said(inner or error)
+    return TargetUnavailableError(f"Azure did not {action} in {target} ({what})")
 
 
 def _end_of_sas(target: AzureTarget) -> datetime | None:

@@ -2,11 +2,15 @@
 
 What aiohttp's session does not do by itself: an address is judged before a connection is opened to
 it; what answers has to be Azure's, as its library can't read a gateway's page; and an answer is
-read up to a limit. No redirect is followed, as the library asks for none.
+read up to a limit, as it comes: one that is packed is refused, as the library would unpack any. No
+redirect is followed, as the library asks for none.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -27,6 +31,29 @@ class NotAzureError(aiohttp.ClientError):
     """An answer that Azure has not given: a gateway's page, likely."""
 
 
+class PackedAnswerError(aiohttp.ClientError):
+    """An answer whose length tells nothing of what it is unpacked."""
+
+
+# What is said of these holds no address and no secret.
+OWN_WORDS = (NotAzureError, PackedAnswerError, EndlessAnswerError)
+
+
+_answers: ContextVar[list[aiohttp.ClientResponse]] = ContextVar("answers")
+
+
+@contextlib.contextmanager
+def answers_closed() -> Iterator[None]:
+    """Close what a call left open of its answers, as the library does with what it can't read."""
+    token = _answers.set([])
+    try:
+        yield
+    finally:
+        for answer in _answers.get():
+            answer.close()
+        _answers.reset(token)
+
+
 class GuardedSession:
     """The session of one client: what `AioHttpTransport` asks of one."""
 
@@ -43,6 +70,7 @@ class GuardedSession:
                 socket_factory=None if proxied else judged(judge),
             ),
             trust_env=proxied,
+            headers={"Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
@@ -53,6 +81,10 @@ class GuardedSession:
         if answer.status < 300 and _REQUEST_ID not in answer.headers:
             answer.close()
             raise NotAzureError("what answers is no blob storage of Azure's")
+        if "Content-Encoding" in answer.headers and method != "HEAD":  # which tells of a blob's own
+            answer.close()
+            raise PackedAnswerError("an answer is packed, which was not asked for")
+        _answers.get([]).append(answer)
         longest = _MAX_ERROR if answer.status >= 300 else _MAX_ANSWER
         answer.content = _Bounded(answer, longest)  # type: ignore[assignment]
         return answer
@@ -86,10 +118,17 @@ class _Bounded:
         return getattr(self._content, name)
 
     async def read(self, size: int = -1) -> bytes:
-        """Return the next bytes. Raises EndlessAnswerError."""
-        found = await self._content.read(size)
-        self._left -= len(found)
+        """Return the next bytes, or all that are left. Raises EndlessAnswerError."""
+        if size >= 0:
+            return self._counted(await self._content.read(size))
+        found = bytearray()
+        while piece := self._counted(await self._content.readany()):
+            found += piece
+        return bytes(found)
+
+    def _counted(self, piece: bytes) -> bytes:
+        self._left -= len(piece)
         if self._left < 0:
             self._answer.close()
             raise EndlessAnswerError(f"an answer has more than {self._longest} bytes")
-        return found
+        return piece
