@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -19,6 +19,15 @@ from tests.servers import serving
 _AZURE = {"x-ms-request-id": "1", "x-ms-version": "2025-01-01"}
 _PACKED = gzip.compress(b"<a>" * 10_000_000)
 _BUSY = {"x-ms-error-code": "ServerBusy"} | _AZURE
+
+# What answers in Azure's place, and how, by its name.
+_ANSWERS: Mapping[str | None, Callable[[], web.Response]] = {
+    "busy": lambda: web.Response(status=503, headers=_BUSY),
+    "page": lambda: web.Response(text="<html>maintenance</html>", content_type="text/html"),
+    "not found": lambda: web.Response(status=404, text="no such page"),
+    "redirect": lambda: web.Response(status=307, headers={"location": "http://169.254.169.254/"}),
+    "packed": lambda: web.Response(body=_PACKED, headers={"content-encoding": "gzip"} | _AZURE),
+}
 
 
 @dataclass
@@ -38,22 +47,21 @@ class AzureProxy:
         waiting = [faults for name, faults in self.faults.items() if name in asked and faults]
         return waiting[0].pop(0) if waiting else None
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a table
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, or do to it what befalls it."""
         self.requests += 1
-        match self._fault(request):
-            case "busy":
-                return web.Response(status=503, headers=_BUSY)
-            case "page":
-                return web.Response(text="<html>maintenance</html>", content_type="text/html")
-            case "redirect":
-                return web.Response(status=307, headers={"location": "http://169.254.169.254/"})
+        fault = self._fault(request)
+        if fault in _ANSWERS:
+            return _ANSWERS[fault]()
+        match fault:
             case "endless":
                 return await self._answer_without_end(request)
-            case "packed":
-                return web.Response(body=_PACKED, headers={"content-encoding": "gzip"} | _AZURE)
             case "reset":
                 _cut(request)
+            case "no http":
+                if request.transport is not None:
+                    request.transport.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+                    request.transport.close()
             case "silent":
                 self.heard.set()
                 await self.over.wait()

@@ -53,7 +53,9 @@ class AzureClients:
         ca: str = "",
         hosts: AllowedHosts | None = None,
         identity_places: Collection[str] = (),
+        connect: float = _CONNECT_TIMEOUT,
     ) -> None:
+        self._connect = connect
         self._idle = idle
         self._most = most
         self._ca = ca
@@ -101,11 +103,14 @@ class AzureClients:
                 target.endpoint,
                 target.container,
                 credential=credential,
-                transport=AioHttpTransport(session=session, session_owner=False),
+                transport=AioHttpTransport(
+                    session=session,
+                    session_owner=False,
+                    connection_timeout=self._connect,
+                    read_timeout=COMMIT_TIMEOUT,
+                ),
                 # Deadlines are those of `translate_errors`, and the caller decides whether it asks
                 # again: an id of a block is sent once.
-                connection_timeout=_CONNECT_TIMEOUT,
-                read_timeout=COMMIT_TIMEOUT,
                 retry_total=0,
                 permit_redirects=False,
                 max_single_get_size=PIECE,

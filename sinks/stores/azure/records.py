@@ -86,12 +86,13 @@ class UploadRecords:
             if blob is None:
                 return False
             state = own_in(blob.metadata, STATE)
-            if state == State.ENDING or (
-                state == State.COMPLETING
-                and await self._turned(target, upload, State.ENDING, blob.metadata, blob.version)
-            ):
+            if state == State.ENDING:
                 return True
-            if state != State.COMPLETING:
+            if state != State.OPEN:
+                # Completing, or not to be read: then it may be.
+                if await self._turned(target, upload, State.ENDING, blob.metadata, blob.version):
+                    return True
+            else:
                 try:
                     await self._calls.remove(target, _name(upload), version=blob.version)
                 except NotMetError:

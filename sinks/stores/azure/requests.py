@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs
 
 from azure.core.exceptions import (
@@ -79,12 +80,29 @@ def for_part(size: int) -> float:
     return _PART_TIMEOUT + size // _MIN_RATE
 
 
+class RequestFailedError(Exception):
+    """How a request failed, as the cause of the error that says it in words.
+
+    In the library's errors are URLs, a SAS in those, and whatever a server wrote: they are no
+    cause, as what logs and traces show of an error has its causes in it.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(type(error).__name__)
+        answer = error.response if isinstance(error, HttpResponseError) else None
+        self.answered = answer is not None
+        self.by_azure = "x-ms-request-id" in getattr(answer, "headers", {})
+        self.code = _code(error) if isinstance(error, HttpResponseError) and answer else ""
+        self.silent = isinstance(
+            error, (TimeoutError, ServiceRequestTimeoutError, ServiceResponseTimeoutError)
+        )
+
+
 @contextlib.asynccontextmanager
 async def translate_errors(target: AzureTarget, action: str, seconds: float) -> AsyncIterator[None]:
     """Bound a call, and sort Azure's answers into those that pass and those that stay.
 
-    No message holds a secret: what the library says of an error has URLs in it, and a SAS is a part
-    of those, so none of it is told.
+    No message holds a secret, nor does its cause.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -92,17 +110,15 @@ async def translate_errors(target: AzureTarget, action: str, seconds: float) -> 
     except TimeoutError as error:
         raise TargetUnavailableError(
             f"Azure did not {action} in {target} within {seconds:g} s"
-        ) from error
-    except HttpResponseError as error:
-        if error.response is None:
-            raise _without_answer(target, action, error) from error
-        raise _refusal(target, action, error) from error
+        ) from RequestFailedError(error)
     except (AzureError, OSError, ValueError) as error:
-        # ValueError: what was answered can't be read, since it is a gateway's page, likely.
-        raise _without_answer(target, action, error) from error
+        # ValueError: what was answered can't be read.
+        answered = isinstance(error, HttpResponseError) and error.response is not None
+        told = _refusal if answered else _without_answer
+        raise told(target, action, error) from RequestFailedError(error)
 
 
-def _refusal(target: AzureTarget, action: str, error: HttpResponseError) -> DeliveryError:
+def _refusal(target: AzureTarget, action: str, error: Any) -> DeliveryError:
     status, code = error.status_code or 0, _code(error)
     if 300 <= status < 400:
         return TargetUnavailableError(
@@ -169,27 +185,27 @@ def _code(error: HttpResponseError) -> str:
     return str(getattr(told, "value", told) or error.status_code or "")
 
 
+def _failure(error: DeliveryError) -> RequestFailedError | None:
+    cause = error.__cause__
+    return cause if isinstance(cause, RequestFailedError) else None
+
+
 def code_of(error: DeliveryError) -> str:
     """Return Azure's word for an error that `translate_errors` raised; empty if it said nothing."""
-    cause = error.__cause__
-    return _code(cause) if isinstance(cause, HttpResponseError) and cause.response else ""
+    failure = _failure(error)
+    return failure.code if failure else ""
 
 
 def by_azure(error: DeliveryError) -> bool:
     """Whether an error is what a server of Azure's blob storage said."""
-    cause = error.__cause__
-    return isinstance(cause, HttpResponseError) and is_of_azure(cause.response)
-
-
-def is_of_azure(response: object) -> bool:
-    """Whether only Azure's blob storage answers like that: with an id of its request."""
-    return "x-ms-request-id" in getattr(response, "headers", {})
+    failure = _failure(error)
+    return failure is not None and failure.by_azure
 
 
 def said_anything(error: DeliveryError) -> bool:
     """Whether a server answered, whatever it said."""
-    cause = error.__cause__
-    return isinstance(cause, HttpResponseError) and cause.response is not None
+    failure = _failure(error)
+    return failure is not None and failure.answered
 
 
 def answered(error: DeliveryError) -> bool:
@@ -199,6 +215,5 @@ def answered(error: DeliveryError) -> bool:
 
 def silent(error: DeliveryError) -> bool:
     """Whether nothing came within its time."""
-    return isinstance(
-        error.__cause__, (TimeoutError, ServiceRequestTimeoutError, ServiceResponseTimeoutError)
-    )
+    failure = _failure(error)
+    return failure is not None and failure.silent

@@ -1,9 +1,9 @@
 """How Azure's servers are spoken to over HTTP: where it is allowed, and no more than is asked for.
 
-What aiohttp's session does not do by itself: an address is judged before a connection is opened to
-it; what answers has to be Azure's, as its library can't read a gateway's page; and an answer is
-read up to a limit, as it comes: one that is packed is refused, as the library would unpack any. No
-redirect is followed, as the library asks for none.
+What aiohttp's session does not do by itself: a request is made once; an address is judged before
+a connection is opened to it; what answers has to be Azure's, as its library can't read another's
+page; and an answer is read up to a limit, as it comes: a packed one is refused, as the library
+would unpack any. No redirect is followed, as the library asks for none. No error tells a URL.
 """
 
 from __future__ import annotations
@@ -74,13 +74,34 @@ class GuardedSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
+        # aiohttp asks again by itself where a kept connection breaks: what was carried out once
+        # would be carried out again. There is no other way to say so; tests hold it.
+        self._session._retry_connection = False  # noqa: SLF001
 
     async def request(self, method: str, url: str, **arguments: Any) -> Any:
-        """Make a request; its answer is bounded."""
-        answer = await self._session.request(method, url, **arguments)
-        if answer.status < 300 and _REQUEST_ID not in answer.headers:
+        """Make a request, once; its answer is Azure's, and bounded.
+
+        What is raised does not tell the URL, in which there may be a SAS.
+        """
+        try:
+            answer = await self._session.request(method, url, **arguments)
+        except aiohttp.ConnectionTimeoutError:
+            raise aiohttp.ConnectionTimeoutError("no connection within its time") from None
+        except aiohttp.InvalidURL:
+            raise NotAzureError("the URL can't be asked for") from None
+        except aiohttp.ClientResponseError as error:
+            raise NotAzureError(f"what answers can't be read ({type(error).__name__})") from None
+        return self._judged(method, answer)
+
+    def _judged(self, method: str, answer: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+        if _REQUEST_ID not in answer.headers:
+            # Whatever its status: a gateway's 404 says nothing of a blob, and must not seem to.
             answer.close()
-            raise NotAzureError("what answers is no blob storage of Azure's")
+            led = ", and led elsewhere" if 300 <= answer.status < 400 else ""
+            raise NotAzureError(
+                f"what answers ({answer.status}) is no blob storage of Azure's{led}: correct the "
+                "endpoint, unless it passes"
+            )
         if "Content-Encoding" in answer.headers and method != "HEAD":  # which tells of a blob's own
             answer.close()
             raise PackedAnswerError("an answer is packed, which was not asked for")
