@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.delivery.object_store import PartBody
-from app.errors import TargetRefusedError
 from sinks.stores.azure.blocks import BlockId, StagedBlock
-from sinks.stores.azure.calls import Blob, NotMetError
+from sinks.stores.azure.calls import Blob, BlocksGoneError, NotMetError
 from sinks.stores.azure.target import AzureTarget
 
 TARGET = AzureTarget(
@@ -22,10 +21,6 @@ TARGET = AzureTarget(
 
 async def at_once() -> None:
     """Let a request be carried out when it is sent."""
-
-
-class InvalidBlockListError(TargetRefusedError):
-    """What the real one says by a code."""
 
 
 @dataclass(kw_only=True)
@@ -98,7 +93,7 @@ class AzureModel:
             self._check(name, version)
         staged = self.blocks.get(name, {})
         if any(block not in staged for block in blocks):
-            raise InvalidBlockListError("InvalidBlockList")
+            raise BlocksGoneError("InvalidBlockList")
         size = sum(staged[block].size for block in blocks)
         self.blobs[name] = Blob(version=self._version(), size=size, metadata=dict(metadata))
         self.blocks.pop(name, None)

@@ -14,10 +14,9 @@ from app.delivery.marks import marks_of
 from app.delivery.object_store import StoredPart, Upload
 from app.errors import DeliveryError, TargetUnavailableError, UploadLostError
 from sinks.pipeline.parts import Part
-from sinks.stores.azure import completion
 from sinks.stores.azure.blocks import BlockId
-from sinks.stores.azure.calls import AzureCalls, Blob
-from sinks.stores.azure.metadata import DISCARD
+from sinks.stores.azure.calls import AzureCalls, Blob, BlocksGoneError, NotMetError
+from sinks.stores.azure.metadata import DISCARD, as_metadata
 from sinks.stores.azure.objects import object_of
 from sinks.stores.azure.records import UploadRecords
 from sinks.stores.azure.store import AzureObjectStore
@@ -27,11 +26,6 @@ from tests.unit.azure_model import TARGET, AzureModel, at_once
 KEY = "c/a.zip"
 MARKS = marks_of(make_delivery())
 PART = Part.of(b"content")
-
-
-@pytest.fixture(autouse=True)
-def _codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "code_of", str)  # of the model's errors
 
 
 def store_on(model: AzureModel) -> AzureObjectStore:
@@ -266,6 +260,52 @@ async def test_two_completions_of_two_uploads_make_one_object_in_any_order() -> 
         return model, actors, check
 
     await every_order(begin, at_least=100)
+
+
+@pytest.mark.parametrize("aside", [True, False])
+async def test_an_object_is_put_in_any_order_with_lists_that_come_late(aside: bool) -> None:
+    """A list of an earlier call discards what the next one has staged."""
+
+    async def begin() -> tuple[AzureModel, dict[str, Any], Callable[[], None]]:
+        model = AzureModel()
+        store = store_on(model)
+        block = BlockId.new("0" * 32, 1, PART.md5)
+        await model.stage(TARGET, KEY, block, PART)
+
+        async def late() -> None:
+            with suppress(NotMetError, BlocksGoneError):
+                metadata = as_metadata(MARKS)
+                await model.commit(
+                    TARGET, KEY, [block], metadata=metadata, media_type="", anyway=aside
+                )
+
+        async def put() -> None:
+            if aside:
+                await store.put_aside(TARGET, KEY, PART, MARKS)
+            else:
+                await store.put_object(TARGET, KEY, PART, MARKS, media_type="text/plain")
+
+        def check() -> None:
+            assert seen(model) == (7, MARKS)
+
+        return model, {"late": late, "put": put}, check
+
+    await every_order(begin, at_least=3)
+
+
+async def test_an_upload_whose_record_can_not_be_read_ends_behind_a_fence() -> None:
+    model = AzureModel()
+    store = store_on(model)
+    upload, sent = await begun(model)
+    (name,) = model.blobs
+    blocks = [*model.blocks[KEY]]
+    model.blobs[name] = Blob(version='"other"', size=0, metadata={})
+    await store.abort(TARGET, upload)
+    with pytest.raises(BlocksGoneError):  # of a completion that began before
+        await model.commit(TARGET, KEY, blocks, metadata={}, media_type="")
+    with pytest.raises(UploadLostError):
+        await store.complete(TARGET, upload, sent, 7, marks=MARKS)
+    assert not model.blobs
 
 
 def test_an_id_is_read_as_it_was_made_and_another_programs_is_not_read() -> None:

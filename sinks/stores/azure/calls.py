@@ -22,6 +22,7 @@ from sinks.stores.azure.clients import AzureClients
 from sinks.stores.azure.requests import (
     CALL_TIMEOUT,
     COMMIT_TIMEOUT,
+    LOST_BLOCKS,
     NO_BLOB,
     NOT_MET,
     code_of,
@@ -35,6 +36,10 @@ from sinks.stores.breaker import Breakers
 
 class NotMetError(Exception):
     """A request was not carried out: the blob is not as its condition says."""
+
+
+class BlocksGoneError(Exception):
+    """A list was not carried out: a block that it names is not staged any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,9 +208,9 @@ class AzureCalls:
     ) -> None:
         """Make a blob of staged blocks; all others that are staged under its name are discarded.
 
-        On a condition, unless `anyway`: raises NotMetError.
+        On a condition, unless `anyway`: raises NotMetError. Raises BlocksGoneError.
         """
-        with _conditional():
+        with _conditional(), _of_blocks():
             async with self._call(
                 target, "complete", f"complete {name}", key=name, seconds=self._commit
             ) as client:
@@ -274,4 +279,14 @@ def _conditional(also: Sequence[str] = ()) -> Iterator[None]:
     except TargetRefusedError as error:
         if code_of(error) in (*NOT_MET, *also):
             raise NotMetError from error
+        raise
+
+
+@contextlib.contextmanager
+def _of_blocks() -> Iterator[None]:
+    try:
+        yield
+    except TargetRefusedError as error:
+        if code_of(error) in LOST_BLOCKS:
+            raise BlocksGoneError(code_of(error)) from error
         raise

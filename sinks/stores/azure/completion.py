@@ -19,12 +19,11 @@ from app.errors import (
     WrongObjectError,
 )
 from sinks.stores.azure.blocks import StagedBlock, of_upload
-from sinks.stores.azure.calls import AzureCalls, NotMetError
+from sinks.stores.azure.calls import AzureCalls, BlocksGoneError, NotMetError
 from sinks.stores.azure.fence import end_upload
 from sinks.stores.azure.metadata import ETAG, as_metadata
 from sinks.stores.azure.objects import object_of, version_of
 from sinks.stores.azure.records import Record, UploadRecords
-from sinks.stores.azure.requests import LOST_BLOCKS, code_of
 from sinks.stores.azure.target import AzureTarget
 from sinks.stores.expected import Expected, etag_of
 
@@ -129,12 +128,10 @@ class AzureCompletion:
             )
         except TargetUnavailableError as error:
             doubt = error
-        except TargetRefusedError as error:
-            if code_of(error) not in LOST_BLOCKS:
-                raise
+        except BlocksGoneError as error:
             doubt = UploadLostError(
                 f"blocks of the upload of {self.upload.key} in {self.target} are gone "
-                f"({code_of(error)}): another client has ended it; it begins again"
+                f"({error}): another client has ended it; it begins again"
             )
         found = object_of(await self.calls.describe(self.target, self.upload.key))
         if found is not None and expected.is_met(found):

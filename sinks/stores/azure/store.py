@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.azure.blocks import BlockId, new_upload_id, of_upload
-from sinks.stores.azure.calls import AzureCalls, NotMetError
+from sinks.stores.azure.calls import AzureCalls, BlocksGoneError, NotMetError
 from sinks.stores.azure.completion import AzureCompletion
 from sinks.stores.azure.fence import end_upload
 from sinks.stores.azure.metadata import ETAG, as_metadata
@@ -134,8 +134,8 @@ class AzureObjectStore:
                     md5=body.md5,
                     version=version_of(blob),
                 )
-            except NotMetError:
-                continue  # something else is there by now
+            except (NotMetError, BlocksGoneError):
+                continue  # something else is there by now, and has discarded what was staged
             if found is not None:
                 expected.tell_others_replaced(found, target, key)
             return etag
@@ -148,18 +148,24 @@ class AzureObjectStore:
 
         Raises WrongObjectError when Azure stored other bytes.
         """
-        block = BlockId.new(new_upload_id(), 1, body.md5)
-        if len(body):
-            await self.calls.stage(target, key, block, body)
-        await self.calls.commit(
-            target,
-            key,
-            [block] if len(body) else [],
-            metadata=as_metadata(marks),
-            media_type=_ASIDE_TYPE,
-            md5=body.md5,
-            anyway=True,
-        )
+        for _ in range(_MAX_ROUNDS):
+            blocks = [BlockId.new(new_upload_id(), 1, body.md5)] if len(body) else []
+            for block in blocks:
+                await self.calls.stage(target, key, block, body)
+            try:
+                await self.calls.commit(
+                    target,
+                    key,
+                    blocks,
+                    metadata=as_metadata(marks),
+                    media_type=_ASIDE_TYPE,
+                    md5=body.md5,
+                    anyway=True,
+                )
+            except BlocksGoneError:
+                continue  # a list of an earlier call, of which no answer came, was carried out
+            return
+        raise TargetUnavailableError(f"{key} in {target} is written by others again and again")
 
     async def read_aside(self, target: AzureTarget, key: str, *, size: int) -> list[bytes]:
         """Return the bytes of an object that was put aside, in pieces; none if it is gone."""
