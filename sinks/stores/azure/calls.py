@@ -91,6 +91,10 @@ class AzureCalls:
                 async with translate_errors(target, action, seconds or self._short):
                     yield client
 
+    def check_tenant(self, target: AzureTarget, marks: Mapping[str, str]) -> None:
+        """Raise TargetForbiddenError where the tenant of the marks may put nothing."""
+        self.clients.check_tenant(target, marks)
+
     async def look_at_container(self, target: AzureTarget) -> None:
         """Raise DeliveryError unless the container is there and may be listed."""
         async with self._call(target, "look", "look") as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,17 @@ from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob.aio import ContainerClient
 
+from app.delivery.marks import tenant_of
 from app.errors import TargetForbiddenError
 from app.network.hosts import AllowedHosts
+from app.settings.azure import DEFAULT_IDENTITY
 from sinks.stores.azure.requests import COMMIT_TIMEOUT, forbidden, impossible
 from sinks.stores.azure.session import GuardedSession
 from sinks.stores.azure.target import IDENTITY_ADVICE, AzureTarget, identity_flaw
 
 _IDLE_TIMEOUT = 600.0  # seconds
 _MAX_CLIENTS = 50  # open at once
-_CONNECT_TIMEOUT = 5  # seconds
+_CONNECT_TIMEOUT = 5.0  # seconds
 PIECE = 4 * 1024 * 1024  # bytes of an object that are read by one request
 
 
@@ -42,7 +44,7 @@ class AzureClients:
     targets go. So is the one that was used longest ago where there are more than `most`; none that
     is in use is closed. `ca` is a file of CAs that are trusted beside the public ones; `hosts` are
     where tenants may deliver to, without: anywhere; `identity_places` where this service signs in
-    as itself.
+    as itself. A connection is open within `connect` seconds.
     """
 
     def __init__(
@@ -126,13 +128,21 @@ class AzureClients:
             return AzureNamedKeyCredential(target.account, target.key)
         if target.sas is not None:
             return AzureSasCredential(target.sas)
-        flaw = identity_flaw(target.endpoint, target.container, self._identity_places)
-        if flaw is not None:
-            raise TargetForbiddenError(f"nothing is sent to {target}: {flaw}: {IDENTITY_ADVICE}")
-        name = target.identity or "default"
+        self._check_identity(target)
+        name = (target.identity or DEFAULT_IDENTITY).lower()
         if name not in self._identities:
             self._identities[name] = await asyncio.to_thread(_identity, name)
         return self._identities[name]
+
+    def check_tenant(self, target: AzureTarget, marks: Mapping[str, str]) -> None:
+        """Raise TargetForbiddenError where the tenant of the marks may not use the identity."""
+        if target.key is None and target.sas is None:
+            self._check_identity(target, tenant_of(marks) or "")
+
+    def _check_identity(self, target: AzureTarget, tenant: str | None = None) -> None:
+        flaw = identity_flaw(target, self._identity_places, tenant=tenant)
+        if flaw is not None:
+            raise TargetForbiddenError(f"nothing is sent to {target}: {flaw}: {IDENTITY_ADVICE}")
 
     async def _close(self, *, before: float) -> None:
         """Close what was last used before a time, and what are too many beside one more."""
@@ -156,14 +166,14 @@ class AzureClients:
 
 def _identity(name: str) -> Any:
     """Return what this service signs in as; no developer's own sign-in on this machine is taken."""
-    from azure.identity.aio import DefaultAzureCredential
+    from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
-    chosen = {} if name == "default" else {"managed_identity_client_id": name}
+    if name != DEFAULT_IDENTITY:
+        return ManagedIdentityCredential(client_id=name)
     return DefaultAzureCredential(
         exclude_cli_credential=True,
         exclude_developer_cli_credential=True,
         exclude_powershell_credential=True,
         exclude_shared_token_cache_credential=True,
         exclude_visual_studio_code_credential=True,
-        **chosen,
     )

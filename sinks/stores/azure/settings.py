@@ -16,6 +16,7 @@ from app.tenants.masks import MASK
 
 _ACCOUNT = "^[a-z0-9]{3,24}$"
 _CONTAINER = "^[a-z0-9](-?[a-z0-9]){2,62}$"
+_OWN_HOST = ".blob.core."
 _IDENTITY = "^(default|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$"
 
 
@@ -39,7 +40,9 @@ def _endpoint(text: str) -> str:
         raise ValueError("must be http://host[:port][/account] or https://…")
     if address.username or address.password or address.query or address.fragment:
         raise ValueError("must be scheme, host, port and path alone: a SAS is a field of its own")
-    host(address.hostname or "")
+    name = host(address.hostname or "")
+    if _OWN_HOST in f".{name.lower()}." and address.path.strip("/"):
+        raise ValueError("must have no path: the host is an account's own")
     return text.rstrip("/")
 
 

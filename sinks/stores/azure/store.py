@@ -38,6 +38,7 @@ class AzureObjectStore:
         self, target: AzureTarget, key: str, marks: Mapping[str, str], *, media_type: str
     ) -> Upload:
         """Open an upload: a record of it beside the object's name."""
+        self.calls.check_tenant(target, marks)
         return await self._records.begin(target, key, marks, media_type=media_type)
 
     async def put_part(
@@ -80,6 +81,7 @@ class AzureObjectStore:
         Raises TargetUnavailableError while the object is not there, UploadLostError when it can't
         come any more, and WrongObjectError when another one came, or would.
         """
+        self.calls.check_tenant(target, marks)
         completion = AzureCompletion(
             calls=self.calls,
             records=self._records,
@@ -113,6 +115,7 @@ class AzureObjectStore:
         media_type: str,
     ) -> str:
         """Make an object of one block, on condition that nothing comes after the look before."""
+        self.calls.check_tenant(target, marks)
         etag = etag_of([StoredPart(etag=body.md5.hex(), md5=body.md5)])
         assert etag is not None  # noqa: S101 - the part has an MD5
         expected = Expected(size=len(body), etag=etag, marks=marks)
@@ -148,6 +151,7 @@ class AzureObjectStore:
 
         Raises WrongObjectError when Azure stored other bytes.
         """
+        self.calls.check_tenant(target, marks)
         for _ in range(_MAX_ROUNDS):
             blocks = [BlockId.new(new_upload_id(), 1, body.md5)] if len(body) else []
             for block in blocks:

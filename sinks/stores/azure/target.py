@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from app.delivery.targets import Noted
 from app.network.hosts import canonical, host_and_port, server_of
 from app.settings import Settings
+from app.settings.azure import DEFAULT_IDENTITY, IdentityPlace
 from sinks.stores.azure.settings import AzureDeliveryTarget
 
 HOSTS_ADVICE = "choose another host, or ask the operator to add it to DELIVERY_S3_ALLOWED_HOSTS"
 IDENTITY_ADVICE = (
     "give a key or a SAS, or ask the operator to add the place to DELIVERY_AZURE_IDENTITY_PLACES"
 )
+_HTTPS = 443
 _PUBLIC = "https://{account}.blob.core.windows.net"
 
 
@@ -88,22 +90,38 @@ class AzureTarget(Noted):
             return ("endpoint" if place.get("endpoint") else "account"), f"{flaw}: {HOSTS_ADVICE}"
         if place.get("identity") is None:
             return None
-        flaw = identity_flaw(endpoint, place["container"], settings.azure_identity_places)
+        flaw = identity_flaw(cls.configured(place), settings.azure_identity_places)
         return None if flaw is None else ("identity", f"{flaw}: {IDENTITY_ADVICE}")
 
 
-def identity_flaw(endpoint: str, container: str, places: Iterable[str]) -> str | None:
-    """Return why this service does not sign in as itself at a container; None if it does.
+def identity_flaw(
+    target: AzureTarget, places: Iterable[str], *, tenant: str | None = None
+) -> str | None:
+    """Return why this service does not sign in as itself at a target; None if it does.
 
-    Its token opens every account that it has rights to: so it is sent to no host but the
-    operator's, and no tenant can use those rights elsewhere.
+    Its token opens every account that it has rights to. So it is sent to no host but the
+    operator's, for no tenant but the one that the operator names there, and for no more than is
+    named. Where no tenant is told, there has to be one that may.
     """
-    name = host_and_port(endpoint)[0]
-    if urlsplit(endpoint).scheme != "https":
+    name, port = host_and_port(target.endpoint)
+    address = urlsplit(target.endpoint)
+    if address.scheme != "https":
         return "the identity of this service is sent over https alone"
-    if not {name, f"{name}/{container}"} & set(places):
-        return f"{name}/{container} is none of the places where this service signs in as itself"
-    return None
+    if port != _HTTPS or address.path.strip("/"):
+        return "the identity of this service is sent to port 443 of an account's own host alone"
+    identity = (target.identity or DEFAULT_IDENTITY).lower()
+    for place in map(IdentityPlace.read, places):
+        if (
+            (place.host, place.container, place.identity) == (name, target.container, identity)
+            and target.prefix.startswith(place.prefix)
+            and tenant in (None, place.tenant)
+        ):
+            return None
+    return (
+        f"{name}/{target.container}/{target.prefix} is none of the places where "
+        + (f"tenant {tenant} may sign in" if tenant else "tenants may sign in")
+        + f" as this service ({identity})"
+    )
 
 
 def _endpoint_of(place: Mapping[str, Any]) -> str:
