@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -113,6 +113,24 @@ async def begun(
     return upload, sent
 
 
+async def ends_in_steps(model: AzureModel, upload: Upload, steps: int) -> bool:
+    """End an upload by so many requests; return whether it takes more."""
+    left = iter(range(steps))
+
+    async def turn() -> None:
+        if next(left, None) is None:
+            raise TargetUnavailableError("away")
+
+    model.turn = turn
+    try:
+        await store_on(model).abort(TARGET, upload)
+    except TargetUnavailableError:
+        return True
+    finally:
+        model.turn = at_once
+    return False
+
+
 def beside(model: AzureModel) -> list[str]:
     """Return what should not be there once all is over."""
     return [name for name, blob in model.blobs.items() if name != KEY or DISCARD in blob.metadata]
@@ -181,19 +199,7 @@ async def test_an_end_that_breaks_off_anywhere_is_gone_on_with(there: bool) -> N
         upload, _ = await begun(model, parts=2)
         await UploadRecords(cast("AzureCalls", model)).claim(TARGET, upload)
         before = seen(model)
-        left = iter(range(steps))
-
-        async def turn(left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise TargetUnavailableError("away")
-
-        model.turn = turn
-        broke_off = False
-        try:
-            await store.abort(TARGET, upload)
-        except TargetUnavailableError:
-            broke_off = True
-        model.turn = at_once
+        broke_off = await ends_in_steps(model, upload, steps)
         assert seen(model) == before
         if broke_off:
             assert await store.open_uploads(TARGET, KEY) == [upload]
@@ -223,17 +229,27 @@ async def test_nothing_is_seen_of_an_upload_that_ends_before_it_was_completed() 
     assert not model.blobs
 
 
-async def test_uploads_whose_blocks_a_fence_has_discarded_are_told_that_they_are_lost() -> None:
-    model = AzureModel()
-    store = store_on(model)
-    ended, _ = await begun(model)
-    other, sent = await begun(model)
-    await UploadRecords(cast("AzureCalls", model)).claim(TARGET, ended)
-    await store.abort(TARGET, ended)
-    with pytest.raises(UploadLostError, match="part 1 of"):
-        await store.complete(TARGET, other, sent, 7, marks=MARKS)
-    again = [await store.put_part(TARGET, other, 1, PART)]
-    assert await store.complete(TARGET, other, again, 7, marks=MARKS)
+async def test_uploads_whose_blocks_a_fence_has_discarded_are_ended_with_them() -> None:
+    """Also where the end breaks off in between: else they would send all parts for nothing."""
+    for steps in range(20):
+        model = AzureModel()
+        store = store_on(model)
+        ended, _ = await begun(model)
+        other, sent = await begun(model)
+        beginning, _ = await begun(model, parts=0)
+        await UploadRecords(cast("AzureCalls", model)).claim(TARGET, ended)
+        broke_off = await ends_in_steps(model, ended, steps)
+        await store.abort(TARGET, ended)
+        with pytest.raises(UploadLostError, match="knows the upload"):
+            await store.put_part(TARGET, other, 1, PART)
+        with pytest.raises(UploadLostError, match="part 1 of"):
+            await store.complete(TARGET, other, sent, 7, marks=MARKS)
+        assert await store.open_uploads(TARGET, KEY) == [beginning]
+        first = [await store.put_part(TARGET, beginning, 1, PART)]
+        assert await store.complete(TARGET, beginning, first, 7, marks=MARKS)
+        if not broke_off:
+            return
+    raise AssertionError
 
 
 async def test_two_completions_of_two_uploads_make_one_object_in_any_order() -> None:

@@ -30,12 +30,15 @@ So it does not succeed. Where no completion was ever asked for, A is all of it, 
 touched: there is nothing to see before that. Where one was, the empty list makes a blob of no bytes
 for the moment between two requests; it is marked, so that it is taken for no object, and whatever
 dies between them leaves the record, and so the upload, open for the next one to end it. It discards
-other uploads' blocks of that name, too: their completion finds that out (UploadLostError) and
-begins again. Blocks of an upload that was open when it ended are discarded by the next completion
-under that name, or by Azure, after a week.
+other uploads' blocks of that name, too, and names these uploads in its metadata: they are ended
+with it, so that their next part is refused (UploadLostError), and they begin again. Blocks of an
+upload that was open when it ended are discarded by the next completion under that name, or by
+Azure, after a week.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from app.delivery.object_store import Upload
 from app.errors import TargetRefusedError, TargetUnavailableError
@@ -47,6 +50,7 @@ from sinks.stores.azure.requests import NO_CONTAINER, code_of
 from sinks.stores.azure.target import AzureTarget
 
 _MAX_ROUNDS = 5  # in which others may change the blob
+_MAX_TOLD = 100  # uploads whose blocks are discarded at once: metadata has 8 KiB
 
 
 async def end_upload(
@@ -55,32 +59,38 @@ async def end_upload(
     """End an upload; one that is gone already is fine."""
     try:
         if await records.end(target, upload):
-            await _fence(calls, target, upload)
+            await _fence(calls, records, target, upload)
             await records.remove(target, upload)
     except TargetRefusedError as error:
         if code_of(error) not in NO_CONTAINER:
             raise
 
 
-async def _fence(calls: AzureCalls, target: AzureTarget, upload: Upload) -> None:
+async def _fence(
+    calls: AzureCalls, records: UploadRecords, target: AzureTarget, upload: Upload
+) -> None:
     for _ in range(_MAX_ROUNDS):
-        staged = of_upload(await calls.staged(target, upload.key), upload.upload_id)
+        staged = await calls.staged(target, upload.key)
+        own = of_upload(staged, upload.upload_id)
         blob = await calls.describe(target, upload.key)
-        empty = blob is not None and own_in(blob.metadata, DISCARD) is not None
+        discarded = own_in(blob.metadata, DISCARD) if blob is not None else None
         try:
-            if staged and (blob is None or empty):
+            if own and (blob is None or discarded is not None):
+                uploads = {*(discarded or "").split(), *(block.id.upload_id for block in staged)}
                 await calls.commit(
                     target,
                     upload.key,
                     [],
-                    metadata={DISCARD: upload.upload_id},
+                    metadata={DISCARD: " ".join(sorted(uploads)[:_MAX_TOLD])},
                     media_type="application/octet-stream",
                     version=None if blob is None else blob.version,
                 )
                 continue
-            if blob is not None and empty:
+            if blob is not None and discarded is not None:
+                for other in {*discarded.split()} - {upload.upload_id}:
+                    await records.end(target, replace(upload, upload_id=other))
                 await calls.remove(target, upload.key, version=blob.version)
-            elif blob is not None and staged:
+            elif blob is not None and own:
                 await calls.set_metadata(target, upload.key, blob.metadata, version=blob.version)
         except NotMetError:
             continue
