@@ -12,7 +12,7 @@ import pytest
 
 from app.delivery.marks import marks_of
 from app.delivery.object_store import StoredPart, Upload
-from app.errors import DeliveryError, TargetUnavailableError, UploadLostError
+from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.pipeline.parts import Part
 from sinks.stores.azure.blocks import BlockId
 from sinks.stores.azure.calls import AzureCalls, Blob, BlocksGoneError, NotMetError
@@ -322,6 +322,18 @@ async def test_an_upload_whose_record_can_not_be_read_ends_behind_a_fence() -> N
     with pytest.raises(UploadLostError):
         await store.complete(TARGET, upload, sent, 7, marks=MARKS)
     assert not model.blobs
+
+
+async def test_a_folder_of_an_account_with_folders_is_not_replaced() -> None:
+    model = AzureModel()
+    store = store_on(model)
+    upload, sent = await begun(model)
+    folder = model.blobs[KEY] = Blob(version='"f"', size=0, metadata={"Hdi_isfolder": "true"})
+    with pytest.raises(TargetRefusedError, match="is a folder"):
+        await store.complete(TARGET, upload, sent, 7, marks=MARKS)
+    with pytest.raises(TargetRefusedError, match="is a folder"):
+        await store.put_object(TARGET, KEY, PART, MARKS, media_type="text/plain")
+    assert model.blobs[KEY] == folder
 
 
 def test_an_id_is_read_as_it_was_made_and_another_programs_is_not_read() -> None:

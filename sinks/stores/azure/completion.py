@@ -22,7 +22,7 @@ from sinks.stores.azure.blocks import StagedBlock, of_upload
 from sinks.stores.azure.calls import AzureCalls, BlocksGoneError, NotMetError
 from sinks.stores.azure.fence import end_upload
 from sinks.stores.azure.metadata import ETAG, as_metadata
-from sinks.stores.azure.objects import object_of, version_of
+from sinks.stores.azure.objects import check_no_folder, object_of, version_of
 from sinks.stores.azure.records import Record, UploadRecords
 from sinks.stores.azure.target import AzureTarget
 from sinks.stores.expected import Expected, etag_of
@@ -47,6 +47,7 @@ class AzureCompletion:
         """Let the object appear; return its ETag. See `AzureObjectStore.complete`."""
         for _ in range(_MAX_ROUNDS):
             blob = await self.calls.describe(self.target, self.upload.key)
+            check_no_folder(blob, self.target, self.upload.key)
             found = object_of(blob)
             if found is not None and self.expected.is_made(found, again=again):
                 return await self._made_before(found)

@@ -9,6 +9,8 @@ ETAG = "rs_delivery_etag"  # that of the object, as `sinks.stores.expected` make
 DISCARD = "rs_delivery_discard"  # of an empty blob that discarded blocks: it is no object
 STATE = "rs_delivery_state"  # of an upload's record
 MEDIA_TYPE = "rs_delivery_media_type"  # of what will become of it
+# What Azure keeps of a folder, where an account has folders (a hierarchical namespace).
+FOLDER = "hdi_isfolder"
 _OWN = (ETAG, DISCARD, STATE, MEDIA_TYPE)
 
 

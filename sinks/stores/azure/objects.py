@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from app.delivery.object_store import FoundObject
+from app.errors import TargetRefusedError
 from sinks.stores.azure.calls import Blob
-from sinks.stores.azure.metadata import DISCARD, ETAG, marks_in, own_in
+from sinks.stores.azure.metadata import DISCARD, ETAG, FOLDER, marks_in, own_in
+from sinks.stores.azure.target import AzureTarget
 
 
 def object_of(blob: Blob | None) -> FoundObject | None:
@@ -16,6 +18,15 @@ def object_of(blob: Blob | None) -> FoundObject | None:
         return None
     etag = own_in(blob.metadata, ETAG) or blob.version.strip('"')
     return FoundObject(size=blob.size, etag=etag, marks=marks_in(blob.metadata))
+
+
+def check_no_folder(blob: Blob | None, target: AzureTarget, key: str) -> None:
+    """Raise TargetRefusedError if what is there is a folder, which no blob can replace."""
+    if blob is not None and own_in(blob.metadata, FOLDER) == "true":
+        raise TargetRefusedError(
+            f"{target.url_of(key)} is a folder: let it be removed, or ask again with another "
+            "correlationId"
+        )
 
 
 def version_of(blob: Blob | None) -> str | None:

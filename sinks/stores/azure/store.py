@@ -12,7 +12,7 @@ from sinks.stores.azure.calls import AzureCalls, BlocksGoneError, NotMetError
 from sinks.stores.azure.completion import AzureCompletion
 from sinks.stores.azure.fence import end_upload
 from sinks.stores.azure.metadata import ETAG, as_metadata
-from sinks.stores.azure.objects import object_of, version_of
+from sinks.stores.azure.objects import check_no_folder, object_of, version_of
 from sinks.stores.azure.records import UploadRecords
 from sinks.stores.azure.requests import COMPLETION_WINDOW
 from sinks.stores.azure.target import AzureTarget
@@ -121,6 +121,7 @@ class AzureObjectStore:
         expected = Expected(size=len(body), etag=etag, marks=marks)
         for _ in range(_MAX_ROUNDS):
             blob = await self.calls.describe(target, key)
+            check_no_folder(blob, target, key)
             found = object_of(blob)
             if found is not None:
                 expected.check_replaceable(found, target, key)
