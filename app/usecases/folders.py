@@ -11,10 +11,11 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from app.delivery.checkpoint import noted_files_of
 from app.delivery.lease import Lease
@@ -24,7 +25,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.ports import Checkpoints, DeliveryStore
 from app.delivery.targets import Target
-from app.errors import LeaseLostError
+from app.errors import LeaseLostError, PermanentError
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.uploads import Uploads
@@ -43,6 +44,23 @@ _READ = 8 * 1024 * 1024  # bytes of a manifest that are read: some 30,000 files
 _ONE_PART = 5 * 1024 * 1024  # bytes of a file that may have had an upload, at least
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cleared:
+    """Some files of a folder that were looked for."""
+
+    position: int  # up to which none is left, but for those that a place refused to remove
+    refused: PermanentError | None  # why, of the first of these
+
+
+class Clear(Protocol):
+    """Clears a folder of a delivery's files, some at a time, from behind a position on."""
+
+    def __call__(
+        self, delivery: Delivery, target: Target, manifest_key: str, /, *, after: int
+    ) -> AsyncGenerator[Cleared, None]:
+        """Tell what is cleared, after each batch."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Folders:
     """Notes files, and removes them."""
@@ -53,46 +71,46 @@ class Folders:
 
     async def remove(
         self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
-    ) -> AsyncGenerator[int, None]:
+    ) -> AsyncGenerator[Cleared, None]:
         """Remove a delivery's files at a place, some at a time, from behind a position on.
 
-        Give the position up to which none is left, again and again. It ends before the last one
-        where the same client's next delivery is on its way there: what that puts is its own. Only
-        what has the delivery's marks is removed. Raises what the store raises.
+        Tell what is cleared, again and again; a file that is refused keeps none behind it. It ends
+        before the last one where the same client's next delivery is on its way there: what that
+        puts is its own. Only what has the delivery's marks is removed. Raises
+        TargetUnavailableError.
         """
         async for files in self._batches(delivery, after):
-            await self._abort_uploads(delivery, target, manifest_key, files)
+            refusals = await self._abort_uploads(delivery, target, manifest_key, files)
             keys = [_key_beside(manifest_key, file) for file in files]
             marks = marks_of(delivery)
-            if await self._found(target, keys, marks):
+            there, refused = await self._found(target, keys, marks)
+            refusals += refused
+            if there:
                 # Looked at without the lock: a place that is silent keeps no connection to the
                 # database. What follows was found to answer.
                 async with self.store.transaction() as tx:
                     await tx.lock_object(target.url_of(manifest_key), target.namespace)
                     if await self._is_in_use(delivery, target, manifest_key):
                         return
-                    found = await self._found(target, keys, marks)
-                    await _all(
-                        self.uploads.objects.delete(target, key, etag=there.etag)
-                        for key, there in found.items()
-                    )
-                metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc(len(found))
+                    removed, refused = await self._delete(target, list(there), marks)
+                    refusals += refused
+                metrics.OBJECTS_REMOVED.labels(delivery.tenant).inc(removed)
                 log.info(
                     "files_removed",
                     **delivery.log_context,
                     folder=target.url_of(_key_beside(manifest_key)),
-                    files=len(found),
+                    files=removed,
                     of=delivery.file_count,
                 )
-            yield files[-1].position
+            yield Cleared(position=files[-1].position, refused=next(iter(refusals), None))
 
     async def abort_uploads(
         self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
-    ) -> AsyncGenerator[int, None]:
-        """Abort what may be open of a delivery's large files; give positions, as `remove` does."""
+    ) -> AsyncGenerator[Cleared, None]:
+        """Abort what may be open of a delivery's large files; tell of it as `remove` does."""
         async for files in self._batches(delivery, after):
-            await self._abort_uploads(delivery, target, manifest_key, files)
-            yield files[-1].position
+            refusals = await self._abort_uploads(delivery, target, manifest_key, files)
+            yield Cleared(position=files[-1].position, refused=next(iter(refusals), None))
 
     async def _batches(self, delivery: Delivery, after: int) -> AsyncIterator[list[ManifestFile]]:
         files: list[ManifestFile] = []
@@ -106,23 +124,25 @@ class Folders:
 
     async def _abort_uploads(
         self, delivery: Delivery, target: Target, manifest_key: str, files: Sequence[ManifestFile]
-    ) -> None:
-        await _all(
+    ) -> list[PermanentError]:
+        """Abort what may be open of some files; return what was refused."""
+        _, refused = await _each(
             self.uploads.abort_orphans(delivery, target, _key_beside(manifest_key, file))
             for file in files
             if file.size is None or file.size > _ONE_PART
         )
+        return refused
 
     async def _found(
         self, target: Target, keys: Sequence[str], marks: Mapping[str, str]
-    ) -> dict[str, FoundObject]:
-        """Return which of these are there, and have the marks."""
-        found = await _all(self.uploads.objects.find(target, key) for key in keys)
-        return {
-            key: there
-            for key, there in zip(keys, found, strict=True)
-            if there is not None and there.has(marks)
-        }
+    ) -> tuple[dict[str, FoundObject], list[PermanentError]]:
+        """Return which of these are there and have the marks, and what was refused."""
+        found, refused = await _each(self._find(target, key) for key in keys)
+        there = {key: found for key, found in found if found is not None and found.has(marks)}
+        return there, refused
+
+    async def _find(self, target: Target, key: str) -> tuple[str, FoundObject | None]:
+        return key, await self.uploads.objects.find(target, key)
 
     async def _is_in_use(self, delivery: Delivery, target: Target, manifest_key: str) -> bool:
         """Whether another delivery under way may be putting files there."""
@@ -153,18 +173,29 @@ class Folders:
         if marks is None:
             return
         for first in range(0, len(keys), _BATCH):
-            await self._delete(target, keys[first : first + _BATCH], marks)
+            await self._delete_all(target, keys[first : first + _BATCH], marks)
         if before is not None:
             async for files in self._batches(before, -1):
-                await self._delete(target, [_key_beside(manifest_key, f) for f in files], marks)
+                of_them = [_key_beside(manifest_key, file) for file in files]
+                await self._delete_all(target, of_them, marks)
 
-    async def _delete(self, target: Target, keys: Sequence[str], marks: Mapping[str, str]) -> None:
-        """Remove those of some objects that have marks."""
-        found = await self._found(target, keys, marks)
-        await _all(
+    async def _delete_all(
+        self, target: Target, keys: Sequence[str], marks: Mapping[str, str]
+    ) -> None:
+        _, refused = await self._delete(target, keys, marks)
+        for error in refused:
+            raise error
+
+    async def _delete(
+        self, target: Target, keys: Sequence[str], marks: Mapping[str, str]
+    ) -> tuple[int, list[PermanentError]]:
+        """Remove those of some objects that have marks; return how many, and what was refused."""
+        found, unseen = await self._found(target, keys, marks)
+        removed, refused = await _each(
             self.uploads.objects.delete(target, key, etag=there.etag)
             for key, there in found.items()
         )
+        return len(removed), unseen + refused
 
     async def _is_told(
         self, delivery: Delivery, target: Target, manifest_key: str, found: FoundObject
@@ -199,16 +230,19 @@ class Folders:
         )
         return []
 
-    async def remove_replaced(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
-        """Remove the rest of what a delivery that failed had begun to replace."""
+    async def remove_replaced(
+        self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
+    ) -> AsyncGenerator[Cleared, None]:
+        """Remove the rest of what a delivery that failed had begun to replace; see `remove`."""
         before = await self._replaced(delivery, target, manifest_key)
         if before is None:
             return
         found = await self.uploads.objects.find(target, manifest_key)
         if found is not None and found.has(marks_of(before)):
             return  # it is as it was
-        async for _ in self.remove(before, target, manifest_key):
-            pass
+        async with aclosing(self.remove(before, target, manifest_key, after=after)) as removing:
+            async for cleared in removing:
+                yield cleared
 
     async def _replaced(
         self, delivery: Delivery, target: Target, manifest_key: str
@@ -301,13 +335,24 @@ def _is_below(path: str) -> bool:
     return {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
-async def _all(asked: Iterable[Awaitable[T]]) -> list[T]:
-    """Return the answers, once all are there. Raises the first error among them."""
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-    return [answer for answer in answers if not isinstance(answer, BaseException)]
+async def _each(asked: Iterable[Awaitable[T]]) -> tuple[list[T], list[PermanentError]]:
+    """Return the answers, once all are there, and what was refused. Raises the first other error.
+
+    So what is refused of one file keeps no other one.
+    """
+    answers: list[T] = []
+    refused: list[PermanentError] = []
+    raised: list[BaseException] = []
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, PermanentError):
+            refused.append(answer)
+        elif isinstance(answer, BaseException):
+            raised.append(answer)
+        else:
+            answers.append(answer)
+    for error in raised:
+        raise error
+    return answers, refused
 
 
 def _key_beside(manifest_key: str, file: ManifestFile | None = None) -> str:

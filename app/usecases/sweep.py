@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -30,7 +30,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
-from app.usecases.folders import Folders
+from app.usecases.folders import Clear, Cleared, Folders
 from app.usecases.remove import Removal
 from app.usecases.tails import Tails
 from app.usecases.uploads import Uploads
@@ -51,6 +51,15 @@ class _Pause:
 
     until: float  # by the monotonic clock
     failures: int  # in a row
+
+
+@dataclass
+class _Pass:
+    """How far the files of a folder were looked for."""
+
+    last: int = -1  # the position up to which none is left, but for what is refused
+    began: float = field(default_factory=time.monotonic)
+    refused: PermanentError | None = None  # the first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,9 +111,9 @@ class Sweep:
     limit: int  # deliveries at a time
     patience: float = 30.0  # seconds that a place may take for one step
     _pauses: dict[str, _Pause] = field(default_factory=dict)  # by endpoint
-    # Of files that are removed look by look: the position up to which none is left, and when the
-    # first was looked for, by what they are noted as. Another process begins again from the first.
-    _cleared: dict[str, tuple[int, float]] = field(default_factory=dict)
+    # Over files that are removed look by look, by what they are noted as: a delivery's own, and
+    # those that it was to replace. Another process begins again from the first.
+    _passes: dict[str, list[_Pass]] = field(default_factory=dict)
 
     async def look(self) -> int:
         """Sweep what is due; return how many deliveries have nothing open any more.
@@ -228,24 +237,30 @@ class Sweep:
         """Remove the files that a delivery has put as they are, wherever that was.
 
         Where it is done, they stay, and only what is open of them is aborted. What may come late
-        stays noted, as with tails.
+        stays noted, as with tails. A place that fails keeps no other one from being cleared.
         """
-        pause = 0.0
-        for noted in await self.checkpoints.tails(leftover.delivery):
+        delivery, pause = leftover.delivery, 0.0
+        passing: TargetUnavailableError | None = None
+        for noted in await self.checkpoints.tails(delivery):
             if noted.manifest_key is None:
                 continue
             try:
                 again = await self._clear_folder(leftover, noted, noted.manifest_key)
-            except PermanentError as error:
+            except TargetUnavailableError as error:
+                passing = passing or error
+                continue
+            except (PermanentError, SecretUnreadableError) as error:
                 again = _BACKOFF.longest
                 log.warning(
                     "files_left",
-                    **leftover.delivery.log_context,
+                    **delivery.log_context,
                     key=noted.manifest_key,
                     cause=str(error),
                     consequence="it is tried again, as long as the delivery is kept",
                 )
             pause = max(pause, again)
+        if passing is not None:
+            raise passing
         return pause
 
     async def _clear_folder(
@@ -256,30 +271,46 @@ class Sweep:
         place = self.uploads.opened(noted.target)
         if leftover.current is not None and same_place(leftover.current, place):
             place = leftover.current  # with the credentials of today
-        now = time.monotonic()
-        last, began = self._cleared.get(noted.key, (-1, now))
         stays = _is_delivered(leftover, place, manifest_key)
-        clear = folders.abort_uploads if stays else folders.remove
-        clearing = clear(delivery, place, manifest_key, after=last)
+        clears: list[Clear] = [folders.abort_uploads if stays else folders.remove]
+        if not stays:
+            clears.append(folders.remove_replaced)
+        ends = time.monotonic() + _FILES_TURN
+        passes = self._passes.setdefault(noted.key, [])
+        for number, clear in enumerate(clears):
+            if number == len(passes):
+                passes.append(_Pass())
+            clearing = clear(delivery, place, manifest_key, after=passes[number].last)
+            if not await self._go_on(passes[number], clearing, place, ends=ends):
+                return _SOON
+            if number == 0 and await self._has_files_behind(delivery, passes[0].last):
+                return _BACKOFF.first  # the next delivery of its client is on its way there
+        del self._passes[noted.key]
+        for refused in (done.refused for done in passes if done.refused is not None):
+            raise refused
+        took = timedelta(seconds=time.monotonic() - passes[0].began)
+        await self.checkpoints.forget_tails(delivery, [noted.key], took=took)
+        return 0.0
+
+    async def _go_on(
+        self,
+        done: _Pass,
+        clearing: AsyncGenerator[Cleared, None],
+        place: Target,
+        *,
+        ends: float,
+    ) -> bool:
+        """Go on with a pass, some files at a time; return whether it is over before its turn is."""
         async with contextlib.aclosing(clearing):
             while True:
                 async with self._asking(place):
                     cleared = await anext(clearing, None)
                 if cleared is None:
-                    break
-                last = cleared
-                self._cleared[noted.key] = last, began
-                if time.monotonic() - now > _FILES_TURN:
-                    return _SOON
-        if await self._has_files_behind(delivery, last):
-            return _BACKOFF.first  # the next delivery of its client is on its way there
-        if not stays:
-            async with self._asking(place):
-                await folders.remove_replaced(delivery, place, manifest_key)
-        self._cleared.pop(noted.key, None)
-        took = timedelta(seconds=time.monotonic() - began)
-        await self.checkpoints.forget_tails(delivery, [noted.key], took=took)
-        return 0.0
+                    return True
+                done.last = cleared.position
+                done.refused = done.refused or cleared.refused
+                if time.monotonic() > ends:
+                    return False
 
     async def _has_files_behind(self, delivery: Delivery, position: int) -> bool:
         async for _ in self.store.files(delivery, after=position):

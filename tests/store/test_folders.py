@@ -51,7 +51,7 @@ FILES = {
     "last.bin": noise(400 * 1024, "last"),
 }
 TARGET = MemoryTarget(container="archives")
-ELSEWHERE = MemoryTarget(container="elsewhere")
+ELSEWHERE = MemoryTarget(server="memory:1", container="elsewhere")
 MANIFEST = f"c/{MANIFEST_NAME}"
 LATE = timedelta(hours=2)  # after that, nothing that was asked for comes any more
 
@@ -73,11 +73,13 @@ class Shelf(MemoryObjectStore):
     """A store that can be silent when something is to be removed."""
 
     silent = refuses = False
+    silent_at: MemoryTarget | None = None
+    refused: str | None = None  # a key
 
     async def delete(self, target: MemoryTarget, key: str, *, etag: str) -> None:
-        if self.silent:
+        if self.silent or target == self.silent_at:
             raise TargetUnavailableError("it says nothing")
-        if self.refuses:
+        if self.refuses or key == self.refused:
             raise TargetRefusedError("403")
         await super().delete(target, key, etag=etag)
 
@@ -280,6 +282,78 @@ async def test_a_place_that_refuses_is_asked_again_an_hour_later(folder: Folder)
     assert await folder.noted(delivery) == [MANIFEST]
 
 
+async def test_a_place_that_is_silent_keeps_no_other_one_from_being_cleared(
+    folder: Folder,
+) -> None:
+    folder.deliveries.tenants.give(TENANT, target=ELSEWHERE)
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    folder.deliveries.tenants.give(TENANT, target=TARGET)
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    await folder.end()
+    folder.shelf.silent_at = ELSEWHERE
+    assert await folder.sweep() == 0
+    assert folder.there() == {}
+    assert folder.there(ELSEWHERE)
+    folder.shelf.silent_at = None
+    await folder.sweep()
+    assert folder.there(ELSEWHERE) == {}
+
+
+@pytest.mark.parametrize("turn", [20.0, 0.0])
+async def test_a_file_that_is_refused_keeps_none_behind_it(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, turn: float
+) -> None:
+    """Nor is it forgotten, although others are removed in later looks."""
+    monkeypatch.setattr("app.usecases.sweep._FILES_TURN", turn)
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    folder.shelf.refused = "c/f1.bin"
+    await folder.deliveries.elapse(LATE)
+    sweeper = folder.sweeper()
+    with capture_logs() as logs:
+        while not [entry for entry in logs if entry["event"] == "files_left"]:
+            assert await sweeper.look() == 0
+            await folder.deliveries.elapse(timedelta(seconds=2))
+    assert folder.there().keys() == {"f1.bin"}
+    assert await folder.noted(delivery) == [MANIFEST]
+    folder.shelf.refused = None
+    await folder.deliveries.elapse(LATE)
+    while await folder.noted(delivery):
+        await sweeper.look()
+        await folder.deliveries.elapse(timedelta(seconds=2))
+    assert folder.there() == {}
+
+
+async def test_what_was_to_be_replaced_is_removed_look_by_look_too(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files these are: no look takes longer than its turn, and none is lost."""
+    await folder.attempt()
+    await folder.plan({"f1.bin": b"another", "z.bin": noise(400 * 1024)})
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="z.bin")
+    delivery = await folder.current()
+    before = await folder.deliveries.store.delivered_before(
+        delivery, f"memory://archives/{MANIFEST}"
+    )
+    assert before is not None
+    for name, content in FILES.items():  # as if that worker had died once the manifest was gone
+        await put(folder, name, content, marks_of(before))
+    await folder.end()
+    monkeypatch.setattr("app.usecases.sweep._FILES_TURN", 0.0)
+    await folder.deliveries.elapse(LATE)
+    sweeper = folder.sweeper()
+    left = [len(folder.there())]
+    while await folder.noted(delivery):
+        await sweeper.look()
+        left.append(len(folder.there()))
+        await folder.deliveries.elapse(timedelta(seconds=2))
+    assert left == [42, 42, 10, 0, 0]
+
+
 async def test_many_files_are_removed_look_by_look(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +397,7 @@ async def test_what_is_delivered_later_is_no_business_of_one_that_failed(folder:
         uploads=folder.uploads,
     )
     await folders.replace(stale, TARGET, MANIFEST)
-    await folders.remove_replaced(stale, TARGET, MANIFEST)
+    assert [cleared async for cleared in folders.remove_replaced(stale, TARGET, MANIFEST)] == []
     folder.check_delivered()
 
 
