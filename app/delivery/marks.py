@@ -8,6 +8,8 @@ from enum import Enum, auto
 from urllib.parse import quote, unquote
 
 from app.delivery.model import Delivery
+from app.delivery.targets import Target
+from app.errors import ForeignObjectError
 
 _TENANT = "rs-delivery-tenant"
 _ID = "rs-delivery-id"
@@ -22,6 +24,18 @@ class Whose(Enum):
     ANOTHER_USERS = auto()  # of another user of the same tenant
     ANOTHER_TENANTS = auto()
     UNKNOWN = auto()  # it has no marks: written by upstream, by hand, or by an old version
+
+
+_FOREIGN = {
+    Whose.ANOTHER_TENANTS: (
+        "another tenant's delivery",
+        "give this tenant a bucket or a prefix of its own",
+    ),
+    Whose.ANOTHER_USERS: (
+        "another user's delivery",
+        "let that user's archive be removed",
+    ),
+}
 
 
 def marks_of(delivery: Delivery) -> dict[str, str]:
@@ -51,3 +65,16 @@ def whose(metadata: Mapping[str, str], marks: Mapping[str, str]) -> Whose:
     if metadata.get(_USER) != marks.get(_USER):
         return Whose.ANOTHER_USERS
     return Whose.ITS_OWN if metadata.get(_ID) == marks.get(_ID) else Whose.ITS_USERS
+
+
+def check_replaceable(
+    metadata: Mapping[str, str], marks: Mapping[str, str], target: Target, key: str
+) -> None:
+    """Raise ForeignObjectError if the delivery with these marks may not replace what is there."""
+    owner = whose(metadata, marks)
+    if owner in _FOREIGN:
+        kind, way_out = _FOREIGN[owner]
+        raise ForeignObjectError(
+            f"{target.url_of(key)} holds the archive of {kind}, and is not replaced: ask again "
+            f"with another correlationId, or {way_out} ({target})"
+        )

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 from app.delivery.checkpoint import noted_files_of
 from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
-from app.delivery.marks import Whose, marks_of, whose
+from app.delivery.marks import Whose, check_replaceable, marks_of, whose
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.ports import Checkpoints, DeliveryStore
@@ -156,18 +156,23 @@ class Folders:
     async def replace(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
         """Remove what the same client was delivered there before: the manifest first.
 
-        So nothing tells of files that are being replaced. Raises what the store raises.
+        So nothing tells of files that are being replaced. What is there counts, whatever is known
+        of it here: rows are kept for some days. Raises ForeignObjectError if that is another's,
+        before any file is put, and what the store raises.
         """
         found = await self.uploads.objects.find(target, manifest_key)
         before = await self._replaced(delivery, target, manifest_key)
         marks: Mapping[str, str] | None = None if before is None else marks_of(before)
         keys: list[str] = []
-        if found is not None and whose(found.marks, marks_of(delivery)) is Whose.ITS_USERS:
+        owner = Whose.ITS_OWN if found is None else whose(found.marks, marks_of(delivery))
+        if found is not None and owner is not Whose.ITS_OWN:
+            check_replaceable(found.marks, marks_of(delivery), target, manifest_key)
             if marks is None or not found.has(marks):
                 if await self._is_told(delivery, target, manifest_key, found):
                     return  # of one that came later: this worker stood still
-                marks, before = found.marks, None  # of one that is kept no more
-                keys = await self._told_by(delivery, target, manifest_key, found)
+                if owner is Whose.ITS_USERS:
+                    marks, before = found.marks, None  # of one that is kept no more
+                    keys = await self._told_by(delivery, target, manifest_key, found)
             await self.uploads.objects.delete(target, manifest_key, etag=found.etag)
             log.info("delivery_replaced", **delivery.log_context, url=target.url_of(manifest_key))
         if marks is None:

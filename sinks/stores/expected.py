@@ -6,24 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.delivery.marks import Whose, whose
+from app.delivery.marks import Whose, check_replaceable, whose
 from app.delivery.object_store import FoundObject, StoredPart
 from app.delivery.targets import Target
-from app.errors import ForeignObjectError
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
-
-_FOREIGN = {
-    Whose.ANOTHER_TENANTS: (
-        "another tenant's delivery",
-        "give this tenant a bucket or a prefix of its own",
-    ),
-    Whose.ANOTHER_USERS: (
-        "another user's delivery",
-        "let that user's archive be removed",
-    ),
-}
 
 
 def etag_of(parts: Sequence[StoredPart]) -> str | None:
@@ -63,13 +51,7 @@ class Expected:
 
     def check_replaceable(self, found: FoundObject, target: Target, key: str) -> None:
         """Raise ForeignObjectError if the object may not take the place of what is there."""
-        owner = whose(found.marks, self.marks)
-        if owner in _FOREIGN:
-            kind, way_out = _FOREIGN[owner]
-            raise ForeignObjectError(
-                f"{target.url_of(key)} holds the archive of {kind}, and is not replaced: ask again "
-                f"with another correlationId, or {way_out} ({target})"
-            )
+        check_replaceable(found.marks, self.marks, target, key)
 
     def tell_replaced(self, found: FoundObject, target: Target, key: str) -> None:
         """Log that the object took the place of what was there."""

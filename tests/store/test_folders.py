@@ -24,6 +24,7 @@ from app.delivery.targets import TargetKinds
 from app.errors import (
     DeliveryError,
     ErrorType,
+    ForeignObjectError,
     SourceUnavailableError,
     TargetRefusedError,
     TargetUnavailableError,
@@ -475,6 +476,25 @@ async def test_a_manifest_that_tells_nothing_is_replaced_all_the_same(folder: Fo
         await folder.attempt()
     assert [entry["key"] for entry in logs if entry["event"] == "files_left"] == [MANIFEST]
     folder.check_delivered()
+
+
+async def test_a_manifest_of_unknown_origin_goes_before_the_first_file(folder: Folder) -> None:
+    await put(folder, MANIFEST_NAME, b"{}", {})
+    await put(folder, "theirs.bin", b"theirs", {})
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="large.bin")
+    assert MANIFEST_NAME not in folder.there()
+    assert folder.there()["theirs.bin"] == b"theirs"
+
+
+async def test_a_manifest_of_another_user_is_met_before_the_first_file(folder: Folder) -> None:
+    another = marks_of(replace(await folder.current(), id=uuid4(), user="another@cnes.fr"))
+    await put(folder, MANIFEST_NAME, b"{}", another)
+    with pytest.raises(ForeignObjectError, match="another user's"):
+        await folder.attempt()
+    assert folder.there() == {MANIFEST_NAME: b"{}"}
+    assert folder.source.gets.total() == 0
+    assert folder.shelf.open() == []
 
 
 async def put(folder: Folder, name: str, content: bytes, marks: Mapping[str, str]) -> None:
