@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 from app.delivery.manifest import MANIFEST_NAME
@@ -65,6 +66,8 @@ class TailObject:
     attempt: int  # of the delivery: that puts it
     target: str = field(repr=False)  # where, sealed: as `Upload.target` was
     dropped: bool  # it was removed, but may be there again: put late
+    # For so long, from when it was asked for on: 0, it is there by now, or never will be.
+    may_come: timedelta = field(default=timedelta(), compare=False)
 
     @property
     def manifest_key(self) -> str | None:

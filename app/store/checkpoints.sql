@@ -56,8 +56,9 @@ SET target = excluded.target, until = excluded.until, dropped = false
 RETURNING key;
 
 -- name: tails
--- Objects that a delivery may have beside its archive.
-SELECT key, attempt, target, dropped FROM tail WHERE delivery_id = :id ORDER BY attempt, key;
+-- Objects that a delivery may have beside its archive, and for how long they may come late.
+SELECT key, attempt, target, dropped, greatest(until - now(), interval '0') AS may_come
+FROM tail WHERE delivery_id = :id ORDER BY attempt, key;
 
 -- name: forget_tails
 -- Objects were removed, and none of these can be put again: :took ago that was over.

@@ -62,6 +62,30 @@ class _Pass:
     refused: PermanentError | None = None  # the first
 
 
+@dataclass
+class _Folder:
+    """Where a delivery may have put files, and what its attempts have noted of that."""
+
+    manifest_key: str
+    place: Target
+    notes: list[TailObject]
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others."""
+        return self.notes[-1].key
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether all was removed, but for what came late."""
+        return all(note.dropped for note in self.notes)
+
+    @property
+    def may_come(self) -> float:
+        """For how many seconds there may still come something."""
+        return max(note.may_come.total_seconds() for note in self.notes)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Leftover:
     """A delivery that may have left something open, and where."""
@@ -111,8 +135,8 @@ class Sweep:
     limit: int  # deliveries at a time
     patience: float = 30.0  # seconds that a place may take for one step
     _pauses: dict[str, _Pause] = field(default_factory=dict)  # by endpoint
-    # Over files that are removed look by look, by what they are noted as: a delivery's own, and
-    # those that it was to replace. Another process begins again from the first.
+    # Over files that are removed look by look, by `_Folder.name`: a delivery's own, and those that
+    # it was to replace. Another process begins again from the first.
     _passes: dict[str, list[_Pass]] = field(default_factory=dict)
 
     async def look(self) -> int:
@@ -239,44 +263,64 @@ class Sweep:
         Where it is done, they stay, and only what is open of them is aborted. What may come late
         stays noted, as with tails. A place that fails keeps no other one from being cleared.
         """
-        delivery, pause = leftover.delivery, 0.0
+        delivery, pauses = leftover.delivery, list[float]()
         passing: TargetUnavailableError | None = None
-        for noted in await self.checkpoints.tails(delivery):
-            if noted.manifest_key is None:
+        folders, unreadable = self._folders(leftover, await self.checkpoints.tails(delivery))
+        if unreadable is not None:
+            pauses.append(_BACKOFF.longest)
+            _tell_files_left(delivery, *unreadable)
+        waits = [folder.may_come for folder in folders if folder.is_cleared]
+        for folder in folders:
+            if folder.is_cleared and folder.may_come:
                 continue
             try:
-                again = await self._clear_folder(leftover, noted, noted.manifest_key)
+                pauses.append(await self._clear_folder(leftover, folder))
             except TargetUnavailableError as error:
                 passing = passing or error
-                continue
-            except (PermanentError, SecretUnreadableError) as error:
-                again = _BACKOFF.longest
-                log.warning(
-                    "files_left",
-                    **delivery.log_context,
-                    key=noted.manifest_key,
-                    cause=str(error),
-                    consequence="it is tried again, as long as the delivery is kept",
-                )
-            pause = max(pause, again)
+            except PermanentError as error:
+                pauses.append(_BACKOFF.longest)
+                _tell_files_left(delivery, folder.manifest_key, error)
         if passing is not None:
             raise passing
-        return pause
+        return max(pauses, default=0) or max(waits, default=0)
 
-    async def _clear_folder(
-        self, leftover: _Leftover, noted: TailObject, manifest_key: str
-    ) -> float:
-        delivery = leftover.delivery
+    def _folders(
+        self, leftover: _Leftover, tails: Sequence[TailObject]
+    ) -> tuple[list[_Folder], tuple[str, DeliveryError] | None]:
+        """Return where files are noted, each place once, however many attempts have noted it.
+
+        And what can't be read of these places, if that is so of one.
+        """
+        folders: list[_Folder] = []
+        unreadable: tuple[str, DeliveryError] | None = None
+        for noted in tails:
+            if (key := noted.manifest_key) is None:
+                continue
+            try:
+                place = self.uploads.opened(noted.target)
+            except (SecretUnreadableError, TargetUnavailableError) as error:
+                unreadable = key, error
+                continue
+            if leftover.current is not None and same_place(leftover.current, place):
+                place = leftover.current  # with the credentials of today
+            for folder in folders:
+                if folder.manifest_key == key and same_place(folder.place, place):
+                    folder.place = place  # the last attempt's credentials
+                    folder.notes.append(noted)
+                    break
+            else:
+                folders.append(_Folder(key, place, [noted]))
+        return folders, unreadable
+
+    async def _clear_folder(self, leftover: _Leftover, folder: _Folder) -> float:
+        delivery, place, manifest_key = leftover.delivery, folder.place, folder.manifest_key
         folders = Folders(store=self.store, checkpoints=self.checkpoints, uploads=self.uploads)
-        place = self.uploads.opened(noted.target)
-        if leftover.current is not None and same_place(leftover.current, place):
-            place = leftover.current  # with the credentials of today
         stays = _is_delivered(leftover, place, manifest_key)
         clears: list[Clear] = [folders.abort_uploads if stays else folders.remove]
         if not stays:
             clears.append(folders.remove_replaced)
         ends = time.monotonic() + _FILES_TURN
-        passes = self._passes.setdefault(noted.key, [])
+        passes = self._passes.setdefault(folder.name, [])
         for number, clear in enumerate(clears):
             if number == len(passes):
                 passes.append(_Pass())
@@ -285,12 +329,14 @@ class Sweep:
                 return _SOON
             if number == 0 and await self._has_files_behind(delivery, passes[0].last):
                 return _BACKOFF.first  # the next delivery of its client is on its way there
-        del self._passes[noted.key]
+        del self._passes[folder.name]
         for refused in (done.refused for done in passes if done.refused is not None):
             raise refused
         took = timedelta(seconds=time.monotonic() - passes[0].began)
-        await self.checkpoints.forget_tails(delivery, [noted.key], took=took)
-        return 0.0
+        await self.checkpoints.forget_tails(
+            delivery, [note.key for note in folder.notes], took=took
+        )
+        return folder.may_come
 
     async def _go_on(
         self,
@@ -367,6 +413,16 @@ class Sweep:
         with contextlib.suppress(TargetUnavailableError):  # of another version's kind
             return self.tenants.settings(delivery.tenant).target_named(delivery.target)
         return None
+
+
+def _tell_files_left(delivery: Delivery, manifest_key: str, cause: DeliveryError) -> None:
+    log.warning(
+        "files_left",
+        **delivery.log_context,
+        key=manifest_key,
+        cause=str(cause),
+        consequence="it is tried again, as long as the delivery is kept",
+    )
 
 
 def _is_delivered(leftover: _Leftover, place: Target, manifest_key: str) -> bool:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import PartBody
+from app.delivery.object_store import FoundObject, PartBody
 from app.delivery.states import State, Work
 from app.delivery.targets import TargetKinds
 from app.errors import (
@@ -241,6 +241,32 @@ async def test_what_comes_late_is_removed_too(folder: Folder) -> None:
     assert folder.there() == {}
     assert await folder.noted(delivery) == []
     assert await folder.sweep() == 0
+
+
+async def test_files_are_asked_for_twice_however_many_attempts_have_noted_them(
+    folder: Folder,
+) -> None:
+    """Once when the delivery has ended, and once when nothing comes late any more."""
+    for _ in range(3):
+        with pytest.raises(SourceUnavailableError):
+            await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    assert await folder.noted(delivery) == [MANIFEST] * 3
+    asked = Counter[str]()
+    find = folder.shelf.find
+
+    async def counted(target: MemoryTarget, key: str) -> FoundObject | None:
+        asked[key] += 1
+        return await find(target, key)
+
+    folder.shelf.find = counted  # type: ignore[method-assign]
+    for _ in range(3):
+        await folder.sweep()
+    assert asked["c/last.bin"] == 1
+    await folder.deliveries.elapse(LATE)
+    assert await folder.sweep() == 1
+    assert asked["c/last.bin"] == 2
+    assert await folder.noted(delivery) == []
 
 
 async def test_what_is_anothers_stays(folder: Folder) -> None:

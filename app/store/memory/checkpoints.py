@@ -89,7 +89,10 @@ class MemoryCheckpoints:
     async def tails(self, delivery: Delivery) -> list[TailObject]:
         """Return the objects that were noted, and may be there."""
         async with self._database.session() as session:
-            found = [row.tail for _, row in session.rows(self._database.tails, delivery.id)]
+            found = [
+                replace(row.tail, may_come=max(row.until - session.now, timedelta()))
+                for _, row in session.rows(self._database.tails, delivery.id)
+            ]
         return sorted(found, key=lambda tail: (tail.attempt, tail.key))
 
     async def forget_tails(
