@@ -75,12 +75,13 @@ class Folders:
         """Remove a delivery's files at a place, some at a time, from behind a position on.
 
         Tell what is cleared, again and again; a file that is refused keeps none behind it. It ends
-        before the last one where the same client's next delivery is on its way there: what that
-        puts is its own. Only what has the delivery's marks is removed. Raises
-        TargetUnavailableError.
+        before the last one where another delivery is on its way there: what that puts is its own.
+        Only what has the delivery's marks is removed. Raises TargetUnavailableError.
         """
         async for files in self._batches(delivery, after):
             refusals = await self._abort_uploads(delivery, target, manifest_key, files)
+            if refusals is None:
+                return
             keys = [_key_beside(manifest_key, file) for file in files]
             marks = marks_of(delivery)
             there, refused = await self._found(target, keys, marks)
@@ -110,6 +111,8 @@ class Folders:
         """Abort what may be open of a delivery's large files; tell of it as `remove` does."""
         async for files in self._batches(delivery, after):
             refusals = await self._abort_uploads(delivery, target, manifest_key, files)
+            if refusals is None:
+                return
             yield Cleared(position=files[-1].position, refused=next(iter(refusals), None))
 
     async def _batches(self, delivery: Delivery, after: int) -> AsyncIterator[list[ManifestFile]]:
@@ -124,14 +127,29 @@ class Folders:
 
     async def _abort_uploads(
         self, delivery: Delivery, target: Target, manifest_key: str, files: Sequence[ManifestFile]
-    ) -> list[PermanentError]:
-        """Abort what may be open of some files; return what was refused."""
-        _, refused = await _each(
-            self.uploads.abort_orphans(delivery, target, _key_beside(manifest_key, file))
+    ) -> list[PermanentError] | None:
+        """Abort what may be open of some files; return what was refused, None if it is in use."""
+        aborted, refused = await _each(
+            self.abort_open(delivery, target, manifest_key, _key_beside(manifest_key, file))
             for file in files
             if file.size is None or file.size > _ONE_PART
         )
-        return refused
+        return refused if all(aborted) else None
+
+    async def abort_open(
+        self, delivery: Delivery, target: Target, manifest_key: str, key: str
+    ) -> bool:
+        """Abort a file's open uploads; False, and none was, if another delivery may have them open.
+
+        No row tells of them: those of any tenant whose manifest goes to the same place may. Looked
+        at after the store has listed what is open, as with `Uploads.abort_orphans`.
+        """
+        found = await self.uploads.objects.open_uploads(target, key)
+        if found and await self._is_in_use(delivery, target, manifest_key):
+            return False
+        for upload in found:
+            await self.uploads.objects.abort(target, upload)
+        return True
 
     async def _found(
         self, target: Target, keys: Sequence[str], marks: Mapping[str, str]
@@ -321,7 +339,8 @@ class AttemptFolder:
     async def clear(self, key: str) -> None:
         """Abort uploads of a file that earlier attempts may have left open."""
         if self.may_be_there:
-            await self._by.uploads.abort_orphans(self._delivery, self._target, key)
+            assert self._upload is not None  # noqa: S101 - it has begun
+            await self._by.abort_open(self._delivery, self._target, self._upload.key, key)
 
     def begins_again(self) -> None:
         """Note that this attempt has lost its upload: what it has put is there."""

@@ -328,7 +328,7 @@ class Sweep:
             if not await self._go_on(passes[number], clearing, place, ends=ends):
                 return _SOON
             if number == 0 and await self._has_files_behind(delivery, passes[0].last):
-                return _BACKOFF.first  # the next delivery of its client is on its way there
+                return _BACKOFF.first  # another delivery is on its way there
         del self._passes[folder.name]
         for refused in (done.refused for done in passes if done.refused is not None):
             raise refused

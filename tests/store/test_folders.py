@@ -44,6 +44,7 @@ from tests.builders import list_files, make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import QUICK
+from tests.store.conftest import OTHER
 from tests.twins.rs_order import Source
 
 FILES = {
@@ -267,6 +268,27 @@ async def test_files_are_asked_for_twice_however_many_attempts_have_noted_them(
     assert await folder.sweep() == 1
     assert asked["c/last.bin"] == 2
     assert await folder.noted(delivery) == []
+
+
+async def test_uploads_of_another_tenants_delivery_that_is_under_way_stay_open(
+    folder: Folder,
+) -> None:
+    """Of the same name, in the same place: no row tells whose a file's upload is."""
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    another = await folder.deliveries.available(tenant=OTHER)
+    await folder.deliveries.plan(another, list_files(FILES), archive_name=MANIFEST_NAME)
+    await folder.deliveries.let_leases_run_out()
+    claimed = await folder.deliveries.leases("w").claim(Work.TRANSFER)
+    assert claimed is not None
+    assert claimed.tenant == OTHER
+    live = await folder.shelf.create_upload(
+        TARGET, "c/large.bin", marks_of(claimed), media_type="application/octet-stream"
+    )
+    assert await folder.sweep() == 0
+    assert folder.shelf.open() == [live]
+    assert await folder.noted(delivery) == [MANIFEST]
 
 
 async def test_what_is_anothers_stays(folder: Folder) -> None:
