@@ -1,9 +1,9 @@
 """tar, compressed by Zstandard: smaller than a ZIP, and faster to unpack.
 
 Each member is compressed by itself, a large one piece by piece, and each piece is a frame of its
-own. Frames need nothing of each other: several threads compress at once, a worker that goes on
-with a half-made archive begins with the member it lies in, and the bytes are the same whatever thread was
-first. Put behind one another they are one file to `zstd`, and so to every tar that knows it.
+own. Frames need nothing of each other: several threads compress at once, a worker that goes on with
+a half-made archive begins with the member it lies in, and the bytes are the same whatever thread
+was first. Put behind one another they are one file to `zstd`, and so to every tar that knows it.
 """
 
 from __future__ import annotations
