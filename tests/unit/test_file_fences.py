@@ -13,6 +13,7 @@ from app.delivery.marks import marks_of
 from app.delivery.object_store import StoredPart, Upload
 from app.errors import ForeignObjectError, TargetUnavailableError, UploadLostError
 from sinks.pipeline.parts import Part
+from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
@@ -218,7 +219,7 @@ async def test_an_upload_whose_worker_died_while_it_began_is_found(target: FileT
     about.unlink()
     assert await store.open_uploads(target, KEY) == [upload]
     await store.abort(target, upload)
-    assert list(Path(target.path).iterdir()) == []
+    assert [path.name for path in Path(target.path).iterdir()] == [MARKER]
 
 
 async def test_what_appears_outlives_a_crash_of_the_machine(target: FileTarget) -> None:
