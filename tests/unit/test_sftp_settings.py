@@ -6,6 +6,8 @@ from typing import Any
 
 import asyncssh
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.delivery.targets import TargetKinds
 from app.errors import InvalidSettingError, TargetRefusedError
@@ -148,6 +150,23 @@ def test_private_keys_are_taken_in_the_forms_that_people_have(form: str) -> None
     assert parse(ENTRY | {"key": pair.export_private_key(form).decode()})
 
 
+@pytest.mark.parametrize("form", ["openssh", "pkcs8-pem"])
+def test_an_rsa_key_that_takes_long_to_check_is_refused_at_once(form: str) -> None:
+    """Its primes are none: who checks them takes seconds, and says another thing."""
+    p, q, e = (1 << 4096) + 1, (1 << 4095) + 1, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(e, p * q)
+    )
+    key = numbers.private_key(unsafe_skip_rsa_key_validation=True)
+    text = key.private_bytes(
+        Encoding.PEM,
+        PrivateFormat.OpenSSH if form == "openssh" else PrivateFormat.PKCS8,
+        NoEncryption(),
+    ).decode()
+    assert flaw(ENTRY | {"key": text}).endswith("4096 are the most; Ed25519 is better")
+
+
 @pytest.mark.parametrize("secret", ["key", "password"])
 def test_a_secret_is_masked_and_kept_for_its_server_alone(secret: str) -> None:
     current = parse(without("key") | {secret: KEY})
@@ -167,7 +186,8 @@ def test_a_fingerprint_is_that_which_openssh_prints() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["../a", "c/../../a", "/a", "c//a", "c/.", "c/a\0", "c/\x1b[0m", ""]
+    "key",
+    ["../a", "c/../../a", "/a", "c//a", "c/.", "c/a\0", "c/\x1b[0m", ""],
 )
 def test_a_key_leads_nowhere_but_into_the_folder(key: str) -> None:
     with pytest.raises(TargetRefusedError, match="is no path of a file in folder /in/archives"):

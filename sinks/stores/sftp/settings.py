@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,6 +12,7 @@ from app.tenants.masks import MASK
 from sinks.stores.sftp.host_key import HostKey
 
 _MAX_KEY = 16_384  # characters
+_MAX_RSA = 4096  # bits
 _MAX_PATH = 1024  # characters
 
 
@@ -37,13 +38,17 @@ def _private_key(text: str) -> str:
     # Imported when one is set: most commands read none.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
     data = text.strip().encode() + b"\n"
     try:
         if b"BEGIN OPENSSH PRIVATE KEY" in data:
-            serialization.load_ssh_private_key(data, password=None)
+            load: Any = serialization.load_ssh_private_key
         else:
-            serialization.load_pem_private_key(data, password=None)
+            load = serialization.load_pem_private_key
+        # That the primes of an RSA key are some takes a second for 4096 bits, minutes for more, and
+        # the process does nothing else meanwhile.
+        key = load(data, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
         raise ValueError("is protected by a passphrase: give the key without one") from None
     except (ValueError, UnsupportedAlgorithm):
@@ -51,6 +56,10 @@ def _private_key(text: str) -> str:
             "must be a private key in OpenSSH's or PEM form, without a passphrase, with all of its "
             "lines"
         ) from None
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size > _MAX_RSA:
+        raise ValueError(
+            f"is an RSA key of {key.key_size} bits: {_MAX_RSA} are the most; Ed25519 is better"
+        )
     return text
 
 
