@@ -1,15 +1,18 @@
-"""What is sent to an SFTP server is cut into requests, several of which are under way."""
+"""Whatever an SFTP server says, what is kept of its files in memory is bounded."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+import asyncssh
 import pytest
 
 from sinks.pipeline.parts import MIB, Part
-from sinks.stores.sftp.files import send
+from sinks.stores.sftp.files import names_in, remove_folder, send
 
 CONTENT = bytes(range(256)) * (4 * MIB // 256)
 
@@ -59,8 +62,60 @@ async def test_pieces_need_not_be_as_requests_are() -> None:
     pieces: list[bytes | memoryview] = [b"a" * 10, memoryview(b"b" * 100), b"", b"c"]
     file: Any = File()
     part = Part(pieces, 111, b"")
-    assert await send(server(7), file, 0, part) == 111
+    assert await send(server(4096), file, 0, part) == 111
     assert bytes(file.content) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("block", [0, 1])
+async def test_a_server_that_takes_a_byte_at_once_is_no_task_for_each(block: int) -> None:
+    file: Any = File(until=64 * 4096)
+    assert await send(server(block), file, 0, Part.of(CONTENT)) == len(CONTENT)
+    assert file.content == CONTENT
+    assert file.most == 64 * 4096
+
+
+class Listing:
+    """A client of a server that tells of names; `told` says how many it has told of."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = names
+        self.told = 0
+        self.removed: list[str] = []
+        self.gone: list[str] = []
+
+    async def scandir(self, _folder: str) -> AsyncIterator[asyncssh.SFTPName]:
+        for name in self.names:
+            self.told += 1
+            yield asyncssh.SFTPName(name)
+
+    async def remove(self, path: str) -> None:
+        self.removed.append(path)
+        assert self.told - len(self.removed) <= 32
+
+    async def rmdir(self, path: str) -> None:
+        self.gone.append(path)
+
+
+async def test_a_folder_without_an_end_is_refused() -> None:
+    sftp: Any = Listing(str(n) for n in itertools.count())
+    with pytest.raises(asyncssh.SFTPFailure, match="more than 100 names"):
+        await names_in(sftp, "a", at_most=100)
+    assert sftp.told == 101
+
+
+async def test_names_of_others_are_not_kept() -> None:
+    sftp: Any = Listing(str(n) for n in range(10_000))
+    assert await names_in(sftp, "a", start="999", at_most=11) == [
+        "999",
+        *map(str, range(9990, 10_000)),
+    ]
+
+
+async def test_what_is_in_a_folder_is_removed_as_it_is_told_of() -> None:
+    sftp: Any = Listing(str(n) for n in range(1000))
+    await remove_folder(sftp, "a")
+    assert sorted(sftp.removed) == sorted(f"a/{n}" for n in range(1000))
+    assert sftp.gone == ["a"]
 
 
 async def test_a_write_that_fails_ends_all() -> None:

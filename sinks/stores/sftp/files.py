@@ -6,18 +6,23 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import cast
 
 import asyncssh
 from asyncssh import sftp as words
 
-from sinks.stores.sftp.requests import GONE
+from sinks.stores.sftp.requests import GONE, THERE
 
 _IN_FLIGHT = 1024 * 1024  # bytes that are sent of one file, and not confirmed yet
-_MAX_BLOCK = 256 * 1024  # bytes of one request, if the server takes as much
+_MAX_FLYING = 64  # requests
+_MIN_BLOCK = 4 * 1024  # bytes of one request, whatever the server says; all take as much
+_MAX_BLOCK = 256 * 1024  # the same, if the server takes as much
 _PIECE = 256 * 1024  # bytes that are read at once
+_MAX_NAMES = 50_000  # in a folder of this service's own: an upload has 10,000 parts at most
 _AT_ONCE = 32  # files that are removed at the same time
+_MAX_DEPTH = 3  # of a folder that is removed: an upload has two
+_ROUNDS = 3  # in which one is read that is said to hold something still
 _CLOSE_TIMEOUT = 10.0  # seconds
 _PRIVATE = asyncssh.SFTPAttrs(permissions=0o700)
 
@@ -60,7 +65,8 @@ async def send(
     pieces: AsyncIterable[bytes | memoryview],
 ) -> int:
     """Write pieces from an offset on, several requests at a time; return how many bytes."""
-    block = min(sftp.limits.max_write_len, _MAX_BLOCK)
+    # A server chooses the first; what it chooses must not be a task for each byte.
+    block = min(max(sftp.limits.max_write_len, _MIN_BLOCK), _MAX_BLOCK)
     flying: deque[asyncio.Task[int]] = deque()
     in_flight, end = 0, offset
     try:
@@ -68,7 +74,7 @@ async def send(
             view = memoryview(piece)
             for start in range(0, len(view), block):
                 data = bytes(view[start : start + block])
-                while flying and in_flight + len(data) > _IN_FLIGHT:
+                while flying and (in_flight + len(data) > _IN_FLIGHT or len(flying) >= _MAX_FLYING):
                     in_flight -= await flying.popleft()
                 flying.append(asyncio.create_task(file.write(data, end)))
                 in_flight += len(data)
@@ -125,19 +131,55 @@ async def described(sftp: asyncssh.SFTPClient, path: str) -> asyncssh.SFTPAttrs 
         return None
 
 
-async def names_in(sftp: asyncssh.SFTPClient, folder: str) -> list[str]:
-    """Return the names in a folder."""
-    found = [str(name) for name in await sftp.listdir(folder)]
-    return [name for name in found if name not in (".", "..")]
+async def names_in(
+    sftp: asyncssh.SFTPClient, folder: str, *, start: str = "", at_most: int = _MAX_NAMES
+) -> list[str]:
+    """Return the names in a folder, or those that `start` so.
+
+    Raises SFTPFailure for more than `at_most` of them: a server can tell of names for ever.
+    """
+    found: list[str] = []
+    async with contextlib.aclosing(_entries(sftp, folder)) as entries:
+        async for entry in entries:
+            name = str(entry.filename)
+            if not name.startswith(start):
+                continue
+            if len(found) == at_most:
+                raise words.SFTPFailure(f"{folder} has more than {at_most} names")
+            found.append(name)
+    return found
+
+
+async def _entries(
+    sftp: asyncssh.SFTPClient, folder: str
+) -> AsyncGenerator[asyncssh.SFTPName, None]:
+    async for entry in sftp.scandir(folder):
+        if entry.filename not in (".", ".."):
+            yield entry
 
 
 async def make_folder(sftp: asyncssh.SFTPClient, path: str, *, private: bool = False) -> None:
     """Make a folder; one that is there will do, unless it shall be `private`."""
     try:
         await sftp.mkdir(path, _PRIVATE if private else asyncssh.SFTPAttrs())
-    except words.SFTPFailure:  # which is all that most servers say of one that is there
+    except THERE:
         if private or not await sftp.isdir(path):
             raise
+
+
+async def renames_over(sftp: asyncssh.SFTPClient, folder: str) -> bool:
+    """Whether a rename replaces what is there: it is tried with two files in a folder of our own.
+
+    SFTP's own must not; some servers do.
+    """
+    one, other = f"{folder}/one", f"{folder}/other"
+    await touch(sftp, one)
+    await touch(sftp, other)
+    try:
+        await sftp.rename(one, other)
+    except (*THERE, words.SFTPPermissionDenied):
+        return await described(sftp, one) is None
+    return True
 
 
 async def replace(sftp: asyncssh.SFTPClient, path: str, by: str) -> None:
@@ -158,31 +200,49 @@ async def remove(sftp: asyncssh.SFTPClient, path: str) -> None:
         await sftp.remove(path)
 
 
-async def remove_folder(sftp: asyncssh.SFTPClient, path: str) -> None:
-    """Remove a folder with all that is in it; what is gone already is fine."""
-    try:
-        entries = [entry async for entry in sftp.scandir(path)]
-    except GONE:
-        return
-    for some in _some(entry for entry in entries if entry.filename not in (".", "..")):
-        await asyncio.gather(*(_remove_entry(sftp, path, entry) for entry in some))
-    with contextlib.suppress(GONE):
-        await sftp.rmdir(path)
+async def remove_folder(sftp: asyncssh.SFTPClient, path: str, *, depth: int = _MAX_DEPTH) -> None:
+    """Remove a folder with all that is in it; what is gone already is fine.
+
+    What is in it is removed as it is told of, so that no list of it is kept. A server may pass
+    names over while others are removed: so it is read again.
+    """
+    for last in range(1, _ROUNDS + 1):
+        try:
+            await _empty(sftp, path, depth)
+            await sftp.rmdir(path)
+        except GONE:
+            return
+        except words.SFTPFailure:
+            if last == _ROUNDS:
+                raise
+        else:
+            return
 
 
-async def _remove_entry(sftp: asyncssh.SFTPClient, folder: str, entry: asyncssh.SFTPName) -> None:
+async def _empty(sftp: asyncssh.SFTPClient, path: str, depth: int) -> None:
+    if not depth:
+        raise words.SFTPFailure(f"{path} is deeper than a folder of this service")
+    some: list[asyncssh.SFTPName] = []
+    async with contextlib.aclosing(_entries(sftp, path)) as entries:
+        async for entry in entries:
+            some.append(entry)
+            if len(some) == _AT_ONCE:
+                await _remove_some(sftp, path, some, depth)
+                some = []
+    await _remove_some(sftp, path, some, depth)
+
+
+async def _remove_some(
+    sftp: asyncssh.SFTPClient, folder: str, some: list[asyncssh.SFTPName], depth: int
+) -> None:
+    await asyncio.gather(*(_remove_entry(sftp, folder, entry, depth) for entry in some))
+
+
+async def _remove_entry(
+    sftp: asyncssh.SFTPClient, folder: str, entry: asyncssh.SFTPName, depth: int
+) -> None:
     path = f"{folder}/{entry.filename!s}"
     if entry.attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
-        await remove_folder(sftp, path)
+        await remove_folder(sftp, path, depth=depth - 1)
     else:
         await remove(sftp, path)
-
-
-def _some(entries: Iterable[asyncssh.SFTPName]) -> Iterable[list[asyncssh.SFTPName]]:
-    some: list[asyncssh.SFTPName] = []
-    for entry in entries:
-        some.append(entry)
-        if len(some) == _AT_ONCE:
-            yield some
-            some = []
-    yield some

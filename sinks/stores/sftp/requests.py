@@ -30,6 +30,8 @@ _PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
 _MIN_RATE = 256 * 1024  # bytes a second
 
 GONE = words.SFTPNoSuchFile
+# What is said where something is there already: most servers of version 3 have no word for it.
+THERE = (words.SFTPFailure, words.SFTPFileAlreadyExists)
 LOST = (
     words.SFTPConnectionLost,
     words.SFTPNoConnection,
@@ -88,6 +90,7 @@ def said(error: Exception) -> str:
     """Return what a server, or the line to it, said: one line, not too long."""
     text = getattr(error, "reason", "") or getattr(error, "strerror", "") or str(error)
     text = " ".join(str(text).split())[:200]
+    text = "".join(sign if sign.isprintable() else "?" for sign in text)  # a terminal obeys some
     return text or type(error).__name__
 
 
