@@ -66,10 +66,13 @@ async def test_a_request_names_an_sftp_server_and_its_archive_is_there(
             }
             assert contents(archive) == files
             folder = f"in/{name}"
+            notes = f"{folder}/.{product}_v1.zip.rs-delivery"
+            (note,) = (server.folder / notes).iterdir()
             assert server.left() == [
                 "in",
                 folder,
-                f"{folder}/.{product}_v1.zip.rs-delivery.json",
+                notes,
+                f"{notes}/{note.name}",
                 f"{folder}/{product}_v1.zip",
             ]
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +35,13 @@ from sinks.stores.sftp.managed import SftpStore, open_store
 from sinks.stores.sftp.probe import try_for_tenant
 from sinks.stores.sftp.target import SftpTarget
 from tests.builders import make_delivery, make_tenant_settings
-from tests.sftp_server import PASSWORD, USER, OwnServer, own_server
+from tests.sftp_server import PASSWORD, USER, Disk, OwnServer, own_server
 
 KEY = "c-1/a.zip"
 MARKS = marks_of(make_delivery())
 PART, REST = bytes(range(256)) * 1024, b"the rest"
 WHOLE = PART + REST
-OBJECT = ["c-1", "c-1/.a.zip.rs-delivery.json", "c-1/a.zip"]
+OBJECT = ["c-1", "c-1/.a.zip.rs-delivery", "c-1/.a.zip.rs-delivery/NOTE", "c-1/a.zip"]
 
 
 @pytest.fixture
@@ -102,6 +103,11 @@ class At:
             return None
         self.acted = True
         return self.act()
+
+
+def left(server: OwnServer) -> list[str]:
+    """Return what is there; the names of notes are new each time."""
+    return [re.sub(r"/[0-9a-f]{32}\.[0-9a-f]{8}\.json$", "/NOTE", name) for name in server.left()]
 
 
 # The fence.
@@ -176,39 +182,44 @@ async def test_who_takes_an_upload_over_ends_it_or_finds_it_ended(
         server.faults.before = None
         etag = await complete(other, target, upload, parts, again=True)
         assert await server.content(target.url_of(KEY)) == WHOLE
-        assert server.left() == OBJECT
+        assert left(server) == OBJECT
         await other.delete(target, KEY, etag=etag)
     assert outcomes == {"taken over", "completed"}
 
 
+@pytest.mark.parametrize("theirs_is", [b"theirs", bytes(len(WHOLE))], ids=["other", "same size"])
 async def test_what_comes_to_the_place_meanwhile_is_not_replaced(
-    server: OwnServer, store: SftpStore, other: SftpStore
+    server: OwnServer, store: SftpStore, other: SftpStore, theirs_is: bytes
 ) -> None:
     """Whichever step of the completion it comes before: the first one stays."""
     target = server.target
     theirs = marks_of(make_delivery(tenant="swot"))
+    came: list[str] = []  # the ETag of what came whole
 
     async def come() -> None:
         server.faults.before = None
         upload = await other.create_upload(target, KEY, theirs)
         try:
-            part = await other.put_part(target, upload, 1, Part.of(b"theirs"))
-            await other.complete(target, upload, [part], 6, marks=theirs)
-        except ForeignObjectError:
+            part = await other.put_part(target, upload, 1, Part.of(theirs_is))
+            came.append(await other.complete(target, upload, [part], len(theirs_is), marks=theirs))
+        except (ForeignObjectError, TargetUnavailableError):
             await other.abort(target, upload)
 
     outcomes = set()
     for step in range(await count_steps(server, store)):
+        came.clear()
         upload = await begin(store, target)
         parts = await send(store, target, upload)
         server.faults.before = At(come, step=step)
         try:
             await complete(store, target, upload, parts)
         except ForeignObjectError:
+            assert came, step
             outcomes.add("theirs")
             await store.abort(target, upload)
-            content, marks = b"theirs", theirs
+            content, marks = theirs_is, theirs
         else:
+            assert not came, step
             outcomes.add("ours")
             content, marks = WHOLE, MARKS
         server.faults.before = None
@@ -263,7 +274,7 @@ async def test_a_worker_that_has_lost_its_upload_can_not_spoil_it(
     with pytest.raises(UploadLostError):
         await stale
     assert await server.content(target.url_of(KEY)) == WHOLE
-    assert server.left() == OBJECT
+    assert left(server) == OBJECT
 
 
 async def test_a_completion_waits_for_no_writer_that_had_other_bytes(
@@ -280,6 +291,39 @@ async def test_a_completion_waits_for_no_writer_that_had_other_bytes(
     assert await other.find(target, KEY) is None
 
 
+async def test_a_part_that_may_still_be_moved_is_not_made_of_other_bytes(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """It came before its place was known, and the completion that moved it broke off."""
+    target = server.target
+    upload = await begin(store, target)
+    second = await store.put_part(target, upload, 2, Part.of(REST))
+    first = await store.put_part(target, upload, 1, Part.of(PART))
+    server.faults.before = At(server.break_connections, names="write")
+    with pytest.raises(TargetUnavailableError):
+        await complete(store, target, upload, [first, second])
+    server.faults.before = None
+    for each in (store, other):
+        with pytest.raises(UploadLostError, match="may still be written to"):
+            await each.put_part(target, upload, 2, Part.of(b"THE REST"))
+    assert await other.part_etags(target, upload) == {1: first.etag, 2: second.etag}
+    await complete(other, target, upload, [first, second])
+    assert await server.content(target.url_of(KEY)) == WHOLE
+    assert left(server) == OBJECT
+
+
+async def test_a_part_that_is_sent_again_tells_that_its_upload_is_gone(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    part = await store.put_part(target, upload, 1, Part.of(PART))
+    assert await store.put_part(target, upload, 1, Part.of(PART)) == part
+    await other.abort(target, upload)
+    with pytest.raises(UploadLostError):
+        await store.put_part(target, upload, 1, Part.of(PART))
+
+
 async def test_a_worker_whose_upload_is_taken_over_begins_again(
     server: OwnServer, store: SftpStore, other: SftpStore
 ) -> None:
@@ -290,6 +334,21 @@ async def test_a_worker_whose_upload_is_taken_over_begins_again(
     with pytest.raises(UploadLostError):
         await store.put_part(target, upload, 3, Part.of(b"more"))
     await complete(other, target, upload, parts)
+
+
+async def test_a_worker_that_gets_its_delivery_back_goes_on_with_its_upload(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """What another one did with it meanwhile is taken over; what is still of that one, is not."""
+    target = server.target
+    upload = await begin(store, target)
+    first = await store.put_part(target, upload, 1, Part.of(PART))
+    await other.part_etags(target, upload)
+    second = await other.put_part(target, upload, 2, Part.of(PART))
+    assert await store.part_etags(target, upload) == {1: first.etag, 2: second.etag}
+    with pytest.raises(UploadLostError):
+        await other.put_part(target, upload, 3, Part.of(b"more"))
+    assert await store.part_etags(target, upload) == {1: first.etag, 2: second.etag}
 
 
 # Broken off.
@@ -334,9 +393,9 @@ async def test_a_connection_that_breaks_at_any_step_costs_a_try_and_nothing_else
             assert await deliver() == etag
             setattr(server.faults, when, None)
             assert await server.content(target.url_of(KEY)) == WHOLE
-            for left in await store.open_uploads(target, KEY):
-                await store.abort(target, left)
-            assert server.left() == OBJECT
+            for upload in await store.open_uploads(target, KEY):
+                await store.abort(target, upload)
+            assert left(server) == OBJECT
 
 
 async def test_a_server_that_is_silent_is_waited_for_no_longer_than_a_call_may_take(
@@ -355,6 +414,66 @@ async def test_a_server_that_is_silent_is_waited_for_no_longer_than_a_call_may_t
         assert len(connections) == 0
         assert await store.find(server.target, KEY) is None  # over another connection
         released.set()
+
+
+async def test_a_call_that_is_not_answered_breaks_off_nothing_while_others_are(
+    server: OwnServer,
+) -> None:
+    async with contextlib.aclosing(SftpConnections()) as connections:
+        async with connections.of(server.target) as hung:
+            async with connections.of(server.target, bulk=True) as part:
+                pass
+            hung.not_answered()
+            assert len(connections) == 1
+        async with connections.of(server.target, bulk=True) as part:
+            async with connections.of(server.target):
+                pass
+            part.not_answered()  # it has bytes in memory, which nothing takes
+            assert len(connections) == 0
+
+
+async def test_what_is_small_waits_for_no_part(server: OwnServer, store: SftpStore) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        writing.set()
+        await go_on.wait()
+
+    server.faults.before = At(hold, names="write")
+    part = asyncio.create_task(store.put_part(target, upload, 1, Part.of(PART)))
+    await writing.wait()
+    assert await store.find(target, KEY) is None
+    go_on.set()
+    await part
+    assert len(server.connections) == 1
+
+
+async def test_a_connection_that_is_made_while_all_are_closed_is_closed_too(
+    server: OwnServer,
+) -> None:
+    connecting = asyncio.Event()
+
+    class Hosts:
+        """Tells when a connection is about to be made."""
+
+        def flaw_of(self, _endpoint: str) -> None:
+            return None
+
+        def flaw_of_address(self, _endpoint: str, _address: str) -> None:
+            connecting.set()
+
+    hosts: Any = Hosts()
+    connections = SftpConnections(hosts=hosts)
+    store = SftpStore(connections)
+    asking = asyncio.create_task(store.find(server.target, KEY))
+    await connecting.wait()
+    await connections.aclose()
+    with pytest.raises(TargetUnavailableError, match="the process ends"):
+        await asking
+    (connection,) = server.connections
+    await connection.wait_closed()
 
 
 async def test_what_listens_and_says_nothing_is_no_server() -> None:
@@ -394,6 +513,7 @@ def make_target(**fields: Any) -> SftpTarget:
     [
         (asyncssh.SFTPFailure("Failure"), TargetUnavailableError, "see the server's log"),
         (asyncssh.SFTPPermissionDenied("no"), TargetRefusedError, "give the user the right"),
+        (asyncssh.SFTPFailure("\x1b[2Jno\x07"), TargetUnavailableError, r"\(\?\[2Jno\?\)"),
     ],
 )
 async def test_an_error_of_the_disk_is_said_in_words_and_shows_nothing(
@@ -411,7 +531,7 @@ async def test_an_error_of_the_disk_is_said_in_words_and_shows_nothing(
     assert await store.part_etags(target, upload) == {}
     parts = await send(store, target, upload)  # it has passed
     await complete(store, target, upload, parts)
-    assert server.left() == OBJECT
+    assert left(server) == OBJECT
 
 
 async def test_a_full_disk_is_known_by_its_room_where_the_server_only_fails(
@@ -447,6 +567,67 @@ async def test_a_file_that_can_not_be_replaced_in_one_step_is_not_replaced(
     assert await server.content(target.url_of(KEY)) == WHOLE
 
 
+class Replacing(Disk):
+    """Renames over what is there, as some servers do."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        Path(os.fsdecode(self.map_path(oldpath))).replace(os.fsdecode(self.map_path(newpath)))
+
+
+async def test_a_server_whose_rename_replaces_files_is_refused(
+    tmp_path: Path, store: SftpStore
+) -> None:
+    async with own_server(tmp_path, disk=Replacing) as server:
+        target = server.target
+        upload = await begin(store, target)
+        parts = await send(store, target, upload)
+        with pytest.raises(TargetRefusedError, match="whose rename replaces what is there"):
+            await complete(store, target, upload, parts)
+        await store.abort(target, upload)
+        assert "whose rename replaces" in (await store.probe(target))[-1].flaw
+        assert server.left() == []
+
+
+def _there(path: bytes) -> bool:
+    return Path(os.fsdecode(path)).exists()
+
+
+class Wordy(Disk):
+    """Says that something is there already by a word that version 3 has not."""
+
+    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        if _there(self.map_path(path)):
+            raise asyncssh.SFTPFileAlreadyExists("there")
+        super().mkdir(path, attrs)
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> Any:
+        if _there(self.map_path(newpath)):
+            raise asyncssh.SFTPFileAlreadyExists("there")
+        return super().rename(oldpath, newpath)
+
+
+async def test_a_word_for_what_is_there_already_is_understood(
+    tmp_path: Path, store: SftpStore, other: SftpStore
+) -> None:
+    async with own_server(tmp_path, disk=Wordy) as server:
+        target = server.target
+        uploads = [await begin(each, target) for each in (store, other)]
+        parts = [
+            await send(each, target, upload)
+            for each, upload in zip((store, other), uploads, strict=True)
+        ]
+
+        async def come(name: str, arguments: tuple[Any, ...]) -> None:
+            if name == "rename" and arguments[1].endswith(b"/c-1/a.zip"):
+                server.faults.before = None
+                await complete(other, target, uploads[1], parts[1])
+
+        server.faults.before = come
+        etag = await complete(store, target, uploads[0], parts[0])
+        await store.delete(target, KEY, etag=etag)
+        assert server.left() == []
+
+
 # What is noted of objects.
 
 
@@ -465,6 +646,15 @@ async def test_an_object_of_another_client_carries_no_marks_though_it_took_the_p
     found = await store.find(target, KEY)
     assert found is not None
     assert (found.size, found.marks) == (9, {})
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+    for _ in range(2):  # an abort leaves what tells so
+        with pytest.raises(TargetRefusedError, match="another file than the archive"):
+            await complete(store, target, upload, parts)
+        await store.abort(target, upload)
+        upload = await begin(store, target)
+        parts = await send(store, target, upload)
+    assert path.read_bytes() == b"another's"
 
 
 async def test_whose_an_object_is_stays_known_when_its_replacement_breaks_off(
@@ -479,7 +669,7 @@ async def test_whose_an_object_is_stays_known_when_its_replacement_breaks_off(
     for content in (b"first", b"second"):
         upload = await begin(store, target)
         part = await store.put_part(target, upload, 1, Part.of(content))
-        server.faults.before = At(server.break_off, names="posix_rename", step=1)
+        server.faults.before = At(server.break_off, names="posix_rename")
         with pytest.raises(TargetUnavailableError):
             await store.complete(target, upload, [part], len(content), marks=theirs)
         server.faults.before = None
@@ -491,15 +681,68 @@ async def test_whose_an_object_is_stays_known_when_its_replacement_breaks_off(
         await complete(store, target, upload, await send(store, target, upload))
 
 
+async def test_an_upload_that_never_came_is_not_what_is_there_though_it_has_as_many_bytes(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """A person has touched the object, so its size is all that is left to tell it by."""
+    target = server.target
+    theirs = marks_of(make_delivery(user="x@example.org"))
+    upload = await store.create_upload(target, KEY, theirs)
+    parts = await send(store, target, upload)
+    etag = await store.complete(target, upload, parts, len(WHOLE), marks=theirs)
+    upload = await begin(other, target)
+    part = await other.put_part(target, upload, 1, Part.of(bytes(len(WHOLE))))
+    server.faults.before = At(server.break_off, names="posix_rename")
+    with pytest.raises(TargetUnavailableError):
+        await other.complete(target, upload, [part], len(WHOLE), marks=theirs)
+    server.faults.before = None
+    os.utime(server.file(target.url_of(KEY)), (1, 1))
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert (found.etag, found.marks) == (etag, theirs)
+    await other.abort(target, upload)
+    assert left(server) == OBJECT
+
+
+async def test_what_is_noted_of_an_upload_that_never_came_goes_with_it(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+
+    def break_off(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "rename" and arguments[1].endswith(b"/c-1/a.zip"):
+            server.break_off()
+
+    server.faults.before = break_off
+    with pytest.raises(TargetUnavailableError):
+        await complete(store, target, upload, parts)
+    server.faults.before = None
+    assert any("/.a.zip.rs-delivery/" in name for name in server.left())
+    await store.abort(target, upload)
+    assert server.left() == []
+
+
+async def test_the_folder_of_a_prefix_stays(server: OwnServer, store: SftpStore) -> None:
+    """An admin may have made it, with rights of its own."""
+    (server.folder / "in/swot").mkdir(parents=True)
+    target = replace(server.target, prefix="in/swot/")
+    upload = await store.create_upload(target, "in/swot/c-1/a.zip", MARKS)
+    await store.abort(target, upload)
+    assert server.left() == ["in", "in/swot"]
+
+
 async def test_notes_that_can_not_be_read_leave_the_object_alone(
     server: OwnServer, store: SftpStore
 ) -> None:
     target = server.target
     upload = await begin(store, target)
     await complete(store, target, upload, await send(store, target, upload))
-    (server.folder / "c-1/.a.zip.rs-delivery.json").write_text("{}")
+    (note,) = (server.folder / "c-1/.a.zip.rs-delivery").iterdir()
+    note.write_text("{}")
     upload = await begin(store, target)
-    with pytest.raises(TargetRefusedError, match=r"\.a\.zip\.rs-delivery\.json .* can't be read"):
+    with pytest.raises(TargetRefusedError, match=r"\.a\.zip\.rs-delivery/.* can't be read"):
         await complete(store, target, upload, await send(store, target, upload))
 
 

@@ -194,6 +194,14 @@ def test_a_key_leads_nowhere_but_into_the_folder(key: str) -> None:
         Place.of(SftpTarget.configured(ENTRY), key)
 
 
+@pytest.mark.parametrize(
+    "key", ["c/.a.rs-delivery", f"c/.a.rs-delivery-{'f' * 32}/data", ".a.zip.rs-delivery/x.json"]
+)
+def test_a_key_is_not_called_as_what_lies_beside_others(key: str) -> None:
+    with pytest.raises(TargetRefusedError, match="is called as this service's own files"):
+        Place.of(SftpTarget.configured(ENTRY), key)
+
+
 def test_a_key_may_have_whatever_a_file_may_be_called() -> None:
     place = Place.of(SftpTarget.configured(ENTRY), "c\u00a0d/…/ a.zip")
     assert place.object == "/in/archives/c\u00a0d/…/ a.zip"
@@ -204,7 +212,7 @@ def test_names_beside_an_object_fit_whatever_its_own_length() -> None:
     names = set()
     for name in ("é" * 127, "é" * 126 + "a", "é" * 126):
         place = Place.of(target, f"c/{name}")
-        for path in (place.sidecar, place.gone("f" * 32)):
+        for path in (place.notes, place.gone("f" * 32)):
             beside = path.rpartition("/")[2]
             assert len(beside.encode()) <= 255
             names.add(beside)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import asyncssh
@@ -29,8 +30,8 @@ from app.errors import (
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.sftp import files
 from sinks.stores.sftp.paths import Place
-from sinks.stores.sftp.requests import COMPLETION_TIMEOUT, GONE
-from sinks.stores.sftp.sidecar import Note, note_of, object_of, read_notes, write_notes
+from sinks.stores.sftp.requests import COMPLETION_TIMEOUT, GONE, THERE
+from sinks.stores.sftp.sidecar import Note, look, read_notes, write_note
 from sinks.stores.sftp.target import SftpTarget
 from sinks.stores.sftp.upload import OpenUpload, Written
 
@@ -58,12 +59,15 @@ class SftpCompletion:
     async def run(self, *, again: bool) -> str:
         """Let the object appear; return its ETag. See `ObjectStore.complete`."""
         for _ in range(_MAX_ROUNDS):
-            found = await self.store.find(self.target, self.upload.key)
+            seen = await self.store.look_at(self.target, self.upload.key, own=self.upload.upload_id)
+            found = None if seen is None else seen.object
             if found is not None and self.expected.is_made(found, again=again):
                 # By this upload, or by one before it: then this one is left over.
                 with contextlib.suppress(DeliveryError):
                     await self.store.abort(self.target, self.upload)
                 return found.etag
+            if seen is not None and seen.doubt is not None:
+                raise seen.doubt
             if found is not None:
                 self.expected.check_replaceable(found, self.target, self.upload.key)
             if await self.appear(over=found):
@@ -116,12 +120,22 @@ class SftpCompletion:
         ) as sftp:
             opened = await self.store.opened(sftp, self.target, self.upload)
             try:
-                await self._make_whole(sftp, opened)
-                if not await self._note(sftp, opened, over):
-                    return False
-                return await self._give_name(sftp, opened, replacing=over is not None)
+                return await self._come(sftp, opened, over)
             except GONE as error:
                 opened.lost(error)
+
+    async def _come(
+        self, sftp: asyncssh.SFTPClient, opened: OpenUpload, over: FoundObject | None
+    ) -> bool:
+        await self._make_whole(sftp, opened)
+        await self.store.prove(sftp, opened)
+        noted = await self._note(sftp, opened, over)
+        if noted is None:
+            return False
+        came = await self._give_name(sftp, opened, replacing=over is not None)
+        if not came:
+            await files.remove(sftp, noted)
+        return came
 
     async def _make_whole(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
         """See that the file holds the parts that are named, and nothing else."""
@@ -133,11 +147,12 @@ class SftpCompletion:
             self._refuse("its parts have several sizes")
         if any(part.offset not in (None, (part.number - 1) * usual) for part in written):
             self._begin_again("parts of another size were sent before")
-        if any(begun.offset is not None and begun not in written for begun in opened.begun):
+        final = [replace(part, offset=(part.number - 1) * usual) for part in written]
+        if any(begun.offset is not None and begun not in final for begun in opened.begun):
             self._begin_again("a part may still be written to by a worker that had others")
-        for part in written:
+        for part, moved in zip(written, final, strict=True):
             if part.offset is None:
-                await self._move(sftp, opened, part, (part.number - 1) * usual)
+                await self._move(sftp, opened, part, moved)
         size = sum(part.size for part in written)
         if size != self.expected.size:
             found = FoundObject(size=size, etag=self.etag)
@@ -156,9 +171,12 @@ class SftpCompletion:
         return written
 
     async def _move(
-        self, sftp: asyncssh.SFTPClient, opened: OpenUpload, part: Written, offset: int
+        self, sftp: asyncssh.SFTPClient, opened: OpenUpload, part: Written, moved: Written
     ) -> None:
-        """Copy a part that came before its place was known there; what is read is verified."""
+        """Copy a part that came before its place was known there; what is read is verified.
+
+        Where this breaks off, its bytes may still come: that is noted before.
+        """
         digest = hashlib.md5(usedforsecurity=False)
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -166,38 +184,47 @@ class SftpCompletion:
                 await asyncio.to_thread(digest.update, piece)
                 yield piece
 
+        await opened.note_begun(sftp, moved)
         async with files.opened(sftp, opened.data, files.WRITE) as file:
-            await files.send(sftp, file, offset, pieces())
+            await files.send(sftp, file, moved.offset or 0, pieces())
             await files.sync(file)
         if digest.hexdigest() != part.md5:
             self._begin_again(f"part {part.number} is not read as it was sent")
 
     async def _note(
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, over: FoundObject | None
-    ) -> bool:
-        """Note whose the object will be, beside what is noted of the one that is there.
+    ) -> str | None:
+        """Note whose the object will be, beside what is noted of others; return where.
 
-        False where that is not the one that was looked at before.
+        None where something else is there than was looked at before, or others are noted that the
+        file would be taken for.
         """
-        there = await files.described(sftp, self._place.object)
+        there = await look(sftp, self.target, self._place, own=self.upload.upload_id)
+        if (None if there is None else there.object) != over:
+            return None
+        # A time that tells it from the one that it replaces, and from others that may come.
         known = await read_notes(sftp, self.target, self._place)
-        if (None if there is None else object_of(there, known)) != over:
-            return False
-        kept = None if there is None else note_of(there, known)
-        # A time that tells it from the one that it replaces.
-        after = 0 if there is None else (there.mtime or 0) + 1
-        modified = max(int(time.time()), after)
+        taken = {note.modified for note in known if note.upload_id != self.upload.upload_id}
+        if there is not None:
+            taken.add(there.attrs.mtime or 0)
+        modified = int(time.time())
+        while modified in taken:
+            modified += 1 + secrets.randbelow(8)  # another upload may choose at the same time
         with contextlib.suppress(asyncssh.SFTPError):  # some servers don't let it be set
             await sftp.utime(opened.data, (modified, modified))
         note = Note(
+            upload_id=self.upload.upload_id,
             size=self.expected.size,
             modified=(await sftp.stat(opened.data)).mtime or 0,
             etag=self.etag,
             marks=self.expected.marks,
         )
-        notes = [note] if kept is None else [note, kept]
-        await write_notes(sftp, self._place, notes, by=f"{opened.folder}/sidecar.json")
-        return True
+        noted = await write_note(sftp, self._place, note, folder=opened.folder)
+        known = await read_notes(sftp, self.target, self._place)
+        if any(note.clashes(other) for other in known):
+            await files.remove(sftp, noted)
+            return None
+        return noted
 
     async def _give_name(
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, *, replacing: bool
@@ -215,7 +242,7 @@ class SftpCompletion:
             return True
         try:
             await sftp.rename(opened.data, path)
-        except (words.SFTPFailure, words.SFTPPermissionDenied):
+        except (*THERE, words.SFTPPermissionDenied):
             if await files.described(sftp, path) is None:
                 raise
             return False

@@ -4,7 +4,8 @@
 same file system:
 
     folder/a.zip                                   the object
-    folder/.a.zip.rs-delivery.json                 whose it is, and what it must be
+    folder/.a.zip.rs-delivery/                     notes: whose it is, and what it must be
+        <upload id>.<a few digits>.json            of each upload that is, or may become, the object
     folder/.a.zip.rs-delivery-<upload id>/         an upload that is open
     folder/.a.zip.rs-delivery-<upload id>.gone/    one that is aborted, or completed
 """
@@ -23,6 +24,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _UPLOAD_ID = re.compile("[A-Za-z0-9]{1,64}")
 _MAX_LABEL = 160  # bytes of an object's name that are kept in the names beside it
 _GONE = ".gone"
+_OWN = re.compile(r"\..+\.rs-delivery(-.*)?")  # what lies beside objects
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +32,7 @@ class Place:
     """The place of one object."""
 
     base: str  # the target's folder
+    stays: str  # that, with the target's prefix: it is not removed, though it may be empty
     folder: str  # that the object is in
     name: str  # of the object there
 
@@ -39,8 +42,18 @@ class Place:
         parts = key.split("/")
         if any(part in ("", ".", "..") or _CONTROL.search(part) for part in parts):
             raise TargetRefusedError(f"{key!r} is no path of a file in {target}")
+        if any(_OWN.fullmatch(part) for part in parts):
+            raise TargetRefusedError(
+                f"{key!r} is called as this service's own files in {target}: it can't be put there"
+            )
         base = target.path.rstrip("/")
-        return cls(base=base or "/", folder="/".join([base, *parts[:-1]]) or "/", name=parts[-1])
+        inner = target.prefix.strip("/") if key.startswith(target.prefix) else ""
+        return cls(
+            base=base or "/",
+            stays=f"{base}/{inner}" if inner else base or "/",
+            folder="/".join([base, *parts[:-1]]) or "/",
+            name=parts[-1],
+        )
 
     @property
     def object(self) -> str:
@@ -48,15 +61,15 @@ class Place:
         return _join(self.folder, self.name)
 
     @property
-    def sidecar(self) -> str:
-        """What is noted of the object."""
-        return _join(self.folder, f".{self._label}.rs-delivery.json")
+    def notes(self) -> str:
+        """The folder of what is noted of the object."""
+        return _join(self.folder, f".{self._label}.rs-delivery")
 
     def upload(self, upload_id: str) -> str:
         """Return the folder of an upload that is open. Raises TargetRefusedError for no id."""
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise TargetRefusedError(f"{upload_id!r} is no id of an upload of {self.name}")
-        return _join(self.folder, self._prefix + upload_id)
+        return _join(self.folder, self.prefix + upload_id)
 
     def gone(self, upload_id: str) -> str:
         """Return what that folder is called once nothing can come of it any more."""
@@ -65,9 +78,9 @@ class Place:
     def uploads_of(self, names: list[str], *, container: str, key: str) -> list[Upload]:
         """Return the uploads that names in the folder are those of."""
         ids = {
-            name.removeprefix(self._prefix).removesuffix(_GONE)
+            name.removeprefix(self.prefix).removesuffix(_GONE)
             for name in names
-            if name.startswith(self._prefix)
+            if name.startswith(self.prefix)
         }
         return [
             Upload(container=container, key=key, upload_id=upload_id)
@@ -83,8 +96,13 @@ class Place:
             folder = folder.rpartition("/")[0] or "/"
         return found
 
+    def removable(self) -> list[str]:
+        """Return those of them that are removed once they are empty, from the innermost."""
+        return [folder for folder in self.parents() if len(folder) > len(self.stays)]
+
     @property
-    def _prefix(self) -> str:
+    def prefix(self) -> str:
+        """What the names of the folders of this object's uploads start with."""
         return f".{self._label}.rs-delivery-"
 
     @property

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
+from weakref import WeakSet
 
 import asyncssh
 from asyncssh import sftp as words
@@ -18,10 +19,10 @@ from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.stores.breaker import Breakers
 from sinks.stores.expected import Expected, etag_of
-from sinks.stores.sftp import files
+from sinks.stores.sftp import files, sidecar
 from sinks.stores.sftp import upload as uploads
 from sinks.stores.sftp.completion import SftpCompletion
-from sinks.stores.sftp.connections import SftpConnections
+from sinks.stores.sftp.connections import SftpConnections, Use
 from sinks.stores.sftp.paths import Place
 from sinks.stores.sftp.requests import (
     CALL_TIMEOUT,
@@ -32,7 +33,6 @@ from sinks.stores.sftp.requests import (
     traced,
     translate_errors,
 )
-from sinks.stores.sftp.sidecar import object_of, read_notes
 from sinks.stores.sftp.target import SftpTarget
 from sinks.stores.sftp.upload import OpenUpload
 from sinks.stores.whole import put_by_upload
@@ -68,6 +68,7 @@ class SftpObjectStore:
         self.breakers = Breakers(self.find_folder, SIGNS, up=up)
         self._short = short  # seconds
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by upload id
+        self._proven: WeakSet[asyncssh.SFTPClient] = WeakSet()  # by which nothing is replaced
 
     @contextlib.asynccontextmanager
     async def call(
@@ -85,15 +86,16 @@ class SftpObjectStore:
             traced(verb, target, key, part),
             self.breakers.watching(target, quick=seconds is None),
         ):
+            use: Use | None = None
             try:
                 async with (
                     translate_errors(target, action, seconds or self._short),
-                    self.connections.of(target) as sftp,
+                    self.connections.of(target, bulk=seconds is not None) as use,
                 ):
-                    yield sftp
+                    yield use.sftp
             except TargetUnavailableError as error:
-                if isinstance(error.__cause__, TimeoutError):
-                    self.connections.drop(target)
+                if use is not None and isinstance(error.__cause__, TimeoutError):
+                    use.not_answered()
                 raise
 
     async def create_upload(
@@ -140,6 +142,7 @@ class SftpObjectStore:
         self, target: SftpTarget, upload: Upload, number: int, part: PartBody
     ) -> StoredPart:
         """Write part `number` (from 1) at its place. Raises UploadLostError."""
+        opened: OpenUpload | None = None
         try:
             async with self.call(
                 target,
@@ -152,23 +155,43 @@ class SftpObjectStore:
                 opened = await self.opened(sftp, target, upload)
                 written = await opened.put(sftp, number, part)
         except UploadLostError:
-            self._known.pop(upload.upload_id, None)
+            self._forget(upload, opened)
             raise
         return StoredPart(etag=written.md5, md5=bytes.fromhex(written.md5))
 
     async def part_etags(self, target: SftpTarget, upload: Upload) -> dict[int, str]:
         """Return the ETags of the parts that are there, by their numbers.
 
-        Another process that works on the upload is shut out by that.
+        Another process that works on the upload is shut out by that, and so is what this one began
+        before: a delivery may have been another's meanwhile, and come back.
         """
         async with self.call(
             target, "list parts", f"list the parts of {upload.key}", key=upload.key
         ) as sftp:
-            opened = await self.opened(sftp, target, upload)
+            opened = await self.opened(sftp, target, upload, again=True)
             if await files.described(sftp, opened.data) is None:
-                self._known.pop(upload.upload_id, None)
+                self._forget(upload, opened)
                 opened.lost()
         return {number: written.md5 for number, written in sorted(opened.parts.items())}
+
+    async def prove(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
+        """See that a rename replaces nothing there: once a connection, with an upload's own files.
+
+        Raises TargetRefusedError where it does: an archive that comes meanwhile would be lost.
+        """
+        if sftp in self._proven:
+            return
+        if await files.renames_over(sftp, opened.folder):
+            raise TargetRefusedError(
+                f"{opened.target} is on a server whose rename replaces what is there, so archives "
+                "could be lost there: let it refuse that, or use another server, such as OpenSSH"
+            ) from words.SFTPFailure("a rename replaced a file")  # what a tenant may know of
+        self._proven.add(sftp)
+
+    async def try_to_rename(self, target: SftpTarget, upload: Upload) -> None:
+        """Do the same for an upload that is made to try a target."""
+        async with self.call(target, "try", "keep what is there", key=upload.key) as sftp:
+            await self.prove(sftp, await self.opened(sftp, target, upload))
 
     def etag_of(self, target: SftpTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that the whole object must have: as S3 makes it."""
@@ -223,6 +246,8 @@ class SftpObjectStore:
             except asyncssh.SFTPError:
                 if await files.described(sftp, folder) is not None:
                     raise
+            # Before the folder: as long as that is there, this is done again.
+            await sidecar.tidy(sftp, target, place, ended=upload.upload_id)
             await files.remove_folder(sftp, gone)
             await self._remove_empty(sftp, place)
 
@@ -231,7 +256,7 @@ class SftpObjectStore:
         place = Place.of(target, key)
         async with self.call(target, "list uploads", f"list the uploads of {key}", key=key) as sftp:
             try:
-                names = await files.names_in(sftp, place.folder)
+                names = await files.names_in(sftp, place.folder, start=place.prefix)
             except GONE:
                 await sftp.stat(place.base)
                 return []
@@ -239,17 +264,17 @@ class SftpObjectStore:
 
     async def find(self, target: SftpTarget, key: str) -> FoundObject | None:
         """Describe the object with this key; None if there is none."""
+        seen = await self.look_at(target, key)
+        return None if seen is None else seen.object
+
+    async def look_at(self, target: SftpTarget, key: str, *, own: str = "") -> sidecar.Seen | None:
+        """Describe what is in the place of a key, and what is doubtful in it; see `sidecar.look`.
+
+        `own` is the id of the upload that asks.
+        """
         place = Place.of(target, key)
         async with self.call(target, "look", f"describe {key}", key=key) as sftp:
-            attrs = await files.described(sftp, place.object)
-            if attrs is None:
-                return None
-            if attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
-                raise TargetRefusedError(
-                    f"{target.url_of(key)} is a folder: remove it, or ask again with another "
-                    "correlationId"
-                )
-            return object_of(attrs, await read_notes(sftp, target, place))
+            return await sidecar.look(sftp, target, place, own=own)
 
     async def put_object(
         self,
@@ -295,7 +320,7 @@ class SftpObjectStore:
         """Remove an object that was put aside, and what was left of others of its name."""
         place = Place.of(target, key)
         async with self.call(target, "delete", f"remove {key}", key=key) as sftp:
-            await self._remove(sftp, place)
+            await self._remove(sftp, target, place)
         for upload in await self.open_uploads(target, key):
             await self.abort(target, upload)
 
@@ -306,18 +331,18 @@ class SftpObjectStore:
             raise TargetRefusedError(f"{target} does not remove {key}: it is not {etag}")
         place = Place.of(target, key)
         async with self.call(target, "delete", f"remove {key}", key=key) as sftp:
-            await self._remove(sftp, place)
+            await self._remove(sftp, target, place)
 
-    async def _remove(self, sftp: asyncssh.SFTPClient, place: Place) -> None:
+    async def _remove(self, sftp: asyncssh.SFTPClient, target: SftpTarget, place: Place) -> None:
         await files.remove(sftp, place.object)
-        await files.remove(sftp, place.sidecar)
+        await sidecar.tidy(sftp, target, place)
         await self._remove_empty(sftp, place)
 
     @staticmethod
     async def _remove_empty(sftp: asyncssh.SFTPClient, place: Place) -> None:
         """Remove the folders above an object that have nothing in them."""
         with contextlib.suppress(asyncssh.SFTPError):
-            for folder in place.parents():
+            for folder in place.removable():
                 await sftp.rmdir(folder)
 
     async def find_folder(self, target: SftpTarget) -> None:
@@ -327,12 +352,21 @@ class SftpObjectStore:
                 raise words.SFTPNoSuchFile(f"{target.path} is no folder")
 
     async def opened(
-        self, sftp: asyncssh.SFTPClient, target: SftpTarget, upload: Upload
+        self,
+        sftp: asyncssh.SFTPClient,
+        target: SftpTarget,
+        upload: Upload,
+        *,
+        again: bool = False,
     ) -> OpenUpload:
-        """Return an upload that this process goes on with. Raises UploadLostError."""
+        """Return an upload that this process goes on with; `again`: as it is there by now.
+
+        Raises UploadLostError.
+        """
         known = self._keep(upload)
         async with known.taking:
-            if known.open is None:
+            if known.open is None or again:
+                known.open = None
                 folder = Place.of(target, upload.key).upload(upload.upload_id)
                 try:
                     known.open = await uploads.take_over(sftp, target, upload, folder)
@@ -340,6 +374,12 @@ class SftpObjectStore:
                     self._known.pop(upload.upload_id, None)
                     raise
             return known.open
+
+    def _forget(self, upload: Upload, opened: OpenUpload | None) -> None:
+        """Forget an upload that was lost, unless it was taken over again meanwhile."""
+        known = self._known.get(upload.upload_id)
+        if known is not None and known.open is opened:
+            del self._known[upload.upload_id]
 
     def _keep(self, upload: Upload) -> _Known:
         known = self._known.setdefault(upload.upload_id, _Known())

@@ -113,8 +113,10 @@ class OpenUpload:
         """Write a part. Raises UploadLostError when the upload is gone, or another's by now."""
         written = self.place(number, len(part), part.md5.hex())
         before = self.parts.get(number)
-        if before == written:
-            return written  # sent again since the answer was lost
+        if before == written:  # sent again since the answer was lost
+            if await files.described(sftp, self.path_of(written)) is None:
+                self.lost()
+            return written
         if any(written.meets(other) for other in self.begun):
             raise UploadLostError(
                 f"part {number} of {self.upload.key} in {self.target} may still be written to by a "
@@ -138,6 +140,11 @@ class OpenUpload:
             self.begun.discard(written)
         self.parts[number] = written
         return written
+
+    async def note_begun(self, sftp: asyncssh.SFTPClient, written: Written) -> None:
+        """Note that these bytes may be written to `data` from now on, until it is gone."""
+        self.begun.add(written)
+        await files.touch(sftp, self._begun_at(written))
 
     async def _write(self, sftp: asyncssh.SFTPClient, written: Written, part: PartBody) -> None:
         begun = self._begun_at(written)
