@@ -35,7 +35,7 @@ from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
-from sinks.stores.file.threads import Threads
+from sinks.stores.file.threads import Call, Threads
 from sinks.stores.s3.target import S3Target
 from tests.builders import make_delivery
 from tests.contract.object_store import ZIP
@@ -601,9 +601,15 @@ async def test_a_call_that_hangs_holds_no_part_of_an_archive(tmp_path: Path) -> 
 
 async def test_calls_that_wait_for_a_thread_say_nothing_of_the_file_system(tmp_path: Path) -> None:
     """They are many, and each takes its time."""
-    back, threads = threading.Event(), Threads(str(tmp_path), most=1)
-    first = asyncio.create_task(threads.run("to be first", 60, lambda _: back.wait(60)))
-    await asyncio.sleep(0)
+    there, back = threading.Event(), threading.Event()
+    threads = Threads(str(tmp_path), most=1)
+
+    def stay(_: Call) -> bool:
+        there.set()
+        return back.wait(60)
+
+    first = asyncio.create_task(threads.run("to be first", 60, stay))
+    await asyncio.to_thread(there.wait, 60)
     with pytest.raises(PlaceBusyError, match=r"1 calls .* under way, and to be second has waited"):
         await threads.run("to be second", 0.01, lambda _: None)
     assert threads.hung == 0
