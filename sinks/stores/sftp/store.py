@@ -190,7 +190,7 @@ class SftpObjectStore:
 
     async def try_to_rename(self, target: SftpTarget, upload: Upload) -> None:
         """Do the same for an upload that is made to try a target."""
-        async with self.call(target, "try", "keep what is there", key=upload.key) as sftp:
+        async with self.call(target, "look", "keep what is there", key=upload.key) as sftp:
             await self.prove(sftp, await self.opened(sftp, target, upload))
 
     def etag_of(self, target: SftpTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
