@@ -29,7 +29,7 @@ class Whose(Enum):
 _FOREIGN = {
     Whose.ANOTHER_TENANTS: (
         "another tenant's delivery",
-        "give this tenant a bucket or a prefix of its own",
+        "give this tenant a container or a prefix of its own",
     ),
     Whose.ANOTHER_USERS: (
         "another user's delivery",

@@ -112,7 +112,10 @@ async def meet(place: Place, store: Completes, *, known: bool) -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (make_transfer(tenant=OTHER), "another tenant's delivery.*bucket or a prefix of its own"),
+        (
+            make_transfer(tenant=OTHER),
+            "another tenant's delivery.*container or a prefix of its own",
+        ),
         (make_transfer(user=MALLORY), "another user's delivery.*another correlationId"),
     ],
     ids=["tenant", "user"],
