@@ -52,7 +52,12 @@ _FILES = ".files-"  # behind the manifest's name
 
 def noted_files_of(manifest_key: str, delivery: UUID, attempt: int) -> str:
     """Return what the files beside a manifest are noted as, as one object that there never is."""
-    return f"{manifest_key}{_FILES}{delivery}-{attempt}"
+    return f"{any_files_of(manifest_key)}{delivery}-{attempt}"
+
+
+def any_files_of(manifest_key: str) -> str:
+    """Return what that begins with, whichever delivery and attempt has put them."""
+    return f"{manifest_key}{_FILES}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

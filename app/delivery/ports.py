@@ -315,6 +315,15 @@ class DeliveryStore(Protocol):
     async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
         """Return the last delivery before this one that told the same client of an object."""
 
+    async def failed_before(
+        self, delivery: Delivery, noted: str, *, after: timedelta
+    ) -> list[tuple[Delivery, bool]]:
+        """Return deliveries of the same tenant and id that failed before this one came.
+
+        Those that are not swept yet, and have something noted under a name that begins with
+        `noted`; and whether each ended at least `after` ago.
+        """
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
 

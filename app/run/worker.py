@@ -174,6 +174,7 @@ def _workers(
             pauses=without_checkpoints() is None,
         ),
         patience=patience,
+        settled=after_end(settings.lease_duration),
         frees_places=settings.cancel_delivered_orders,
     )
     settlement = Settlement(

@@ -524,6 +524,22 @@ class PostgresStore:
             row = await self._pool.fetchrow(*asked)
         return delivery_of(row) if row else None
 
+    async def failed_before(
+        self, delivery: Delivery, noted: str, *, after: timedelta
+    ) -> list[tuple[Delivery, bool]]:
+        """Return deliveries of the same id that failed and may have left files there."""
+        asked = SQL["failed_before"](
+            tenant=delivery.tenant,
+            correlation_id=delivery.correlation_id,
+            id=delivery.id,
+            requested_at=delivery.requested_at,
+            noted=noted,
+            after=after,
+        )
+        with translate_errors():
+            rows = await self._pool.fetch(*asked)
+        return [(delivery_of(row), row["settled"]) for row in rows]
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
         with translate_errors():

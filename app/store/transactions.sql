@@ -528,6 +528,16 @@ WHERE url = :url AND state = 'DONE' AND tenant = :tenant AND user_email = :user 
 ORDER BY finished_at DESC
 LIMIT 1;
 
+-- name: failed_before
+-- Deliveries of the same tenant and id that ended without an object before one came, and may have left what is
+-- noted under a name that begins so; and whether each ended at least :after ago.
+SELECT d.*, coalesce(finished_at < now() - :after::interval, true) AS settled
+FROM delivery d
+WHERE tenant = :tenant AND correlation_id = :correlation_id AND state = 'ERROR' AND NOT swept
+  AND id <> :id AND requested_at < :requested_at
+  AND EXISTS (SELECT 1 FROM tail WHERE delivery_id = d.id AND starts_with(key, :noted))
+ORDER BY requested_at;
+
 -- name: done_by
 -- Whether a delivery was brought to its end by this attempt.
 SELECT EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt = :attempt AND state = 'DONE');

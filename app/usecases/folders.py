@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
-from app.delivery.checkpoint import noted_files_of
+from app.delivery.checkpoint import any_files_of, noted_files_of
 from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.marks import Whose, check_replaceable, marks_of, whose
@@ -25,7 +25,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.ports import Checkpoints, DeliveryStore
 from app.delivery.targets import Target
-from app.errors import LeaseLostError, PermanentError
+from app.errors import LeaseLostError, PermanentError, RetryableError
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.uploads import Uploads
@@ -39,9 +39,10 @@ T = TypeVar("T")
 # deadline for one, a completion of many parts or a PUT of a large one.
 _LATE = timedelta(minutes=45)
 _NOTED = 2 * _LATE  # for so long it is noted at a time that files may come
+_SETTLING = 30.0  # seconds until there is another look whether a worker may still put something
 _BATCH = 32  # files that are asked for at the same time
-_READ = 8 * 1024 * 1024  # bytes of a manifest that are read: some 30,000 files
 _ONE_PART = 5 * 1024 * 1024  # bytes of a file that may have had an upload, at least
+_READ = 8 * 1024 * 1024  # bytes of a manifest that are read: some 30,000 files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,18 +69,28 @@ class Folders:
     store: DeliveryStore
     checkpoints: Checkpoints
     uploads: Uploads
+    # When a delivery ended so long ago, its worker knows it, and puts nothing more: `after_end`.
+    settled: timedelta = timedelta()
 
     async def remove(
-        self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
+        self,
+        delivery: Delivery,
+        target: Target,
+        manifest_key: str,
+        *,
+        after: int = -1,
+        before: Delivery | None = None,
     ) -> AsyncGenerator[Cleared, None]:
         """Remove a delivery's files at a place, some at a time, from behind a position on.
 
         Tell what is cleared, again and again; a file that is refused keeps none behind it. It ends
         before the last one where another delivery is on its way there: what that puts is its own.
-        Only what has the delivery's marks is removed. Raises TargetUnavailableError.
+        Only what has the delivery's marks is removed. It may come right `before` another one of its
+        client, which asks for it and has put nothing yet. Raises TargetUnavailableError.
         """
+        asks = before or delivery
         async for files in self._batches(delivery, after):
-            refusals = await self._abort_uploads(delivery, target, manifest_key, files)
+            refusals = await self._abort_uploads(asks, target, manifest_key, files)
             if refusals is None:
                 return
             keys = [_key_beside(manifest_key, file) for file in files]
@@ -91,7 +102,7 @@ class Folders:
                 # database. What follows was found to answer.
                 async with self.store.transaction() as tx:
                     await tx.lock_object(target.url_of(manifest_key), target.namespace)
-                    if await self._is_in_use(delivery, target, manifest_key):
+                    if await self._is_in_use(asks, target, manifest_key):
                         return
                     removed, refused = await self._delete(target, list(there), marks)
                     refusals += refused
@@ -108,7 +119,7 @@ class Folders:
     async def abort_uploads(
         self, delivery: Delivery, target: Target, manifest_key: str, *, after: int = -1
     ) -> AsyncGenerator[Cleared, None]:
-        """Abort what may be open of a delivery's large files; tell of it as `remove` does."""
+        """Abort what may be open of a delivery's files; tell of it as `remove` does."""
         async for files in self._batches(delivery, after):
             refusals = await self._abort_uploads(delivery, target, manifest_key, files)
             if refusals is None:
@@ -201,6 +212,29 @@ class Folders:
             async for files in self._batches(before, -1):
                 of_them = [_key_beside(manifest_key, file) for file in files]
                 await self._delete_all(target, of_them, marks)
+
+    async def make_room(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
+        """Remove what deliveries of the same id that failed have left there, before the first put.
+
+        Else their sweep would, once this one is done; and what their workers put late would take
+        the place of its files. Raises RetryableError while one of them may still put something,
+        and what the store raises.
+        """
+        noted = any_files_of(manifest_key)
+        ask = partial(self.store.failed_before, delivery, noted, after=self.settled)
+        for failed, settled in await until_answered(ask):
+            if not settled:
+                raise RetryableError(
+                    f"{failed} has just failed, and its worker may still be putting files at "
+                    f"{target.url_of(_key_beside(manifest_key))}: the next delivery of its client "
+                    "begins when that is over",
+                    retry_after=_SETTLING,
+                )
+            removing = self.remove(failed, target, manifest_key, before=delivery)
+            async with aclosing(removing):
+                async for cleared in removing:
+                    if cleared.refused is not None:
+                        raise cleared.refused
 
     async def _delete_all(
         self, target: Target, keys: Sequence[str], marks: Mapping[str, str]
@@ -298,6 +332,7 @@ class AttemptFolder:
         if goes_on:
             return
         await until_answered(self._wait_for_removal, good=self._lease.safe_to_complete)
+        await self._by.make_room(self._delivery, self._target, upload.key)
         await self._by.replace(self._delivery, self._target, upload.key)
 
     async def _wait_for_removal(self) -> None:

@@ -81,6 +81,7 @@ class Transfers:
         default_factory=lambda: Patience(limit=0, backoff=Backoff(first=1, longest=1))
     )
     completion: timedelta = COMPLETION
+    settled: timedelta = timedelta()  # see `Folders`
     frees_places: bool = True  # at rs-order, once all is delivered
     attempts: float = math.inf  # that may fail: what the last one has sent is of no use
 
@@ -97,7 +98,12 @@ class Transfers:
     @property
     def folders(self) -> Folders:
         """Return what notes and removes files that are delivered as they are."""
-        return Folders(store=self.store, checkpoints=self.checkpoints, uploads=self.uploads)
+        return Folders(
+            store=self.store,
+            checkpoints=self.checkpoints,
+            uploads=self.uploads,
+            settled=self.settled,
+        )
 
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery; or, where that pauses, only what came of it.

@@ -25,6 +25,7 @@ from app.errors import (
     DeliveryError,
     ErrorType,
     ForeignObjectError,
+    RetryableError,
     SourceUnavailableError,
     TargetRefusedError,
     TargetUnavailableError,
@@ -106,7 +107,9 @@ class Folder:
         delivery = await self.deliveries.available()
         await self.deliveries.plan(delivery, list_files(files), archive_name=MANIFEST_NAME)
 
-    async def attempt(self, *, fail: str | None = None) -> Delivery:
+    async def attempt(
+        self, *, fail: str | None = None, settled: timedelta = timedelta()
+    ) -> Delivery:
         """Let a worker deliver; what it raises is raised, and its lease is over then."""
         await self.deliveries.let_leases_run_out()
         self.source.fail = fail
@@ -134,6 +137,7 @@ class Folder:
             ),
             segments=self.deliveries.segments(),
             patience=QUICK,
+            settled=settled,
         )
         await transfers.deliver(claimed, make_lease())
         return claimed
@@ -586,6 +590,41 @@ async def test_what_a_delivery_that_failed_had_begun_to_replace_is_removed(folde
     await folder.end()
     await folder.sweep()
     assert folder.there() == {}
+
+
+async def test_what_a_delivery_that_failed_has_left_goes_before_the_next_one_puts_a_file(
+    folder: Folder,
+) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    failed = await folder.end()
+    await folder.shelf.create_upload(TARGET, "c/large.bin", marks_of(failed), media_type="")
+    again = {"f1.bin": b"another", "g.bin": b"new"}
+    await folder.plan(again)
+    await folder.attempt()
+    folder.check_delivered(again)
+    assert folder.shelf.open() == []
+
+
+async def test_the_next_delivery_waits_until_the_one_that_failed_puts_nothing_more(
+    folder: Folder,
+) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    failed = await folder.end()
+    again = {"f1.bin": b"another"}
+    await folder.plan(again)
+    before = folder.there()
+    with pytest.raises(RetryableError, match="has just failed"):
+        await folder.attempt(settled=timedelta(minutes=5))
+    assert folder.there() == before
+    await put(folder, "f1.bin", FILES["f1.bin"], marks_of(failed))  # by its worker
+    await folder.deliveries.elapse(timedelta(minutes=6))
+    await folder.attempt(settled=timedelta(minutes=5))
+    folder.check_delivered(again)
+    await folder.deliveries.elapse(LATE)
+    await folder.sweep()
+    folder.check_delivered(again)
 
 
 async def test_files_of_a_delivery_that_failed_stay_while_the_next_one_is_under_way(

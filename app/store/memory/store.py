@@ -318,6 +318,32 @@ class MemoryStore:
         last = max(found, key=lambda row: row.finished_at or row.updated_at, default=None)
         return None if last is None else last.delivery
 
+    async def failed_before(
+        self, delivery: Delivery, noted: str, *, after: timedelta
+    ) -> list[tuple[Delivery, bool]]:
+        """Return deliveries of the same id that failed and may have left files there."""
+
+        def failed(session: Session, row: DeliveryRow) -> bool:
+            other = row.delivery
+            tails = session.rows(self._database.tails, other.id)
+            return (
+                row.state is State.ERROR
+                and not row.swept
+                and (other.tenant, other.correlation_id)
+                == (delivery.tenant, delivery.correlation_id)
+                and other.id != delivery.id
+                and other.requested_at < delivery.requested_at
+                and any(tail.tail.key.startswith(noted) for _, tail in tails)
+            )
+
+        found = await self._found(failed)
+        found.sort(key=lambda row: row.delivery.requested_at)
+        async with self._database.session() as session:
+            before = session.now - after
+        return [
+            (row.delivery, row.finished_at is None or row.finished_at < before) for row in found
+        ]
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
         async with self._database.session() as session:
