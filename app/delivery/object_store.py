@@ -117,6 +117,12 @@ class ObjectStore(Protocol[TargetT_contra]):
         Raises UploadLostError when the upload is gone.
         """
 
+    def uploads_from(self, target: TargetT_contra) -> int:
+        """Return the bytes from which on an object may have an upload that is left open.
+
+        0 where `put_object` has one, too.
+        """
+
     def etag_of(self, target: TargetT_contra, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have; None where none can tell."""
 

@@ -41,7 +41,6 @@ _LATE = timedelta(minutes=45)
 _NOTED = 2 * _LATE  # for so long it is noted at a time that files may come
 _SETTLING = 30.0  # seconds until there is another look whether a worker may still put something
 _BATCH = 32  # files that are asked for at the same time
-_ONE_PART = 5 * 1024 * 1024  # bytes of a file that may have had an upload, at least
 _READ = 8 * 1024 * 1024  # bytes of a manifest that are read: some 30,000 files
 
 
@@ -140,10 +139,11 @@ class Folders:
         self, delivery: Delivery, target: Target, manifest_key: str, files: Sequence[ManifestFile]
     ) -> list[PermanentError] | None:
         """Abort what may be open of some files; return what was refused, None if it is in use."""
+        least = self.uploads.objects.uploads_from(target)
         aborted, refused = await _each(
             self.abort_open(delivery, target, manifest_key, _key_beside(manifest_key, file))
             for file in files
-            if file.size is None or file.size > _ONE_PART
+            if file.size is None or file.size >= least
         )
         return refused if all(aborted) else None
 

@@ -13,6 +13,8 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
+LEAST_PART = 5 * 1024 * 1024  # bytes; a smaller object is put at once
+
 
 def etag_of(parts: Sequence[StoredPart]) -> str | None:
     """Return the ETag that S3 makes of parts' MD5s; None where one is not known."""

@@ -101,6 +101,10 @@ class Stores:
         """Return the ETags of the parts that are there."""
         return await self._of(target).part_etags(target, upload)
 
+    def uploads_from(self, target: Target) -> int:
+        """Return the bytes from which on an object may have an upload."""
+        return self._of(target).uploads_from(target)
+
     def etag_of(self, target: Target, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have."""
         return self._of(target).etag_of(target, parts)

@@ -24,7 +24,7 @@ from app.errors import (
     WrongObjectError,
 )
 from app.settings import Settings
-from sinks.stores.expected import Expected, etag_of
+from sinks.stores.expected import LEAST_PART, Expected, etag_of
 
 
 class MemorySettings(BaseModel):
@@ -184,6 +184,10 @@ class MemoryObjectStore:
         """Return the ETags of the parts that are there, by their numbers."""
         parts = self._opened(target, upload).parts
         return {number: _md5(content) for number, content in sorted(parts.items())}
+
+    def uploads_from(self, target: MemoryTarget) -> int:  # noqa: ARG002
+        """Return the bytes from which on an object may have an upload: as much as a part has."""
+        return LEAST_PART
 
     def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that an object of these parts must have."""

@@ -123,6 +123,10 @@ class Objects:
         fences.listed(fences.asker(), upload, there)
         return there
 
+    def uploads_from(self, target: MemoryTarget) -> int:
+        """Return the bytes from which on an object may have an upload."""
+        return self._shelf.store.uploads_from(target)
+
     def etag_of(self, target: MemoryTarget, parts: Sequence[StoredPart]) -> str | None:
         """Return the ETag that an object of these parts must have."""
         return self._shelf.store.etag_of(target, parts)

@@ -466,6 +466,18 @@ async def test_what_a_worker_that_died_had_begun_is_removed(folder: Folder) -> N
     assert folder.shelf.open() == []
 
 
+async def test_small_files_may_have_uploads_where_a_store_has_no_other_way(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder.shelf, "uploads_from", lambda _target: 0)
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    delivery = await folder.end()
+    await folder.shelf.create_upload(TARGET, "c/f1.bin", marks_of(delivery), media_type="")
+    await folder.sweep()
+    assert folder.shelf.open() == []
+
+
 async def test_the_next_attempt_aborts_what_the_last_one_had_open(folder: Folder) -> None:
     with pytest.raises(SourceUnavailableError):
         await folder.attempt(fail="large.bin")

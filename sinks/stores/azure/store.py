@@ -16,7 +16,7 @@ from sinks.stores.azure.objects import check_no_folder, object_of, version_of
 from sinks.stores.azure.records import UploadRecords
 from sinks.stores.azure.requests import COMPLETION_WINDOW
 from sinks.stores.azure.target import AzureTarget
-from sinks.stores.expected import Expected, etag_of
+from sinks.stores.expected import LEAST_PART, Expected, etag_of
 
 _ASIDE_TYPE = "application/octet-stream"
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
@@ -59,6 +59,10 @@ class AzureObjectStore:
         await self._records.check(target, upload)
         staged = of_upload(await self.calls.staged(target, upload.key), upload.upload_id)
         return {number: blocks[-1].id.md5.hex() for number, blocks in staged.items()}
+
+    def uploads_from(self, target: AzureTarget) -> int:  # noqa: ARG002
+        """Return the bytes from which on an object may have an upload: as much as a part has."""
+        return LEAST_PART
 
     def etag_of(self, target: AzureTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that an object of these parts must have."""

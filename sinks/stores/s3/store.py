@@ -19,7 +19,7 @@ from app.errors import (
     WrongObjectError,
 )
 from sinks.stores.breaker import Breakers
-from sinks.stores.expected import Expected, etag_of
+from sinks.stores.expected import LEAST_PART, Expected, etag_of
 from sinks.stores.s3.breaker import SIGNS
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.completion import S3Completion
@@ -166,6 +166,10 @@ class S3ObjectStore:
         except (TargetRefusedError, TargetUnavailableError) as error:
             if code_of(error) == "NoSuchUpload":
                 raise _lost(target, upload) from error
+
+    def uploads_from(self, target: S3Target) -> int:  # noqa: ARG002
+        """Return the bytes from which on an object may have an upload: S3's least part."""
+        return LEAST_PART
 
     def etag_of(self, target: S3Target, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that the whole object must have; None where ETags are no MD5s."""

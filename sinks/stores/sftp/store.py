@@ -193,6 +193,10 @@ class SftpObjectStore:
         async with self.call(target, "look", "keep what is there", key=upload.key) as sftp:
             await self.prove(sftp, await self.opened(sftp, target, upload))
 
+    def uploads_from(self, target: SftpTarget) -> int:  # noqa: ARG002
+        """Return the bytes from which on an object may have an upload: each has one."""
+        return 0
+
     def etag_of(self, target: SftpTarget, parts: Sequence[StoredPart]) -> str | None:  # noqa: ARG002
         """Return the ETag that the whole object must have: as S3 makes it."""
         return etag_of(parts)
