@@ -133,7 +133,6 @@ class Bridge(Service):
 
     async def _ask_what_was_read(self) -> None:
         while not self.should_stop:
-            await self._unheard.wait()
             await self.sleep(_QUESTION_INTERVAL)
             if self._unheard and await self._all_was_read():
                 self._unheard.answered()

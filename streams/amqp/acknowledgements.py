@@ -20,7 +20,6 @@ class Unheard:
     def __init__(self) -> None:
         self._before: list[UUID] = []  # the last question
         self._since: list[UUID] = []
-        self._any = asyncio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._before or self._since)
@@ -28,11 +27,6 @@ class Unheard:
     def sent(self, ingress_id: UUID) -> None:
         """Note that the message of an arrival was acknowledged."""
         self._since.append(ingress_id)
-        self._any.set()
-
-    async def wait(self) -> None:
-        """Return when there is one."""
-        await self._any.wait()
 
     def answered(self) -> None:
         """Note that the channel has answered a question.
@@ -42,13 +36,10 @@ class Unheard:
         disk.
         """
         self._before, self._since = self._since, []
-        if not self:
-            self._any.clear()
 
     def lost(self) -> list[UUID]:
         """Return all that there are, and let them go: their messages may come again."""
         lost, self._before, self._since = [*self._before, *self._since], [], []
-        self._any.clear()
         return lost
 
 

@@ -33,28 +33,6 @@ def test_what_is_lost_is_told_once() -> None:
     assert unheard.lost() == []
 
 
-async def test_there_is_something_to_ask_for_until_all_is_let_go() -> None:
-    unheard = Unheard()
-    waiting = asyncio.create_task(unheard.wait())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    unheard.sent(uuid4())
-    await waiting
-    unheard.answered()
-    await unheard.wait()
-    unheard.answered()
-    waiting = asyncio.create_task(unheard.wait())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    unheard.sent(uuid4())
-    await waiting
-    unheard.lost()
-    waiting = asyncio.create_task(unheard.wait())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    waiting.cancel()
-
-
 async def _ended(error: BaseException | None) -> None:
     if error is not None:
         raise error
