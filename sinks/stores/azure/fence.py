@@ -1,6 +1,6 @@
 """The end of an upload, behind which no completion of it makes an object.
 
-Azure has no uploads: blocks are staged under the *name* of a blob, whoever sends them, and become
+Azure has no uploads: blocks are staged under the *name* of a blob, by any client, and become
 the blob when a list names them (Put Block List). Nothing but that blob can be a condition of the
 list, least of all the upload's record. So the fence is in the order of what each side does:
 

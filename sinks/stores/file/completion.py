@@ -73,7 +73,7 @@ class FileCompletion:
             folder, name = found
             uploads.remove(self.place, folder, name, self.upload.upload_id)
             tidy(self.place, folder, name)
-            self.place.system.sync(folder)  # whoever made it may have died before that
+            self.place.system.sync(folder)  # its maker may have died before that
             return there.found.etag
 
     def _complete(self) -> str | None:

@@ -1,6 +1,6 @@
 """An upload that is open: a hidden folder beside its object-to-be. All of it blocks.
 
-What has it open looks it up by its name, which an abort and a completion take away: whoever comes
+What has it open looks it up by its name, which an abort and a completion take away: what comes
 later finds none.
 
 Each part has a lock, which is that of a byte of `data`, far behind all that can be there: a server
