@@ -120,8 +120,8 @@ async def test_a_format_that_is_not_made_is_denied(client: Client) -> None:
         "correlationId": body["correlationId"],
         "status": "DENIED",
         "errorType": "INVALID_CONTENT",
-        "message": "delivery.format must be zip, tar or tar.zst; cab is not a format this version "
-        "makes",
+        "message": "delivery.format must be zip, tar, tar.zst or files; cab is not a format this "
+        "version makes",
     }
 
 
