@@ -133,6 +133,7 @@ class StreamingArchiver:
         *,
         at_most: int,
         name_bytes: int,
+        most_files: int | None = None,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: SaveStep,
@@ -149,7 +150,8 @@ class StreamingArchiver:
         slot, when that takes long.
         """
         form = self._form_of(delivery)
-        plan = self._plan(form, delivery, at_most=at_most, name_bytes=name_bytes, after=after)
+        planned = replace(delivery, file_count=most_files or delivery.file_count)
+        plan = self._plan(form, planned, at_most=at_most, name_bytes=name_bytes, after=after)
         meter = Meter(delivery, self.report)
         transfer = _Transfer(self, delivery, form, plan, target, upload, lease, meter, folder)
         ticking = asyncio.create_task(meter.tick())

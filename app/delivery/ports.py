@@ -597,6 +597,7 @@ class Archiver(Protocol):
         *,
         at_most: int,
         name_bytes: int,
+        most_files: int | None = None,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
@@ -618,7 +619,8 @@ class Archiver(Protocol):
         allows it; the object is the list of them, and what was put is there when it appears.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
-        of some are unknown. `name_bytes` is what their names in the archive have together.
+        of some are unknown. `name_bytes` is what their names in the archive have together, and
+        `most_files` how many there may be, where more than the delivery is known to have may come.
         """
 
 

@@ -367,8 +367,8 @@ class Transfers:
                 files: AsyncIterator[ManifestFile | Seam] = self.store.files(delivery)
             else:
                 extent, files = segments.extent, segments.all()
-                delivery = replace(delivery, file_count=segments.most_files)
-                segments.beside = self.memory_of(delivery, extent, after)
+                planned = replace(delivery, file_count=segments.most_files)
+                segments.beside = self.memory_of(planned, extent, after)
             made = await self.archiver.run(
                 delivery,
                 files,
@@ -376,6 +376,7 @@ class Transfers:
                 upload,
                 at_most=self._at_most(delivery, extent),
                 name_bytes=extent.name_bytes,
+                most_files=None if segments is None else segments.most_files,
                 lease=lease,
                 may_complete=completion.allowed,
                 save=kept.save,

@@ -47,9 +47,14 @@ class Meter:
         skipped_bytes, skipped_files = self._skipped
         if self.bytes == skipped_bytes:
             return
-        begun = min(self.files + 1, self._delivery.file_count)  # one of them is being read
+        begun = min(self.files + 1, self._files_total)  # one of them is being read
         SOURCE_BYTES_AGAIN.labels(self._delivery.tenant).inc(self.bytes - skipped_bytes)
         SOURCE_FILES_AGAIN.labels(self._delivery.tenant).inc(begun - skipped_files)
+
+    @property
+    def _files_total(self) -> int:
+        """Files of the delivery, as far as it is known by now."""
+        return max(self._delivery.file_count, self.files)
 
     def enter(self, phase: Phase) -> None:
         """Change the phase, and report it. The rate is of the bytes: its clock stops with them."""
@@ -71,7 +76,7 @@ class Meter:
                 bytes_kept=self.kept,
                 bytes_total=self._delivery.total_bytes,
                 files_done=self.files,
-                files_total=self._delivery.file_count,
+                files_total=self._files_total,
                 elapsed=time.monotonic() - self._began if elapsed is None else elapsed,
             )
         )

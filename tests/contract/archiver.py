@@ -71,6 +71,7 @@ class Making:
     steps: list[Step] = field(default_factory=list)  # that were saved
     folder: OpenFolder = field(default_factory=OpenFolder)
     keeps: bool = True  # whether what is to be saved is still its own
+    most_files: int | None = None  # that there is room for, where more may come
 
     def members(self, archive: bytes) -> dict[str, bytes]:
         return READERS[self.archive_name.removeprefix("P_v1")](archive)
@@ -122,6 +123,7 @@ class Making:
             upload,
             at_most=self.delivery.total_bytes,
             name_bytes=name_bytes(self.source.files),
+            most_files=self.most_files,
             lease=make_lease(),
             may_complete=may_complete,
             save=self._save,
@@ -335,6 +337,11 @@ class ArchiverContract:
         assert (last.bytes_done, last.files_done) == (total, len(FILES))
         done = [report.bytes_done for report in making.reports]
         assert done == sorted(done)
+
+    async def test_files_that_there_is_room_for_are_not_told_as_files(self, making: Making) -> None:
+        making.most_files = len(FILES) + 100
+        await making.run(await making.begin())
+        assert {report.files_total for report in making.reports} == {len(FILES)}
 
     async def test_a_failure_is_the_last_that_is_told(self, making: Making) -> None:
         making.source.fail = "large.bin"

@@ -249,6 +249,7 @@ class GatedArchiver:
         *,
         at_most: int,
         name_bytes: int,
+        most_files: int | None = None,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],

@@ -65,6 +65,7 @@ class PlainArchiver:
         *,
         at_most: int,
         name_bytes: int,
+        most_files: int | None = None,
         lease: Lease,
         may_complete: Callable[[StoredObject], Awaitable[bool]],
         save: Callable[[Step], Awaitable[bool]],
