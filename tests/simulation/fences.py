@@ -162,9 +162,10 @@ class Fences:
         if noted not in self._database.completions:
             self.wrong(f"{asker} {what}, and has not noted it")
 
-    def made(self, asker: Asker, upload: Upload) -> None:
-        """An attempt is told that its object is there."""
-        self._recorded.pop((asker.attempt, upload.upload_id), None)
+    def made(self, upload: Upload) -> None:
+        """An attempt is told that its object is there: of its upload nothing is left to any."""
+        for recorded in [key for key in self._recorded if key[1] == upload.upload_id]:
+            del self._recorded[recorded]
 
     def aborts(self, asker: Asker, upload: Upload) -> None:
         """An abort is asked for."""

@@ -153,7 +153,7 @@ class Objects:
             return etag
 
         etag = await self._ask(target, f"complete {upload.key}", complete)
-        shelf.fences.made(shelf.fences.asker(), upload)
+        shelf.fences.made(upload)
         return etag
 
     async def abort(self, target: MemoryTarget, upload: Upload) -> None:
