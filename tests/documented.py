@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from app.delivery.formats import FORMATS
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store.rights import NEEDED as DATABASE_RIGHTS
@@ -141,6 +142,9 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "moves of a file": _file_moves,
         "switches of the stand-in": lambda: _fields(Switches, "switch"),
         "faults of the stand-in": lambda: _fields(Faults, "fault"),
+    },
+    "web/assets/console/new.js": {
+        "what files can be delivered as": lambda: f"const FORMATS = {json.dumps(list(FORMATS))};\n"
     },
     "web/assets/console/settings.js": {"the settings of a tenant": _console_settings},
 }

@@ -47,6 +47,7 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     name = await page.get_by_label("Correlation id").input_value()
     await page.get_by_label("Ordering user").fill(USER)
     await page.get_by_label("Queries").fill(f'productId:"{product}"')
+    await page.get_by_label("Format").select_option("tar")
     await page.get_by_role("button", name="Deliver").click()
     await expect(page.get_by_role("heading", name=name)).to_be_visible()
     bar = page.get_by_role("progressbar", name=f"Progress of {name}")
@@ -61,7 +62,7 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     await expect(row).to_contain_text("DONE", timeout=40_000)
     await expect(row.get_by_role("link")).to_be_focused()  # though its row changed each second
     await page.get_by_role("link", name=name).click()
-    await expect(page.get_by_text("s3://")).to_be_visible()
+    await expect(page.get_by_text(re.compile(r"s3://.*\.tar$"))).to_be_visible()
     await expect(page.get_by_role("cell", name="a.bin")).to_be_visible()
     await shot(page, "delivery")
 

@@ -3,6 +3,10 @@
 import { call, plainUser, session } from "./api.js";
 import { addressOf, alertOf, h, say } from "./dom.js";
 
+// made by `make docs`: what files can be delivered as
+const FORMATS = ["zip", "tar", "tar.zst", "files"];
+// end of what files can be delivered as
+
 export async function ask(content, { signal }) {
   const said = h("div", {});
   const plain = plainUser();
@@ -18,6 +22,9 @@ export async function ask(content, { signal }) {
   });
   const queries = h("textarea", { id: "queries", rows: 4, required: true, "aria-describedby": "queries-hint" });
   const target = h("input", { id: "target", "aria-describedby": "target-hint" });
+  const format = h("select", { id: "format" },
+    h("option", { value: "" }, "as the tenant's settings say"),
+    FORMATS.map((name) => h("option", { value: name }, name)));
   content.append(h("h1", {}, "New delivery"), said, h("form", {
     class: "wide",
     onsubmit: async (event) => {
@@ -25,6 +32,7 @@ export async function ask(content, { signal }) {
       const lines = queries.value.split("\n").map((line) => line.trim()).filter(Boolean);
       const body = { order: { user: user.value, queries: lines } };
       if (id.value.trim()) body.correlationId = id.value;
+      if (format.value) body.delivery = { format: format.value };
       if (target.value.trim()) body.targetDelivery = target.value.trim();
       try {
         const { content: taken } = await call("POST", "/deliveries", { body });
@@ -42,6 +50,7 @@ export async function ask(content, { signal }) {
   h("p", { class: "hint" }, "A known user of the tenant: files are fetched as they may be seen by them."),
   h("label", { for: "queries" }, "Queries"), queries,
   h("p", { class: "hint", id: "queries-hint" }, 'Lucene, one a line; for example productId:"URN…"'),
+  h("label", { for: "format" }, "Format"), format,
   h("label", { for: "target" }, "Target"), target,
   h("p", { class: "hint", id: "target-hint" }, "Empty: the tenant's default."),
   h("button", { class: "main" }, "Deliver")));
