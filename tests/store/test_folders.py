@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from app.delivery.manifest import MANIFEST_NAME, ManifestFile
+from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, PartBody
@@ -46,7 +46,7 @@ from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import QUICK
 from tests.store.conftest import OTHER
-from tests.twins.rs_order import Source
+from tests.twins.rs_order import CountedSource
 
 FILES = {
     **{f"f{number}.bin": noise(1000 + number, str(number)) for number in range(40)},
@@ -57,19 +57,6 @@ TARGET = MemoryTarget(container="archives")
 ELSEWHERE = MemoryTarget(server="memory:1", container="elsewhere")
 MANIFEST = f"c/{MANIFEST_NAME}"
 LATE = timedelta(hours=2)  # after that, nothing that was asked for comes any more
-
-
-class CountedSource(Source):
-    """Counts how often each file is fetched."""
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        super().__init__(files)
-        self.gets = Counter[str]()
-
-    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
-        self.gets[file.member] += 1
-        async for chunk in super().chunks(delivery, file):
-            yield chunk
 
 
 class Shelf(MemoryObjectStore):

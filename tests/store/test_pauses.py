@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
 
 from app.delivery.checkpoint import TailObject
-from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, Upload
 from app.delivery.states import State, Work
@@ -35,7 +34,7 @@ from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB, QUICK
 from tests.seams import archive_in_segments, deliver_to_a_pause
-from tests.twins.rs_order import Source
+from tests.twins.rs_order import CountedSource
 from tests.unit.test_assembler import goes_on
 
 pytestmark = goes_on
@@ -45,19 +44,6 @@ ENDS = [2, 3, 6]  # files up to each pause; the parts have a mebibyte
 TARGET = MemoryTarget(container="archives")
 # The same place, asked for otherwise: what credentials are elsewhere, a prefix is in memory.
 TODAY = MemoryTarget(container="archives", prefix="today/")
-
-
-class CountedSource(Source):
-    """Counts how often each file is fetched."""
-
-    def __init__(self) -> None:
-        super().__init__(FILES)
-        self.gets = Counter[str]()
-
-    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
-        self.gets[file.member] += 1
-        async for chunk in super().chunks(delivery, file):
-            yield chunk
 
 
 class Shelf(MemoryObjectStore):
@@ -88,7 +74,7 @@ class Pausing:
 
     def __init__(self, deliveries: Deliveries) -> None:
         self.deliveries = deliveries
-        self.source = CountedSource()
+        self.source = CountedSource(FILES)
         self.shelf = Shelf()
         deliveries.tenants.give(TENANT, target=TARGET)
         self.uploads = Uploads(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -334,4 +335,18 @@ class Source(MemoryOrders):
             if file.member == self.fail and given > len(self.files[file.member]) // 2:
                 raise SourceUnavailableError("broke off")
             given += len(chunk)
+            yield chunk
+
+
+class CountedSource(Source):
+    """Counts how often each file is fetched."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(files)
+        self.gets = Counter[str]()
+
+    async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
+        """Iterate over a file's bytes."""
+        self.gets[file.member] += 1
+        async for chunk in super().chunks(delivery, file):
             yield chunk
