@@ -22,7 +22,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -100,6 +100,9 @@ bench-burst: setup ## Time one tenant's request behind a burst of another's (REQ
 
 bench: setup ## The data path beside a plain copy and other ways (SIZE=2048 MiB, ROUNDS=5; long)
 	@$(BIN)/python -m tests.bench.path --check --write --size $(or $(SIZE),2048) --rounds $(or $(ROUNDS),5)
+
+bench-forms: setup ## Each form to each place, and many small files as objects (SIZE=512 MiB, ROUNDS=5, PLACES=s3)
+	@$(BIN)/python -m tests.bench.forms --size $(or $(SIZE),512) --rounds $(or $(ROUNDS),5) $(PLACES)
 
 bench-stages: setup ## How fast MD5, CRC and deflate are alone
 	@$(BIN)/python -m tests.bench.stages

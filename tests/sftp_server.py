@@ -215,15 +215,15 @@ def sshd() -> Path | None:
 
 
 @contextlib.asynccontextmanager
-async def openssh() -> AsyncIterator[SftpServer]:
+async def openssh(within: Path | None = None) -> AsyncIterator[SftpServer]:
     """Run OpenSSH's server for one user: that of this process, or an unprivileged one.
 
-    So it needs no rights, and no user of its own.
+    So it needs no rights, and no user of its own. What it keeps lies `within` a folder.
     """
     program = sshd()
     assert program is not None
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    with tempfile.TemporaryDirectory(prefix="openssh-") as made:
+    with tempfile.TemporaryDirectory(prefix="openssh-", dir=within) as made:
         folder = Path(made)
         archives = folder / "archives"
         archives.mkdir()

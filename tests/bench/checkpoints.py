@@ -18,9 +18,9 @@ from pathlib import Path
 
 from app.store import migrate, open_pool
 from compose.embedded.postgres import postgres
+from tests.bench.ours import DATABASE
 from tests.bench.path import CHECKPOINTS, MIB, Figures, Payload, Servers, run
 from tests.bench.processes import server
-from tests.bench.ways import DATABASE
 
 _FILE = 64  # MiB
 

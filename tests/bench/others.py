@@ -19,7 +19,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from streams.regards.orders import open_session
-from tests.bench.upload import IN_FLIGHT, PART, Job, Multipart, config
+from tests.bench.upload import IN_FLIGHT, PART, Job, config, to_s3
 
 
 async def staged(job: Job) -> None:
@@ -78,7 +78,7 @@ async def stream_zip_defaults(job: Job) -> None:
                 method = stream_zip.ZIP_AUTO(size)
                 yield f"{file_id}.bin", datetime.now(UTC), 0o600, method, content(file_id)
 
-        async with Multipart.opened(job.sink, "stream-zip") as upload:
+        async with to_s3(job.sink, "stream-zip") as upload:
             number, held, have = 0, list[bytes](), 0
             async for block in stream_zip.async_stream_zip(members()):
                 held.append(block)

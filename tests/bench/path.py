@@ -22,7 +22,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PLOT = HERE.parent.parent / "docs" / "data-path.svg"
 CHECKPOINTS = ["without checkpoints", "with checkpoints"]
-LARGE = [way for way in WAYS if way not in ("ours, one GET at a time", *CHECKPOINTS)]
+ELSEWHERE = ["ours, one GET at a time", "ours, files", "one PUT at a time", *CHECKPOINTS]
+LARGE = [way for way in WAYS if way not in ELSEWHERE and " to " not in way]
 SMALL = ["verified copy", "ours, auto", "ours, tar", "ours, tar.zst"]
 SMALL += ["ours, one GET at a time", "staged"]
 
@@ -172,23 +173,31 @@ def measure(payload: Payload, ways: list[str], rounds: int, at: Servers) -> dict
     }
 
 
-def table(payload: Payload, medians: dict[str, Figures]) -> str:
+def table(payload: Payload, medians: dict[str, Figures], *, beside: str = "verified copy") -> str:
     """Return the figures of a payload as a table in Markdown."""
-    lines = [
-        f"**{payload.name}**",
-        "",
-        "| way | MB/s | ÷ verified copy | ÷ staged | CPU s/GB | CPU ÷ verified copy | peak MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
 
     def ratio(figures: Figures, to: str, field: str, digits: int = 2) -> str:
         return f"{figures[field] / medians[to][field]:.{digits}f}" if to in medians else ""
 
-    lines += [
-        f"| {way} | {f['mb_s']:.0f} | {ratio(f, 'verified copy', 'mb_s')} "
-        f"| {ratio(f, 'staged', 'mb_s', 1)} | {f['cpu_s_gb']:.1f} "
-        f"| {ratio(f, 'verified copy', 'cpu_s_gb')} | {f['peak_mib']:.0f} |"
-        for way, f in medians.items()
+    columns: dict[str, Callable[[Figures], str]] = {
+        "MB/s": lambda f: f"{f['mb_s']:.0f}",
+        f"÷ {beside}": lambda f: ratio(f, beside, "mb_s"),
+        "÷ staged": lambda f: ratio(f, "staged", "mb_s", 1),
+        "CPU s/GB": lambda f: f"{f['cpu_s_gb']:.1f}",
+        f"CPU ÷ {beside}": lambda f: ratio(f, beside, "cpu_s_gb"),
+        "peak MiB": lambda f: f"{f['peak_mib']:.0f}",
+    }
+    if "staged" not in medians:
+        del columns["÷ staged"]
+    lines = [
+        f"**{payload.name}**",
+        "",
+        f"| {' | '.join(['way', *columns])} |",
+        f"| --- |{' ---: |' * len(columns)}",
+        *(
+            f"| {' | '.join([way, *(told(figures) for told in columns.values())])} |"
+            for way, figures in medians.items()
+        ),
     ]
     return "\n".join(lines) + "\n"
 

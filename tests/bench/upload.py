@@ -49,46 +49,64 @@ def config() -> dict[str, Any]:
     }
 
 
-class Multipart:
-    """A plain multipart upload, `IN_FLIGHT` parts at a time, as aiobotocore does it."""
+class Sending:
+    """Parts on their way to an upload, `IN_FLIGHT` at a time."""
 
-    def __init__(self, client: S3Client, key: str, upload_id: str, tasks: TaskGroup) -> None:
-        self._client = client
-        self._key = key
-        self._id = upload_id
+    def __init__(self, tasks: TaskGroup, put: Callable[[int, bytes], Awaitable[object]]) -> None:
         self._tasks = tasks
-        self._etags: dict[int, str] = {}
+        self._put = put
         self._free = asyncio.Semaphore(IN_FLIGHT)
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, sink: str, key: str) -> AsyncIterator[Multipart]:
-        async with aioboto3.Session().client(
-            "s3",
-            endpoint_url=sink,
-            aws_access_key_id="k",
-            aws_secret_access_key="s",
-            config=AioConfig(region_name="eu-west-1", **config()),
-        ) as client:
-            answer = await client.create_multipart_upload(Bucket="bench", Key=key)
-            async with TaskGroup() as tasks:
-                upload = cls(client, key, answer["UploadId"], tasks)
-                yield upload
-            parts = [{"PartNumber": n, "ETag": e} for n, e in sorted(upload._etags.items())]
-            await client.complete_multipart_upload(
-                Bucket="bench",
-                Key=key,
-                UploadId=answer["UploadId"],
-                MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
-            )
+    async def by(cls, put: Callable[[int, bytes], Awaitable[object]]) -> AsyncIterator[Sending]:
+        """Send each part by `put`; at the end all are there."""
+        async with TaskGroup() as tasks:
+            yield cls(tasks, put)
 
     async def add(self, number: int, part: bytes) -> None:
         await self._free.acquire()
         self._tasks.create_task(self._send(number, part))
 
     async def _send(self, number: int, part: bytes) -> None:
-        answer = await self._client.upload_part(
-            Bucket="bench", Key=self._key, UploadId=self._id, PartNumber=number, Body=part
-        )
-        self._etags[number] = answer["ETag"]
+        await self._put(number, part)
         self._free.release()
+
+
+SendTo = Callable[[str, str], contextlib.AbstractAsyncContextManager[Sending]]
+
+
+def plain_s3(sink: str) -> contextlib.AbstractAsyncContextManager[S3Client]:
+    """Return a client of a server."""
+    return aioboto3.Session().client(
+        "s3",
+        endpoint_url=sink,
+        aws_access_key_id="k",
+        aws_secret_access_key="s",
+        config=AioConfig(region_name="eu-west-1", **config()),
+    )
+
+
+@contextlib.asynccontextmanager
+async def to_s3(sink: str, key: str) -> AsyncIterator[Sending]:
+    """Make an object of parts, as aiobotocore does it."""
+    etags: dict[int, str] = {}
+    async with plain_s3(sink) as client:
+        answer = await client.create_multipart_upload(Bucket="bench", Key=key)
+        upload_id = answer["UploadId"]
+
+        async def put(number: int, part: bytes) -> None:
+            stored = await client.upload_part(
+                Bucket="bench", Key=key, UploadId=upload_id, PartNumber=number, Body=part
+            )
+            etags[number] = stored["ETag"]
+
+        async with Sending.by(put) as sending:
+            yield sending
+        parts = [{"PartNumber": n, "ETag": e} for n, e in sorted(etags.items())]
+        await client.complete_multipart_upload(
+            Bucket="bench",
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+        )

@@ -7,175 +7,50 @@ Each takes a `Job` and returns when the object is complete. One runs in a proces
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from unittest.mock import patch
-from uuid import uuid4
 
-from app.delivery.manifest import ManifestFile
-from app.delivery.model import Delivery
-from app.delivery.object_store import StoredObject, Upload
-from app.delivery.progress import Progress
-from app.delivery.states import State
-from app.settings import Settings
-from app.store import open_pool
-from app.waiting.backoff import Backoff
-from app.waiting.patience import Patience
-from sinks.pipeline.budget import Budget
-from sinks.pipeline.checkpoints import SaveStep
 from sinks.pipeline.digest import PairedMd5, paired_md5
 from sinks.stores.s3.managed import open_store
-from sinks.stores.s3.target import S3Target
-from sinks.transfer import StreamingArchiver
-from streams.regards.orders import RsOrder, open_session
-from streams.regards.resume import Resumption
-from streams.regards.tokens import TokenSigner
+from streams.regards.orders import open_session
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
-from tests.bench.upload import MIB, PART, Job, Multipart, Way
-from tests.builders import OpenFolder, make_lease, name_bytes, never_put, not_saved
-from tests.deliveries import DeliveriesInPostgres
-
-DATABASE = "BENCH_DATABASE_URL"  # of the way that saves how far it is
-
-
-def _drop(_progress: Progress) -> None:
-    """Drop it: nothing shows a bench's progress."""
-
-
-@contextlib.asynccontextmanager
-async def _unsaved(_upload: Upload) -> AsyncIterator[SaveStep]:
-    """Give what saves nothing."""
-    yield not_saved
-
-
-@contextlib.asynccontextmanager
-async def _saved(upload: Upload) -> AsyncIterator[SaveStep]:
-    """Give what saves steps in PostgreSQL, of a delivery that is claimed there."""
-    async with open_pool(os.environ[DATABASE], size=2, start_timeout=10) as pool:
-        deliveries = DeliveriesInPostgres(pool, Settings(tenants=("sentinel",)))
-        claimed = await deliveries.claimed(uuid4().hex, owner="bench")
-        assert await deliveries.leases("bench").record_upload(claimed, upload)
-        yield partial(deliveries.checkpoints("bench").save, claimed, upload)
-
-
-async def _ours(
-    job: Job,
-    *,
-    compression: str = "auto",
-    suffix: str = ".zip",
-    connections: int = 8,
-    saving: Callable[[Upload], AbstractAsyncContextManager[SaveStep]] = _unsaved,
-) -> str:
-    """Run this product's own data path, with its defaults."""
-    manifest = [
-        ManifestFile(position=n, file_id=file_id, member=f"{n}.bin", size=size, md5=md5 or None)
-        for n, (file_id, size, md5) in enumerate(job.files)
-    ]
-
-    async def files() -> AsyncIterator[ManifestFile]:
-        for file in manifest:
-            yield file
-
-    async def may_complete(_result: StoredObject) -> bool:
-        return True
-
-    now = datetime.now(UTC)
-    delivery = Delivery(
-        id=uuid4(),
-        tenant="bench",
-        correlation_id="bench",
-        state=State.TRANSFERRING,
-        user="bench",
-        target="bench",
-        order={},
-        origin_app=None,
-        priority=1,
-        requested_at=now,
-        expires_at=now,
-        attempt=1,
-        archive_name=f"a{suffix}",
-        file_count=len(manifest),
-        total_bytes=job.size,
-    )
-    target = S3Target(endpoint=job.sink, region="eu-west-1", bucket="bench", key="k", secret="s")
-    async with (
-        open_session(stall_timeout=30) as session,
-        open_store() as sink,
-    ):
-        source = RsOrder(
-            session,
-            TokenSigner("s" * 64, ttl=3600),
-            url=job.source,
-            page_size=100,
-            stall_timeout=30,
-            resumption=Resumption(tries=5, backoff=Backoff(first=1, longest=5)),
-        )
-        archiver = StreamingArchiver(
-            source,
-            sink,
-            _drop,
-            compression=compression,
-            part_size=PART,
-            memory=128 * MIB,
-            worker_memory=Budget(1024 * MIB),
-            max_object_size=5 * 1024**4,
-            connections=connections,
-            patience=Patience(limit=0, backoff=Backoff(first=1, longest=1)),
-        )
-        upload = await sink.create_upload(target, f"ours/a{suffix}")
-        async with saving(upload) as save:
-            stored = await archiver.run(
-                delivery,
-                files(),
-                target,
-                upload,
-                at_most=delivery.total_bytes,
-                name_bytes=name_bytes(file.member for file in manifest),
-                lease=make_lease(),
-                may_complete=may_complete,
-                save=save,
-                put_aside=never_put,
-                folder=OpenFolder(),
-            )
-        assert stored is not None
-        return stored.md5
+from tests.bench.ours import AS_FILES, ours, saved
+from tests.bench.places import PLACES, Place, s3_at, target_at
+from tests.bench.upload import PART, Job, SendTo, Way, plain_s3, to_s3
 
 
 async def _parts(job: Job) -> AsyncIterator[bytes]:
     """Iterate over the files' bytes in 8 MiB parts, with sessions as ours has them."""
     async with open_session(stall_timeout=30) as session:
-        lease: list[bytes] = []
+        pieces: list[bytes] = []
         have = 0
         for file_id, _, _ in job.files:
             async with session.get(job.url(file_id)) as response:
                 async for chunk in response.content.iter_any():
-                    lease.append(chunk)
+                    pieces.append(chunk)
                     have += len(chunk)
                     if have >= PART:
-                        joined = b"".join(lease)
+                        joined = b"".join(pieces)
                         yield joined[:PART]
-                        lease = [joined[PART:]]
-                        have = len(lease[0])
-        yield b"".join(lease)
+                        pieces = [joined[PART:]]
+                        have = len(pieces[0])
+        yield b"".join(pieces)
 
 
 async def copy(job: Job) -> None:
     """GET → parts: no archive, nothing verified."""
-    async with Multipart.opened(job.sink, "copy") as upload:
+    async with to_s3(job.sink, "copy") as upload:
         number = 0
         async for part in _parts(job):
             number += 1
             await upload.add(number, part)
 
 
-async def verified_copy(job: Job, *, etags: bool = False) -> None:
+async def verified_copy(job: Job, *, etags: bool = False, send_to: SendTo = to_s3) -> None:
     """Copy, with the MD5 of the source and of what is sent, each in a thread of its own.
 
     With `etags`, also that of each part, as a client that compares S3's ETag needs it.
@@ -183,7 +58,7 @@ async def verified_copy(job: Job, *, etags: bool = False) -> None:
     source, sent = (hashlib.md5(usedforsecurity=False) for _ in range(2))
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
-        async with Multipart.opened(job.sink, "verified") as upload:
+        async with send_to(job.sink, "copies/verified") as upload:
             number = 0
             pending: asyncio.Future[Any] | None = None
             async for part in _parts(job):
@@ -206,6 +81,11 @@ async def verified_by_etags(job: Job) -> None:
     await verified_copy(job, etags=True)
 
 
+async def _ours(job: Job, **chosen: Any) -> str:
+    """Run our own data path to S3."""
+    return await ours(job, open_store(), s3_at(job.sink), **chosen)
+
+
 async def auto(job: Job) -> str:
     return await _ours(job)
 
@@ -224,6 +104,10 @@ async def tar(job: Job) -> str:
 
 async def tar_zst(job: Job) -> str:
     return await _ours(job, suffix=".tar.zst")
+
+
+async def as_files(job: Job) -> str:
+    return await _ours(job, suffix=AS_FILES)
 
 
 async def one_get(job: Job) -> str:
@@ -248,9 +132,37 @@ async def without_checkpoints(job: Job) -> str:
 
 
 async def with_checkpoints(job: Job) -> str:
-    return await _ours(job, compression="store", saving=_saved)
+    return await _ours(job, compression="store", saving=saved)
 
 
+async def _copy_to(place: Place, job: Job) -> None:
+    await verified_copy(job, send_to=lambda sink, key: place.copy(target_at(place, sink), key))
+
+
+async def _ours_to(place: Place, suffix: str, job: Job) -> str:
+    target = target_at(place, job.sink)
+    return await ours(job, place.open(target), target, suffix=suffix)
+
+
+async def one_put(job: Job) -> None:
+    """Files as objects of their own, one GET and one PUT after the other."""
+    async with open_session(stall_timeout=30) as session, plain_s3(job.sink) as client:
+        for file_id, _, md5 in job.files:
+            async with session.get(job.url(file_id)) as response:
+                body = await response.read()
+            assert hashlib.md5(body, usedforsecurity=False).hexdigest() == md5
+            await client.put_object(Bucket="bench", Key=f"copies/{file_id}", Body=body)
+
+
+FORMS = {"zip": ".zip", "tar": ".tar", "tar.zst": ".tar.zst", "files": AS_FILES}
+# By the place they go to; with each, the sink of a job is a target.
+TO: dict[str, dict[str, Way]] = {
+    name: {
+        "verified copy": partial(_copy_to, place),
+        **{f"ours, {form}": partial(_ours_to, place, ending) for form, ending in FORMS.items()},
+    }
+    for name, place in PLACES.items()
+}
 WAYS: dict[str, Way] = {
     "copy": copy,
     "verified copy": verified_copy,
@@ -266,6 +178,9 @@ WAYS: dict[str, Way] = {
     "staged": staged,
     "stream-zip defaults": stream_zip_defaults,
     "zipstream-ng + boto3": zipstream_ng,
+    "ours, files": as_files,
+    "one PUT at a time": one_put,
+    **{f"{way} to {place}": run for place, ways in TO.items() for way, run in ways.items()},
 }
 # Many times slower than the others: measured once a payload, the others in every round.
 SLOW = ("staged", "stream-zip defaults", "zipstream-ng + boto3")
