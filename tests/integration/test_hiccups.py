@@ -525,17 +525,6 @@ async def test_a_silent_target_has_a_deadline_which_is_named(
         await clients.aclose()
 
 
-async def test_clients_of_secrets_that_are_not_used_any_more_are_closed(target: S3Target) -> None:
-    clients = S3Clients(idle=0)
-    async with clients.of(target):
-        for number in range(5):
-            async with clients.of(replace(target, secret=f"s{number}")):
-                pass
-        assert len(clients) == 2  # the one in use, and the last
-    await clients.aclose()
-    assert len(clients) == 0
-
-
 @pytest.fixture
 async def guarded(
     database: str,

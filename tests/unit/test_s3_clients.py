@@ -11,7 +11,6 @@ from botocore.loaders import JSONFileLoader
 
 from app.errors import TargetRefusedError
 from sinks.stores.s3.clients import S3Clients
-from sinks.stores.s3.target import S3Target
 from tests.builders import make_target
 
 TARGET = make_target(endpoint="http://127.0.0.1:9")
@@ -48,21 +47,17 @@ async def test_the_description_of_s3_is_read_in_a_thread_and_once(
     assert threading.main_thread() not in readers
 
 
-def _target(number: int) -> S3Target:
-    return replace(TARGET, endpoint=f"http://127.0.0.1:{number}")
-
-
-async def test_clients_are_few_and_none_is_closed_that_is_in_use() -> None:
-    clients = S3Clients(most=2)
-    async with clients.of(_target(1)) as first:
-        async with clients.of(_target(2)) as second, clients.of(_target(3)):
-            assert len(clients) == 3  # all of them in use
-        async with clients.of(_target(4)):
-            assert len(clients) == 2
-        async with clients.of(_target(1)) as again:
-            assert again is first
-    async with clients.of(_target(2)) as reopened:
-        assert reopened is not second
+@pytest.mark.parametrize(
+    "signed_in", [{"secret": "another"}, {"key": "another"}, {"endpoint": "http://127.0.0.1:10"}]
+)
+async def test_targets_share_a_client_unless_they_sign_in_otherwise(
+    signed_in: dict[str, str],
+) -> None:
+    clients = S3Clients()
+    async with clients.of(TARGET) as first, clients.of(replace(TARGET, bucket="b")) as shared:
+        assert shared is first
+        async with clients.of(replace(TARGET, **signed_in)) as other:
+            assert other is not first
     await clients.aclose()
 
 
@@ -74,5 +69,4 @@ async def test_a_target_that_s3s_rules_allow_not_is_refused_in_words(flaw: dict[
     with pytest.raises(TargetRefusedError, match="correct host, region and key"):
         async with clients.of(replace(TARGET, **flaw)):
             pass
-    assert len(clients) == 0
     await clients.aclose()

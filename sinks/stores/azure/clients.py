@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
@@ -20,55 +19,34 @@ from app.settings.azure import DEFAULT_IDENTITY
 from sinks.stores.azure.requests import COMMIT_TIMEOUT, forbidden, impossible
 from sinks.stores.azure.session import GuardedSession
 from sinks.stores.azure.target import IDENTITY_ADVICE, AzureTarget, identity_flaw
+from sinks.stores.kept import KeptClients
 
-_IDLE_TIMEOUT = 600.0  # seconds
-_MAX_CLIENTS = 50  # open at once
 _CONNECT_TIMEOUT = 5.0  # seconds
 PIECE = 4 * 1024 * 1024  # bytes of an object that are read by one request
 
 
-@dataclass
-class _Kept:
-    """An open client."""
-
-    client: ContainerClient
-    closing: contextlib.AsyncExitStack
-    calls: int = 0  # that are under way
-    used: float = 0.0  # when the last one ended
-
-
 class AzureClients:
-    """Opens clients when they are asked for.
+    """Opens clients when they are asked for, and keeps them as `KeptClients` does.
 
-    One that was not used for `idle` seconds is closed when the next is opened: secrets change, and
-    targets go. So is the one that was used longest ago where there are more than `most`; none that
-    is in use is closed. `ca` is a file of CAs that are trusted beside the public ones; `hosts` are
-    where tenants may deliver to, without: anywhere; `identity_places` where this service signs in
-    as itself. A connection is open within `connect` seconds.
+    `ca` is a file of CAs that are trusted beside the public ones; `hosts` are where tenants may
+    deliver to, without: anywhere; `identity_places` where this service signs in as itself. A
+    connection is open within `connect` seconds.
     """
 
     def __init__(
         self,
         *,
-        idle: float = _IDLE_TIMEOUT,
-        most: int = _MAX_CLIENTS,
         ca: str = "",
         hosts: AllowedHosts | None = None,
         identity_places: Collection[str] = (),
         connect: float = _CONNECT_TIMEOUT,
     ) -> None:
         self._connect = connect
-        self._idle = idle
-        self._most = most
         self._ca = ca
         self._hosts = hosts
         self._identity_places = identity_places
-        self._kept: dict[AzureTarget, _Kept] = {}
+        self._kept: KeptClients[AzureTarget, ContainerClient] = KeptClients()
         self._identities: dict[str, Any] = {}  # by what tenants call them
-        self._opening = asyncio.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
     @contextlib.asynccontextmanager
     async def of(self, target: AzureTarget) -> AsyncIterator[ContainerClient]:
@@ -79,29 +57,21 @@ class AzureClients:
         flaw = self._hosts.flaw_of(target.endpoint) if self._hosts else None
         if flaw is not None:
             raise forbidden(target, flaw)
-        async with self._opening:
-            kept = self._kept.get(target)
-            if kept is None:
-                await self._close(before=time.monotonic() - self._idle)
-                kept = self._kept[target] = await self._open(target)
-            kept.calls += 1
-        try:
-            yield kept.client
-        finally:
-            kept.calls -= 1
-            kept.used = time.monotonic()
+        async with self._kept.of(target, partial(self._open, target)) as client:
+            yield client
 
-    async def _open(self, target: AzureTarget) -> _Kept:
+    async def _open(
+        self, target: AzureTarget, closing: contextlib.AsyncExitStack
+    ) -> ContainerClient:
         def judge(address: str) -> str | None:
             hosts = self._hosts
             return hosts.flaw_of_address(target.endpoint, address) if hosts else None
 
         credential = await self._credential(target)
-        closing = contextlib.AsyncExitStack()
         try:
             session = GuardedSession(target.endpoint, judge=judge, ca=self._ca)
             closing.push_async_callback(session.close)
-            client = ContainerClient(
+            return ContainerClient(
                 target.endpoint,
                 target.container,
                 credential=credential,
@@ -119,9 +89,7 @@ class AzureClients:
                 max_chunk_get_size=PIECE,
             )
         except ValueError as error:
-            await closing.aclose()
             raise impossible(target, error) from error
-        return _Kept(client=client, closing=closing)
 
     async def _credential(self, target: AzureTarget) -> Any:
         if target.key is not None:
@@ -144,21 +112,9 @@ class AzureClients:
         if flaw is not None:
             raise TargetForbiddenError(f"nothing is sent to {target}: {flaw}: {IDENTITY_ADVICE}")
 
-    async def _close(self, *, before: float) -> None:
-        """Close what was last used before a time, and what are too many beside one more."""
-        idle = sorted(
-            ((kept.used, target) for target, kept in self._kept.items() if not kept.calls),
-            key=lambda entry: entry[0],
-        )
-        for used, target in idle:
-            if used <= before or len(self._kept) >= self._most:
-                await self._kept.pop(target).closing.aclose()
-
     async def aclose(self) -> None:
         """Close all."""
-        while self._kept:
-            _, kept = self._kept.popitem()
-            await kept.closing.aclose()
+        await self._kept.aclose()
         while self._identities:
             _, identity = self._identities.popitem()
             await identity.close()
