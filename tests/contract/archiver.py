@@ -160,6 +160,28 @@ def in_segments(*lengths: int) -> list[ManifestFile | Seam]:
     return files
 
 
+def listed_wrongly(member: str, wrong: dict[str, str | int]) -> list[ManifestFile]:
+    """Return all files, one of which is not what the manifest says."""
+    return [
+        replace(file, **wrong) if file.member == member else file  # type: ignore[arg-type]
+        for file in plan_files(FILES)
+    ]
+
+
+async def pause_and_go_on(making: Making, ends: list[int]) -> None:
+    """Pause after so many files each time, and go on: no file is read twice, the result is one."""
+    lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
+    files, upload = in_segments(*lengths), await making.begin()
+    seams = [place for place, file in enumerate(files) if file is Seam.SEGMENT]
+    for seam in seams:
+        assert await making.follow(upload, [*files[:seam], Seam.PAUSE]) is None
+        assert making.reports[-1].phase is Phase.PAUSED
+    result = await making.follow(upload, files)
+    undisturbed = replace(making, store=MemoryObjectStore(), source=Source(FILES), steps=[])
+    assert await undisturbed.follow(await undisturbed.begin(), files) == result
+    assert making.source.read == sum(map(len, FILES.values()))
+
+
 class ArchiverContract:
     """To be subclassed where there is a fixture `making`."""
 
@@ -201,18 +223,9 @@ class ArchiverContract:
         self, making: Making, ends: list[int]
     ) -> None:
         """It goes on from what was saved, and asks for no file again."""
-        lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
-        files, upload = in_segments(*lengths), await making.begin()
-        seams = [place for place, file in enumerate(files) if file is Seam.SEGMENT]
-        for seam in seams:
-            assert await making.follow(upload, [*files[:seam], Seam.PAUSE]) is None
-            assert making.reports[-1].phase is Phase.PAUSED
-        result = await making.follow(upload, files)
-        undisturbed = replace(making, store=MemoryObjectStore(), source=Source(FILES), steps=[])
-        assert await undisturbed.follow(await undisturbed.begin(), files) == result
+        await pause_and_go_on(making, ends)
         assert making.object is not None
         assert list(making.members(making.object.content).items()) == list(FILES.items())
-        assert making.source.read == sum(map(len, FILES.values()))
         assert making.reports[-1].files_done == len(FILES)
 
     @pauses
@@ -282,12 +295,8 @@ class ArchiverContract:
     async def test_a_file_that_is_not_as_listed_makes_no_object(
         self, making: Making, member: str, wrong: dict[str, str | int]
     ) -> None:
-        files = [
-            replace(file, **wrong) if file.member == member else file  # type: ignore[arg-type]
-            for file in plan_files(FILES)
-        ]
         with pytest.raises(WrongFileError, match="expected"):
-            await making.run(await making.begin(), files=files)
+            await making.run(await making.begin(), files=listed_wrongly(member, wrong))
         assert making.object is None
         assert making.asked == []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,10 +12,9 @@ from typing import Any
 import pytest
 
 from app import __version__
-from app.delivery.manifest import MANIFEST_NAME, ManifestFile, Seam
+from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
-from app.delivery.progress import Phase
 from app.errors import (
     ForeignObjectError,
     LeaseLostError,
@@ -26,7 +24,15 @@ from app.errors import (
 from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from tests.builders import plan_files
-from tests.contract.archiver import FILES, PART, TARGET, Making, in_segments, pauses
+from tests.contract.archiver import (
+    FILES,
+    PART,
+    TARGET,
+    Making,
+    listed_wrongly,
+    pause_and_go_on,
+    pauses,
+)
 from tests.twins.rs_order import Source
 
 MANIFEST = f"c/{MANIFEST_NAME}"
@@ -142,13 +148,9 @@ class FilesContract:
     async def test_a_file_that_is_not_as_listed_never_appears(
         self, making: Making, member: str, wrong: dict[str, str | int]
     ) -> None:
-        files = [
-            replace(file, **wrong) if file.member == member else file  # type: ignore[arg-type]
-            for file in plan_files(FILES)
-        ]
         upload = await making.begin()
         with pytest.raises(WrongFileError, match="expected"):
-            await making.run(upload, files=files)
+            await making.run(upload, files=listed_wrongly(member, wrong))
         assert member not in delivered(making)
         assert making.object is None
         assert making.asked == []
@@ -167,17 +169,8 @@ class FilesContract:
     async def test_one_that_paused_makes_the_manifest_that_it_would_have_made(
         self, making: Making, ends: list[int]
     ) -> None:
-        lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
-        files, upload = in_segments(*lengths), await making.begin()
-        seams = [place for place, file in enumerate(files) if file is Seam.SEGMENT]
-        for seam in seams:
-            assert await making.follow(upload, [*files[:seam], Seam.PAUSE]) is None
-            assert making.reports[-1].phase is Phase.PAUSED
-        result = await making.follow(upload, files)
-        undisturbed = replace(making, store=MemoryObjectStore(), source=Source(FILES), steps=[])
-        assert await undisturbed.follow(await undisturbed.begin(), files) == result
+        await pause_and_go_on(making, ends)
         assert {name: delivered(making)[name] for name in FILES} == FILES
-        assert making.source.read == sum(map(len, FILES.values()))
 
     @pytest.mark.parametrize("broken", ["last.bin", "large.bin", "b.csv"])
     async def test_what_an_earlier_attempt_has_put_is_not_read_again(

@@ -85,6 +85,12 @@ async def begin(store: SftpStore, target: SftpTarget) -> Upload:
     return await store.create_upload(target, KEY, MARKS, media_type="application/zip")
 
 
+async def begun(store: SftpStore, target: SftpTarget) -> tuple[Upload, list[StoredPart]]:
+    """Begin an upload, and send all of it."""
+    upload = await begin(store, target)
+    return upload, await send(store, target, upload)
+
+
 class At:
     """Acts once, before the server takes a certain step: the n-th of those of these names."""
 
@@ -115,8 +121,7 @@ def left(server: OwnServer) -> list[str]:
 
 async def count_steps(server: OwnServer, store: SftpStore) -> int:
     """Return how many steps a completion takes; its object is removed."""
-    upload = await begin(store, server.target)
-    parts = await send(store, server.target, upload)
+    upload, parts = await begun(store, server.target)
     server.faults.steps.clear()
     etag = await complete(store, server.target, upload, parts)
     steps = len(server.faults.steps)
@@ -130,8 +135,7 @@ async def test_once_an_abort_has_returned_no_completion_makes_an_object(
     """Whichever step it comes before: an object was there already, or never comes."""
     outcomes = set()
     for step in range(await count_steps(server, store)):
-        upload = await begin(store, server.target)
-        parts = await send(store, server.target, upload)
+        upload, parts = await begun(store, server.target)
         there: list[bool] = []
 
         async def abort(upload: Upload = upload, there: list[bool] = there) -> None:
@@ -163,8 +167,7 @@ async def test_who_takes_an_upload_over_ends_it_or_finds_it_ended(
     target = server.target
     outcomes = set()
     for step in range(await count_steps(server, store)):
-        upload = await begin(store, target)
-        parts = await send(store, target, upload)
+        upload, parts = await begun(store, target)
 
         async def take_over(upload: Upload = upload) -> None:
             server.faults.before = None
@@ -208,8 +211,7 @@ async def test_what_comes_to_the_place_meanwhile_is_not_replaced(
     outcomes = set()
     for step in range(await count_steps(server, store)):
         came.clear()
-        upload = await begin(store, target)
-        parts = await send(store, target, upload)
+        upload, parts = await begun(store, target)
         server.faults.before = At(come, step=step)
         try:
             await complete(store, target, upload, parts)
@@ -328,8 +330,7 @@ async def test_a_worker_whose_upload_is_taken_over_begins_again(
     server: OwnServer, store: SftpStore, other: SftpStore
 ) -> None:
     target = server.target
-    upload = await begin(store, target)
-    parts = await send(store, target, upload)
+    upload, parts = await begun(store, target)
     assert await other.part_etags(target, upload) == {1: parts[0].etag, 2: parts[1].etag}
     with pytest.raises(UploadLostError):
         await store.put_part(target, upload, 3, Part.of(b"more"))
@@ -579,8 +580,7 @@ async def test_a_server_whose_rename_replaces_files_is_refused(
 ) -> None:
     async with own_server(tmp_path, disk=Replacing) as server:
         target = server.target
-        upload = await begin(store, target)
-        parts = await send(store, target, upload)
+        upload, parts = await begun(store, target)
         with pytest.raises(TargetRefusedError, match="whose rename replaces what is there"):
             await complete(store, target, upload, parts)
         await store.abort(target, upload)
@@ -646,14 +646,12 @@ async def test_an_object_of_another_client_carries_no_marks_though_it_took_the_p
     found = await store.find(target, KEY)
     assert found is not None
     assert (found.size, found.marks) == (9, {})
-    upload = await begin(store, target)
-    parts = await send(store, target, upload)
+    upload, parts = await begun(store, target)
     for _ in range(2):  # an abort leaves what tells so
         with pytest.raises(TargetRefusedError, match="another file than the archive"):
             await complete(store, target, upload, parts)
         await store.abort(target, upload)
-        upload = await begin(store, target)
-        parts = await send(store, target, upload)
+        upload, parts = await begun(store, target)
     assert path.read_bytes() == b"another's"
 
 
@@ -708,8 +706,7 @@ async def test_what_is_noted_of_an_upload_that_never_came_goes_with_it(
     server: OwnServer, store: SftpStore
 ) -> None:
     target = server.target
-    upload = await begin(store, target)
-    parts = await send(store, target, upload)
+    upload, parts = await begun(store, target)
 
     def break_off(name: str, arguments: tuple[Any, ...]) -> None:
         if name == "rename" and arguments[1].endswith(b"/c-1/a.zip"):

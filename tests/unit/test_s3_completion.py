@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 from app.delivery.object_store import FoundObject, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError
 from app.usecases.transfer import COMPLETION
+from sinks.stores.deadlines import COMPLETION_WINDOW
 from sinks.stores.expected import Expected
 from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import Conditions, KnownConditions
-from sinks.stores.s3.requests import COMPLETION_TIMEOUT, COMPLETION_WINDOW
+from sinks.stores.s3.requests import COMPLETION_TIMEOUT
 from sinks.stores.s3.store import S3ObjectStore
 from tests.builders import make_target
 

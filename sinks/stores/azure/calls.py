@@ -20,18 +20,17 @@ from sinks.stores.azure.blocks import BlockId, StagedBlock
 from sinks.stores.azure.breaker import SIGNS
 from sinks.stores.azure.clients import AzureClients
 from sinks.stores.azure.requests import (
-    CALL_TIMEOUT,
     COMMIT_TIMEOUT,
     LOST_BLOCKS,
     NO_BLOB,
     NOT_MET,
     code_of,
-    for_part,
     translate_errors,
 )
 from sinks.stores.azure.session import answers_closed
 from sinks.stores.azure.target import AzureTarget
 from sinks.stores.breaker import Breakers
+from sinks.stores.deadlines import CALL_TIMEOUT, for_part
 
 
 class NotMetError(Exception):

@@ -28,14 +28,7 @@ from sinks.stores.azure.target import HOSTS_ADVICE, AzureTarget
 from sinks.stores.guard import ForbiddenAddressError
 from sinks.stores.https import said
 
-# What a call may take, in seconds.
-CALL_TIMEOUT = 30.0
-COMMIT_TIMEOUT = 300.0  # of a list of thousands of blocks
-# In which a completion is asked for after it was noted that it may be: with its deadline, less than
-# the time after which others take it for decided (`app.usecases.transfer`).
-COMPLETION_WINDOW = 45.0
-_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
-_MIN_RATE = 256 * 1024  # bytes a second
+COMMIT_TIMEOUT = 300.0  # seconds; of a list of thousands of blocks
 
 NO_BLOB = ("BlobNotFound", "404")  # to HEAD, without a body, some only say the number
 NO_CONTAINER = ("ContainerNotFound",)
@@ -73,11 +66,6 @@ _ADVICE = {
     "403": _ACCESS,
     "404": "create the container, or correct the tenant's settings",
 }
-
-
-def for_part(size: int) -> float:
-    """Return how long a part of so many bytes may take, in seconds."""
-    return _PART_TIMEOUT + size // _MIN_RATE
 
 
 class RequestFailedError(Exception):

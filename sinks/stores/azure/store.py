@@ -14,8 +14,8 @@ from sinks.stores.azure.fence import end_upload
 from sinks.stores.azure.metadata import ETAG, as_metadata
 from sinks.stores.azure.objects import check_no_folder, object_of, version_of
 from sinks.stores.azure.records import UploadRecords
-from sinks.stores.azure.requests import COMPLETION_WINDOW
 from sinks.stores.azure.target import AzureTarget
+from sinks.stores.deadlines import COMPLETION_WINDOW
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
 
 _ASIDE_TYPE = "application/octet-stream"
@@ -129,9 +129,7 @@ class AzureObjectStore:
             found = object_of(blob)
             if found is not None:
                 expected.check_replaceable(found, target, key)
-            blocks = [BlockId.new(new_upload_id(), 1, body.md5)] if len(body) else []
-            for block in blocks:
-                await self.calls.stage(target, key, block, body)
+            blocks = await self._staged(target, key, body)
             try:
                 await self.calls.commit(
                     target,
@@ -149,6 +147,14 @@ class AzureObjectStore:
             return etag
         raise TargetUnavailableError(f"{key} in {target} is written by others again and again")
 
+    async def _staged(self, target: AzureTarget, key: str, body: PartBody) -> list[BlockId]:
+        """Stage bytes as one block, which no upload has; none where there are none."""
+        if not len(body):
+            return []
+        block = BlockId.new(new_upload_id(), 1, body.md5)
+        await self.calls.stage(target, key, block, body)
+        return [block]
+
     async def put_aside(
         self, target: AzureTarget, key: str, body: PartBody, marks: Mapping[str, str]
     ) -> None:
@@ -158,9 +164,7 @@ class AzureObjectStore:
         """
         self.calls.check_tenant(target, marks)
         for _ in range(_MAX_ROUNDS):
-            blocks = [BlockId.new(new_upload_id(), 1, body.md5)] if len(body) else []
-            for block in blocks:
-                await self.calls.stage(target, key, block, body)
+            blocks = await self._staged(target, key, body)
             try:
                 await self.calls.commit(
                     target,

@@ -14,6 +14,7 @@ from app.errors import TargetRefusedError
 from app.settings import Settings
 from app.telemetry import tracing
 from app.waiting.backoff import Backoff
+from sinks.stores.deadlines import CALL_TIMEOUT, for_part
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.file import objects, uploads
 from sinks.stores.file.circuits import PROBES, Circuits
@@ -28,14 +29,10 @@ from sinks.stores.whole import put_by_upload
 
 T = TypeVar("T")
 
-# What a call may take, in seconds.
-CALL_TIMEOUT = 30.0
-COMPLETION_TIMEOUT = 900.0  # it copies no more than some parts, but syncs all
+COMPLETION_TIMEOUT = 900.0  # seconds; it copies no more than some parts, but syncs all
 # In which an object may appear after its completion was asked for: with what that takes, less than
 # the time after which others take it for decided (`app.usecases.transfer`).
-COMPLETION_WINDOW = 840.0
-_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
-_MIN_RATE = 256 * 1024  # bytes a second
+COMPLETION_WINDOW = 840.0  # seconds
 _MAX_SIZES = 1000  # uploads of which the size of parts is remembered
 
 
@@ -132,7 +129,7 @@ class FileObjectStore:
             part_size=self._part_sizes.get(upload.upload_id),
             read_back=self._read_back,
         )
-        seconds = _for_bytes(len(part))
+        seconds = for_part(len(part))
         await self.call(target, "write a part", put, seconds=seconds, holds=pieces)
         return StoredPart(etag=part.md5.hex(), md5=part.md5)
 
@@ -231,13 +228,13 @@ class FileObjectStore:
             marks=marks,
             read_back=self._read_back,
         )
-        seconds = _for_bytes(len(body))
+        seconds = for_part(len(body))
         await self.call(target, "put a file aside", put, seconds=seconds, holds=pieces)
 
     async def read_aside(self, target: FileTarget, key: str, *, size: int) -> list[bytes]:
         """Return the bytes of an object that was put aside, in pieces; none if it is gone."""
         read = partial(objects.read, key=key, size=size)
-        return await self.call(target, "read a file", read, seconds=_for_bytes(size))
+        return await self.call(target, "read a file", read, seconds=for_part(size))
 
     async def drop_aside(self, target: FileTarget, key: str) -> None:
         """Remove an object that was put aside; one that is gone already is fine."""
@@ -250,8 +247,3 @@ class FileObjectStore:
     async def aclose(self) -> None:
         """End all probes. Threads that hang are left behind."""
         await self.circuits.close()
-
-
-def _for_bytes(size: int) -> float:
-    """Return how long so many bytes may take, in seconds."""
-    return _PART_TIMEOUT + size // _MIN_RATE

@@ -36,14 +36,7 @@ if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
     from botocore.awsrequest import AWSRequest
 
-# What a call may take from its first try to its last byte, in seconds.
-CALL_TIMEOUT = 30.0
-COMPLETION_TIMEOUT = 900.0  # some stores copy all parts while the client waits
-# In which one is asked for after it was noted that it may be: with its deadline, less than the time
-# after which others take it for decided (`app.usecases.transfer`).
-COMPLETION_WINDOW = 45.0
-_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
-_MIN_RATE = 256 * 1024  # bytes a second
+COMPLETION_TIMEOUT = 900.0  # seconds; some stores copy all parts while the client waits
 
 # A part that was spoilt on its way (BadDigest) is worth another try, too; so is a completion that
 # met another request for the same key.
@@ -101,11 +94,6 @@ def config_for(target: S3Target, ca: str = "", hosts: AllowedHosts | None = None
         response_checksum_validation="when_required",
         s3={"addressing_style": target.addressing_style, "payload_signing_enabled": False},
     )
-
-
-def for_part(size: int) -> float:
-    """Return how long a part of so many bytes may take, in seconds."""
-    return _PART_TIMEOUT + size // _MIN_RATE
 
 
 @contextlib.asynccontextmanager

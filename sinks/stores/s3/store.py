@@ -19,6 +19,7 @@ from app.errors import (
     WrongObjectError,
 )
 from sinks.stores.breaker import Breakers
+from sinks.stores.deadlines import CALL_TIMEOUT, COMPLETION_WINDOW, for_part
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
 from sinks.stores.s3.breaker import SIGNS
 from sinks.stores.s3.clients import S3Clients
@@ -26,14 +27,11 @@ from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import KnownConditions
 from sinks.stores.s3.putting import S3Put
 from sinks.stores.s3.requests import (
-    CALL_TIMEOUT,
     COMPLETION_TIMEOUT,
-    COMPLETION_WINDOW,
     NO_CONDITION,
     NO_OBJECT,
     answered,
     code_of,
-    for_part,
     traced,
     translate_errors,
 )

@@ -20,14 +20,8 @@ from app.telemetry import tracing
 from sinks.stores.breaker import Signs
 from sinks.stores.sftp.target import ADVICE, SftpTarget
 
-# What a call may take from its first request to its last answer, in seconds.
-CALL_TIMEOUT = 30.0
-COMPLETION_TIMEOUT = 600.0  # of a part that came before its place was known, its bytes are moved
-# In which one is asked for after it was noted that it may be: with its deadline, less than the time
-# after which others take it for decided (`app.usecases.transfer`).
-COMPLETION_WINDOW = 45.0
-_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
-_MIN_RATE = 256 * 1024  # bytes a second
+# Seconds; of a part that came before its place was known, its bytes are moved.
+COMPLETION_TIMEOUT = 600.0
 
 GONE = words.SFTPNoSuchFile
 # What is said where something is there already: most servers of version 3 have no word for it.
@@ -46,11 +40,6 @@ _ADVICE: dict[type[asyncssh.SFTPError], str] = {
     "and folders there",
     words.SFTPOpUnsupported: "the server can't do this: use another one, such as OpenSSH",
 }
-
-
-def for_part(size: int) -> float:
-    """Return how long a part of so many bytes may take, in seconds."""
-    return _PART_TIMEOUT + size // _MIN_RATE
 
 
 @contextlib.asynccontextmanager

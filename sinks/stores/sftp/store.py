@@ -18,6 +18,7 @@ from prometheus_client import Gauge
 from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.stores.breaker import Breakers
+from sinks.stores.deadlines import CALL_TIMEOUT, COMPLETION_WINDOW, for_part
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.sftp import files, sidecar
 from sinks.stores.sftp import upload as uploads
@@ -25,11 +26,8 @@ from sinks.stores.sftp.completion import SftpCompletion
 from sinks.stores.sftp.connections import SftpConnections, Use
 from sinks.stores.sftp.paths import Place
 from sinks.stores.sftp.requests import (
-    CALL_TIMEOUT,
-    COMPLETION_WINDOW,
     GONE,
     SIGNS,
-    for_part,
     traced,
     translate_errors,
 )

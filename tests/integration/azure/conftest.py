@@ -1,10 +1,8 @@
-"""Azure does what every store does; its own are fences of blocks and records."""
+"""One Azurite for all tests of a module, and a container of each test's own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -12,10 +10,7 @@ import pytest
 from compose.embedded.azurite import Azurite
 from sinks.stores.azure.managed import AzureStore, open_store
 from sinks.stores.azure.target import AzureTarget
-from tests.contract.object_store import ObjectStoreContract, Place
-from tests.integration.azure import fetched, made_container, running_azurite, skipped_without
-
-pytestmark = skipped_without
+from tests.integration.azure import made_container, running_azurite
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +28,13 @@ async def store() -> AsyncIterator[AzureStore]:
 
 
 @pytest.fixture
-async def target(server: Azurite) -> AsyncIterator[AzureTarget]:
+async def direct(server: Azurite) -> AsyncIterator[AzureTarget]:
     """A container of the test's own."""
     async with made_container(server) as made:
         yield made
 
 
 @pytest.fixture
-def place(server: Azurite, store: AzureStore, target: AzureTarget) -> Place:
-    """A key there."""
-    return Place(
-        store=store,
-        target=target,
-        kind=AzureTarget,
-        missing=replace(target, container="gone-container"),
-        content=partial(fetched, server),
-        key=f"{uuid4().hex}/a.zip",
-    )
-
-
-class TestAzure(ObjectStoreContract):
-    """All that is asked of every store."""
+def key() -> str:
+    """The key of an object that is not there."""
+    return f"{uuid4().hex}/a.zip"

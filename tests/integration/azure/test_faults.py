@@ -9,7 +9,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 
@@ -32,35 +31,14 @@ from sinks.stores.azure.managed import AzureStore, open_store
 from sinks.stores.azure.requests import silent
 from sinks.stores.azure.target import AzureTarget
 from tests.builders import make_delivery
-from tests.integration.azure import made_container, running_azurite, sas_of, skipped_without
-from tests.integration.azure_proxy import AzureProxy, running_proxy
+from tests.integration.azure import sas_of, skipped_without
+from tests.integration.azure.proxy import AzureProxy, running_proxy
 
 pytestmark = skipped_without
 
 MARKS = marks_of(make_delivery())
 PART = Part.of(b"content")
 LIST, BLOCK, BLOCKS = "comp=list", "comp=block", "comp=blocklist"
-
-
-@pytest.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Azurite]:
-    """One account for all."""
-    async with running_azurite(tmp_path_factory.mktemp("azure")) as running:
-        yield running
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[AzureStore]:
-    """The real store."""
-    async with open_store() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def direct(server: Azurite) -> AsyncIterator[AzureTarget]:
-    """A container of the test's own."""
-    async with made_container(server) as made:
-        yield made
 
 
 @pytest.fixture
@@ -88,11 +66,6 @@ async def silent_port() -> AsyncIterator[int]:
         over.set()
         server.close()
         await server.wait_closed()
-
-
-@pytest.fixture
-def key() -> str:
-    return f"{uuid4().hex}/a.zip"
 
 
 async def begun(
