@@ -17,13 +17,16 @@ in words for an operator, without secrets. Each has a deadline, and asks the sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from app.delivery.targets import Noted, Target
 
 TargetT_contra = TypeVar("TargetT_contra", bound=Target, contravariant=True)  # of one kind
+
+# Returns if something may be asked for now; raises what speaks against it.
+May = Callable[[], Awaitable[None]]
 
 
 class PartBody(Protocol):
@@ -163,13 +166,17 @@ class ObjectStore(Protocol[TargetT_contra]):
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Make an object of at most one part's bytes at once, maybe none; return its ETag.
 
         What is there already is replaced if it is of the same tenant and user, or carries no marks.
-        Nothing fences it: who asks bounds the time in which it may come. Raises ForeignObjectError
-        when what is there is another's, WrongObjectError when other bytes were stored, and
-        TargetUnavailableError when it is not known whether it came.
+        `may` is asked right before each request that makes the object appear, whichever round it
+        is, and before one that may leave something open; what it raises is raised, and nothing more
+        is asked for. Nothing fences a request that is on its way: it may take the place of what a
+        later delivery has put until its own deadline, that of a completion at most, and no longer.
+        Raises ForeignObjectError when what is there is another's, WrongObjectError when other bytes
+        were stored, and TargetUnavailableError when it is not known whether it came.
         """
 
     async def put_aside(

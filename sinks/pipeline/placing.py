@@ -153,8 +153,10 @@ class Placer:
         media_type = media_type_of(file.member)
 
         async def put() -> str:
-            await by.may.may_put()
-            return await by.objects.put_object(by.target, key, body, marks, media_type=media_type)
+            await by.may.may_put()  # so that the store, which has looked then, need not wait for it
+            return await by.objects.put_object(
+                by.target, key, body, marks, media_type=media_type, may=by.may.may_put
+            )
 
         try:
             await by.send(body, put)

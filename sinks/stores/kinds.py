@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 
 from app.delivery.object_store import (
     FoundObject,
+    May,
     ObjectStore,
     PartBody,
     StoredPart,
@@ -144,10 +145,11 @@ class Stores:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Make an object at once."""
         store = self._of(target)
-        return await store.put_object(target, key, body, marks, media_type=media_type)
+        return await store.put_object(target, key, body, marks, media_type=media_type, may=may)
 
     async def put_aside(
         self, target: Target, key: str, body: PartBody, marks: Mapping[str, str]

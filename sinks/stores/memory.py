@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.delivery.targets import Noted, Target, TargetCheck, TargetTrouble
 from app.errors import (
     DeliveryError,
@@ -275,10 +275,12 @@ class MemoryObjectStore:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Make an object of one part; nothing comes between the look at its place and that."""
         self._check(target)
         made = await _whole(key, body, marks, media_type)
+        await may()
         expected = Expected(size=made.found.size, etag=made.found.etag, marks=marks)
         found = await self.find(target, key)
         if found is not None:

@@ -14,7 +14,7 @@ import pytest
 from app import __version__
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.marks import marks_of
-from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
+from app.delivery.object_store import May, PartBody, StoredObject, StoredPart, Upload
 from app.errors import (
     ForeignObjectError,
     LeaseLostError,
@@ -23,7 +23,7 @@ from app.errors import (
 )
 from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
-from tests.builders import plan_files
+from tests.builders import at_any_time, plan_files
 from tests.contract.archiver import (
     FILES,
     PART,
@@ -53,8 +53,9 @@ class Shelf(MemoryObjectStore):
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
-        etag = await super().put_object(target, key, body, marks, media_type=media_type)
+        etag = await super().put_object(target, key, body, marks, media_type=media_type, may=may)
         self.appeared.append(key)
         return etag
 
@@ -198,7 +199,9 @@ class FilesContract:
         making.folder.may_be_there = True
         before = marks_of(replace(making.delivery, id=making.delivery.id.__class__(int=7)))
         body = Part.of(FILES[spoilt])
-        await making.store.put_object(TARGET, f"c/{spoilt}", body, before, media_type="")
+        await making.store.put_object(
+            TARGET, f"c/{spoilt}", body, before, media_type="", may=at_any_time
+        )
         await making.run(await making.begin())
         there = making.store.objects(TARGET)[f"c/{spoilt}"]
         assert there.found.has(marks_of(making.delivery))
@@ -210,7 +213,9 @@ class FilesContract:
     ) -> None:
         theirs = marks_of(replace(making.delivery, user="other@example.org"))
         body = Part.of(b"theirs")
-        await making.store.put_object(TARGET, f"c/{member}", body, theirs, media_type="")
+        await making.store.put_object(
+            TARGET, f"c/{member}", body, theirs, media_type="", may=at_any_time
+        )
         with pytest.raises(ForeignObjectError):
             await making.run(await making.begin())
         assert making.store.objects(TARGET)[f"c/{member}"].content == b"theirs"

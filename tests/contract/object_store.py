@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,18 @@ from typing import Any
 import pytest
 
 from app.delivery.marks import marks_of
-from app.delivery.object_store import FoundObject, ObjectStore, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, ObjectStore, StoredPart, Upload
 from app.delivery.targets import Target, TargetKind, TargetKinds
 from app.errors import (
     ForeignObjectError,
+    LeaseLostError,
     RetryableError,
     TargetRefusedError,
     UploadLostError,
     WrongObjectError,
 )
 from sinks.pipeline.parts import MIB, Part
-from tests.builders import make_delivery
+from tests.builders import at_any_time, make_delivery
 
 PART = bytes(range(256)) * (5 * MIB // 256)  # as large as a part must be that is not the last
 ZIP = "application/zip"
@@ -273,9 +275,11 @@ class ObjectStoreContract:
 
     # What is put at once.
 
-    async def put_at_once(self, place: Place, content: bytes, marks: dict[str, str]) -> str:
+    async def put_at_once(
+        self, place: Place, content: bytes, marks: dict[str, str], may: May = at_any_time
+    ) -> str:
         return await place.store.put_object(
-            place.target, place.key, Part.of(content), marks, media_type="image/tiff"
+            place.target, place.key, Part.of(content), marks, media_type="image/tiff", may=may
         )
 
     @pytest.mark.parametrize("content", [b"content", b"", PART])
@@ -314,8 +318,44 @@ class ObjectStoreContract:
     async def test_nothing_is_put_at_once_where_there_is_no_container(self, place: Place) -> None:
         with pytest.raises(TargetRefusedError):
             await place.store.put_object(
-                place.missing, place.key, Part.of(b"content"), {}, media_type=ZIP
+                place.missing,
+                place.key,
+                Part.of(b"content"),
+                {},
+                media_type=ZIP,
+                may=at_any_time,
             )
+
+    @pytest.mark.parametrize("content", [b"content", b""])
+    @pytest.mark.parametrize("there", [True, False])
+    async def test_what_may_not_be_put_any_more_is_not_and_leaves_what_is_there(
+        self, place: Place, content: bytes, there: bool
+    ) -> None:
+        """Whichever time it is asked: so what was delivered meanwhile stays."""
+        if there:
+            await self.put_at_once(place, b"before", marks_of(make_delivery()))
+        before = await place.find()
+
+        async def put(*, allowed: int) -> None:
+            asked = itertools.count()
+
+            async def may() -> None:
+                if next(asked) >= allowed:
+                    raise LeaseLostError("it was taken over")
+
+            await self.put_at_once(place, content, marks_of(make_delivery()), may)
+
+        allowed = 0
+        while True:
+            try:
+                await put(allowed=allowed)
+                break
+            except LeaseLostError:
+                assert await place.find() == before
+                assert await place.open_uploads() == []
+                allowed += 1
+        assert allowed > 0
+        assert await place.holds() == content
 
     # What is put aside.
 

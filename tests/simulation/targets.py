@@ -11,10 +11,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.delivery.targets import Target, TargetTrouble
 from app.errors import TargetUnavailableError
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
+from tests.builders import at_any_time
 from tests.simulation.fences import Fences
 from tests.simulation.weather import Link, Weather
 
@@ -182,13 +183,17 @@ class Objects:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Make an object at once."""
         store = self._shelf.store
+        await may()  # what is sent then is on its way, whatever comes
         return await self._ask(
             target,
             f"put {key}",
-            lambda: store.put_object(target, key, body, marks, media_type=media_type),
+            lambda: store.put_object(
+                target, key, body, marks, media_type=media_type, may=at_any_time
+            ),
             takes=self._shelf.weather.pace,
         )
 

@@ -41,7 +41,7 @@ from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
-from tests.builders import list_files, make_lease
+from tests.builders import at_any_time, list_files, make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import QUICK
@@ -227,7 +227,9 @@ async def test_what_comes_late_is_removed_too(folder: Folder) -> None:
     await folder.sweep()
     assert await folder.noted(delivery) == [MANIFEST]
     late = Part.of(FILES["f3.bin"])
-    await folder.shelf.put_object(TARGET, "c/f3.bin", late, marks_of(delivery), media_type="")
+    await folder.shelf.put_object(
+        TARGET, "c/f3.bin", late, marks_of(delivery), media_type="", may=at_any_time
+    )
     await folder.deliveries.elapse(LATE)
     assert await folder.sweep() == 1
     assert folder.there() == {}
@@ -286,7 +288,9 @@ async def test_what_is_anothers_stays(folder: Folder) -> None:
     with pytest.raises(SourceUnavailableError):
         await folder.attempt(fail="last.bin")
     await folder.shelf.drop_aside(TARGET, "c/f3.bin")
-    await folder.shelf.put_object(TARGET, "c/f3.bin", Part.of(b"others"), {}, media_type="")
+    await folder.shelf.put_object(
+        TARGET, "c/f3.bin", Part.of(b"others"), {}, media_type="", may=at_any_time
+    )
     await folder.end()
     await folder.sweep()
     assert folder.there() == {"f3.bin": b"others"}
@@ -549,7 +553,9 @@ async def test_a_manifest_of_another_user_is_met_before_the_first_file(folder: F
 
 
 async def put(folder: Folder, name: str, content: bytes, marks: Mapping[str, str]) -> None:
-    await folder.shelf.put_object(TARGET, f"c/{name}", Part.of(content), marks, media_type="")
+    await folder.shelf.put_object(
+        TARGET, f"c/{name}", Part.of(content), marks, media_type="", may=at_any_time
+    )
 
 
 async def test_the_old_manifest_goes_before_any_file_is_replaced(folder: Folder) -> None:
@@ -560,9 +566,7 @@ async def test_the_old_manifest_goes_before_any_file_is_replaced(folder: Folder)
         target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str], **how: Any
     ) -> str:
         seen.append(bool(folder.there()))
-        return await MemoryObjectStore.put_object(
-            folder.shelf, target, key, body, marks, media_type=how["media_type"]
-        )
+        return await MemoryObjectStore.put_object(folder.shelf, target, key, body, marks, **how)
 
     again = {"f1.bin": b"another"}
     await folder.plan(again)

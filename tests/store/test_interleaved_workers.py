@@ -35,7 +35,14 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject, PartBody, StoredObject, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    May,
+    PartBody,
+    StoredObject,
+    StoredPart,
+    Upload,
+)
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Checkpoints, Folder, Leases
 from app.delivery.states import State, Work
@@ -205,6 +212,7 @@ class Sink:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         raise AssertionError("an archive is no file by itself")
 

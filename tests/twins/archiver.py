@@ -148,8 +148,7 @@ class PlainArchiver:
             return b""
         content = await self._content(delivery, file)
         if begun.folder is not None:
-            await folder.may_put()
-            await begun.put(file, content)
+            await begun.put(file, content, folder)
         return content
 
     async def _content(self, delivery: Delivery, file: ManifestFile) -> bytes:
@@ -218,7 +217,7 @@ class _Begun:
         self._placed[file.position] = Placed(size=found.size, md5=file.md5)
         return True
 
-    async def put(self, file: ManifestFile, content: bytes) -> None:
+    async def put(self, file: ManifestFile, content: bytes, folder: Folder) -> None:
         """Put a file, however large."""
         placed = Placed(size=len(content), md5=hashlib.md5(content).hexdigest())
         await self._by.objects.put_object(
@@ -227,6 +226,7 @@ class _Begun:
             Part.of(content),
             self._marks | {MD5_MARK: placed.md5},
             media_type=media_type_of(file.member),
+            may=folder.may_put,
         )
         self._placed[file.position] = placed
 

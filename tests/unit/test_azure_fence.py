@@ -12,7 +12,13 @@ import pytest
 
 from app.delivery.marks import marks_of
 from app.delivery.object_store import StoredPart, Upload
-from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError, UploadLostError
+from app.errors import (
+    DeliveryError,
+    LeaseLostError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+)
 from sinks.pipeline.parts import Part
 from sinks.stores.azure.blocks import BlockId
 from sinks.stores.azure.calls import AzureCalls, Blob, BlocksGoneError, NotMetError
@@ -20,7 +26,7 @@ from sinks.stores.azure.metadata import DISCARD, as_metadata
 from sinks.stores.azure.objects import object_of
 from sinks.stores.azure.records import UploadRecords
 from sinks.stores.azure.store import AzureObjectStore
-from tests.builders import make_delivery
+from tests.builders import at_any_time, make_delivery
 from tests.unit.azure_model import TARGET, AzureModel, at_once
 
 KEY = "c/a.zip"
@@ -299,7 +305,9 @@ async def test_an_object_is_put_in_any_order_with_lists_that_come_late(aside: bo
             if aside:
                 await store.put_aside(TARGET, KEY, PART, MARKS)
             else:
-                await store.put_object(TARGET, KEY, PART, MARKS, media_type="text/plain")
+                await store.put_object(
+                    TARGET, KEY, PART, MARKS, media_type="text/plain", may=at_any_time
+                )
 
         def check() -> None:
             assert seen(model) == (7, MARKS)
@@ -307,6 +315,25 @@ async def test_an_object_is_put_in_any_order_with_lists_that_come_late(aside: bo
         return model, {"late": late, "put": put}, check
 
     await every_order(begin, at_least=3)
+
+
+async def test_each_round_asks_whether_an_object_may_be_put() -> None:
+    """What came meanwhile may be a later delivery's, which this one must not replace."""
+    model = AzureModel()
+    store = store_on(model)
+    later = Blob(version='"later"', size=3, metadata=as_metadata(MARKS))
+    asked = 0
+
+    async def may() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise LeaseLostError("it was taken over")
+        model.blobs[KEY] = later
+
+    with pytest.raises(LeaseLostError):
+        await store.put_object(TARGET, KEY, PART, MARKS, media_type="", may=may)
+    assert model.blobs[KEY] == later
 
 
 async def test_an_upload_whose_record_can_not_be_read_ends_behind_a_fence() -> None:
@@ -332,7 +359,7 @@ async def test_a_folder_of_an_account_with_folders_is_not_replaced() -> None:
     with pytest.raises(TargetRefusedError, match="is a folder"):
         await store.complete(TARGET, upload, sent, 7, marks=MARKS)
     with pytest.raises(TargetRefusedError, match="is a folder"):
-        await store.put_object(TARGET, KEY, PART, MARKS, media_type="text/plain")
+        await store.put_object(TARGET, KEY, PART, MARKS, media_type="text/plain", may=at_any_time)
     assert model.blobs[KEY] == folder
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.object_store import PartBody, StoredPart, Upload
+from app.delivery.object_store import May, PartBody, StoredPart, Upload
 from app.delivery.progress import Phase
 from app.errors import ArchiveTooLargeError, TargetUnavailableError
 from sinks.formats.files import AT_ONCE, Files, media_type_of
@@ -89,9 +89,12 @@ class Crowded(MemoryObjectStore):
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         async with self._holds(body):
-            return await super().put_object(target, key, body, marks, media_type=media_type)
+            return await super().put_object(
+                target, key, body, marks, media_type=media_type, may=may
+            )
 
     async def put_part(
         self, target: MemoryTarget, upload: Upload, number: int, part: PartBody

@@ -10,7 +10,12 @@ from botocore.exceptions import ClientError
 
 from app.delivery.marks import marks_of
 from app.delivery.object_store import FoundObject
-from app.errors import ForeignObjectError, TargetRefusedError, TargetUnavailableError
+from app.errors import (
+    ForeignObjectError,
+    LeaseLostError,
+    TargetRefusedError,
+    TargetUnavailableError,
+)
 from sinks.stores.expected import Expected
 from sinks.stores.s3.conditions import Conditions, KnownConditions
 from sinks.stores.s3.putting import S3Put
@@ -31,14 +36,22 @@ class Store:
         self.comes: FoundObject | None = None
         self.puts: list[Mapping[str, str]] = []
         self.looks = 0
+        self.allowed = 100  # PUTs
+        self.asked = 0
         self.put_conditions = KnownConditions()
 
     async def find(self, *_: object) -> FoundObject | None:
         self.looks += 1
         return self.there
 
+    async def may(self) -> None:
+        if len(self.puts) >= self.allowed:
+            raise LeaseLostError("it was taken over")
+        self.asked += 1
+
     async def put(self, condition: Mapping[str, str]) -> str:
         self.puts.append(condition)
+        assert self.asked == len(self.puts)
         if self.comes is not None:
             self.there, self.comes = self.comes, None
         if condition and self.kind == "refuses":
@@ -57,6 +70,7 @@ class Store:
             key="k",
             put=self.put,
             expected=Expected(size=1, etag="new", marks=OURS),
+            may=self.may,
         )
         return await made.run()
 
@@ -147,3 +161,22 @@ async def test_another_refusal_is_told() -> None:
 
     with pytest.raises(TargetRefusedError, match="AccessDenied"):
         await Full("keeps").run()
+
+
+@pytest.mark.parametrize("kind", ["keeps", "refuses"])
+async def test_each_round_asks_whether_it_may_put(kind: str) -> None:
+    """What came meanwhile may be a later delivery's, which this one must not replace."""
+    store = Store(kind)
+    store.allowed = 1
+    store.comes = found(OURS, "later")
+    with pytest.raises(LeaseLostError):
+        await store.run()
+    assert store.there == found(OURS, "later")
+
+
+async def test_a_store_that_ignores_conditions_gets_no_second_put_that_may_not_be() -> None:
+    store = Store("ignores")
+    store.allowed = 1
+    assert await store.run() == "new"
+    assert store.puts == [{"IfNoneMatch": "*"}]
+    assert store.put_conditions.of(TARGET) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.azure.blocks import BlockId, new_upload_id, of_upload
 from sinks.stores.azure.calls import AzureCalls, BlocksGoneError, NotMetError
@@ -117,6 +117,7 @@ class AzureObjectStore:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Make an object of one block, on condition that nothing comes after the look before."""
         self.calls.check_tenant(target, marks)
@@ -130,6 +131,7 @@ class AzureObjectStore:
             if found is not None:
                 expected.check_replaceable(found, target, key)
             blocks = await self._staged(target, key, body)
+            await may()
             try:
                 await self.calls.commit(
                     target,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from prometheus_client import Gauge
 
-from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError
 from app.settings import Settings
 from app.telemetry import tracing
@@ -211,9 +211,10 @@ class FileObjectStore:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Put an object at once: by an upload of one part."""
-        return await put_by_upload(self, target, key, body, marks, media_type=media_type)
+        return await put_by_upload(self, target, key, body, marks, media_type=media_type, may=may)
 
     async def put_aside(
         self, target: FileTarget, key: str, body: PartBody, marks: Mapping[str, str]

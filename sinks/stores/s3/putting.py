@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.delivery.object_store import FoundObject
+from app.delivery.object_store import FoundObject, May
 from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
 from sinks.stores.expected import Expected
 from sinks.stores.s3.conditions import NO_OTHER, Conditions, condition_on
@@ -34,6 +34,7 @@ class S3Put:
     key: str
     put: Put
     expected: Expected
+    may: May
 
     async def run(self) -> str:
         """Let the object appear; return its ETag. See `ObjectStore.put_object`."""
@@ -64,7 +65,7 @@ class S3Put:
             conditional = False
         condition = condition_on(found) if conditional else {}
         try:
-            etag = await self.put(condition)
+            etag = await self._ask(condition)
         except TargetRefusedError as error:
             if not condition:
                 raise
@@ -79,10 +80,14 @@ class S3Put:
             if found is None:
                 self.sink.put_conditions.learn(self.target, Conditions.REFUSED)
                 return None
-            etag = await self.put({})  # it was looked at just now
+            etag = await self._ask({})  # it was looked at just now
         if found is not None:
             self.expected.tell_others_replaced(found, self.target, self.key)
         return etag
+
+    async def _ask(self, condition: Mapping[str, str]) -> str:
+        await self.may()
+        return await self.put(condition)
 
     async def _learn(self) -> None:
         """Learn whether the store keeps conditions: the object is there, and put once more.
@@ -91,7 +96,7 @@ class S3Put:
         """
         conditions = Conditions.IN_DOUBT
         try:
-            await self.put(NO_OTHER)
+            await self._ask(NO_OTHER)
         except DeliveryError as error:
             if not isinstance(error, TargetRefusedError):
                 return

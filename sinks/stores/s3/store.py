@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
 
-from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
@@ -296,6 +296,7 @@ class S3ObjectStore:
         marks: Mapping[str, str],
         *,
         media_type: str = "application/octet-stream",
+        may: May,
     ) -> str:
         """Make an object at once; its MD5 goes along, as that of a part.
 
@@ -323,7 +324,9 @@ class S3ObjectStore:
 
         size, etag = len(body), body.md5.hex()
         expected = Expected(size=size, etag=etag, marks=marks)
-        return await S3Put(sink=self, target=target, key=key, put=put, expected=expected).run()
+        return await S3Put(
+            sink=self, target=target, key=key, put=put, expected=expected, may=may
+        ).run()
 
     async def put_aside(
         self, target: S3Target, key: str, body: PartBody, marks: Mapping[str, str]

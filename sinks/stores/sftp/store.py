@@ -15,7 +15,7 @@ import asyncssh
 from asyncssh import sftp as words
 from prometheus_client import Gauge
 
-from app.delivery.object_store import FoundObject, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.stores.breaker import Breakers
 from sinks.stores.deadlines import CALL_TIMEOUT, COMPLETION_WINDOW, for_part
@@ -286,9 +286,10 @@ class SftpObjectStore:
         marks: Mapping[str, str],
         *,
         media_type: str,
+        may: May,
     ) -> str:
         """Put an object at once: by an upload of one part."""
-        return await put_by_upload(self, target, key, body, marks, media_type=media_type)
+        return await put_by_upload(self, target, key, body, marks, media_type=media_type, may=may)
 
     async def put_aside(
         self, target: SftpTarget, key: str, body: PartBody, marks: Mapping[str, str]
