@@ -398,6 +398,7 @@ class _Transfer:
             parts,
             expected.size,
             marks=marks_of(self.delivery),
+            md5=expected.md5,
             again=again,
         )
 

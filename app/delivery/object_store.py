@@ -137,13 +137,15 @@ class ObjectStore(Protocol[TargetT_contra]):
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
         """Make the object appear, verify it, and return its ETag.
 
         What is there already is replaced if it is of the same tenant and user, or carries no marks;
-        where an earlier attempt has made this very object, it stays. `again`, if an earlier call
-        was in doubt. Raises ForeignObjectError when what is there is another's,
+        where an earlier attempt has made this very object, it stays. `md5` is that of the whole
+        object, in hex: a store that keeps one with an object keeps this. `again`, if an earlier
+        call was in doubt. Raises ForeignObjectError when what is there is another's,
         TargetUnavailableError while the object is not there, UploadLostError when it can't come any
         more, since the upload is gone or has another part than is named, and WrongObjectError when
         another one came.

@@ -261,7 +261,13 @@ class _LargeFile:
         async def complete(*, again: bool) -> str:
             await by.may.may_put()
             return await by.objects.complete(
-                by.target, upload, parts, placed.size, marks=self._marks, again=again
+                by.target,
+                upload,
+                parts,
+                placed.size,
+                marks=self._marks,
+                md5=placed.md5,
+                again=again,
             )
 
         with self._found_again():

@@ -118,11 +118,12 @@ class Stores:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
         """Make the object appear."""
         return await self._of(target).complete(
-            target, upload, parts, size, marks=marks, again=again
+            target, upload, parts, size, marks=marks, md5=md5, again=again
         )
 
     async def abort(self, target: Target, upload: Upload) -> None:

@@ -112,6 +112,7 @@ class MemoryObject:
     found: FoundObject
     media_type: str
     parts: tuple[bytes, ...]
+    md5: str | None = None  # of all bytes, in hex, as it was told
 
     @property
     def content(self) -> bytes:
@@ -201,6 +202,7 @@ class MemoryObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
         """Make the object appear; nothing comes between the look at its place and that."""
@@ -213,7 +215,7 @@ class MemoryObjectStore:
         if found is not None:
             expected.check_replaceable(found, target, upload.key)
         made = self._made(target, self._opened(target, upload), parts)
-        self._objects.setdefault(_place(target), {})[upload.key] = made
+        self._objects.setdefault(_place(target), {})[upload.key] = replace(made, md5=md5)
         del self._open[_place(target)][upload.upload_id]
         if not expected.is_met(made.found):
             raise WrongObjectError(expected.flaw_of(made.found, target, upload.key))
@@ -376,6 +378,7 @@ async def _whole(
         found=FoundObject(size=len(content), etag=_md5(content), marks=dict(marks)),
         media_type=media_type,
         parts=(content,),
+        md5=body.md5.hex(),
     )
 
 

@@ -28,7 +28,9 @@ async def put_by_upload(
     try:
         part = await store.put_part(target, upload, 1, body)
         await may()
-        return await store.complete(target, upload, [part], len(body), marks=marks)
+        return await store.complete(
+            target, upload, [part], len(body), marks=marks, md5=body.md5.hex()
+        )
     except BaseException as error:
         with contextlib.suppress(DeliveryError):  # else what clears the delivery's files does it
             await store.abort(target, upload)

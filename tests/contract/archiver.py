@@ -198,6 +198,7 @@ class ArchiverContract:
             size=len(made.content),
             etag=made.found.etag,
         )
+        assert made.md5 == result.md5
         assert len(made.parts) > 1
         assert await making.store.open_uploads(TARGET, making.key) == []
 

@@ -67,9 +67,12 @@ class Shelf(MemoryObjectStore):
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
-        etag = await super().complete(target, upload, parts, size, marks=marks, again=again)
+        etag = await super().complete(
+            target, upload, parts, size, marks=marks, md5=md5, again=again
+        )
         self.appeared.append(upload.key)
         return etag
 
@@ -141,6 +144,7 @@ class FilesContract:
         for name in FILES:
             there = making.store.objects(TARGET)[f"c/{name}"]
             assert there.found.has(marks_of(making.delivery))
+            assert there.md5 == hashlib.md5(FILES[name]).hexdigest()
             expected = "text/csv" if name.endswith(".csv") else "application/octet-stream"
             assert there.media_type == expected
 

@@ -140,6 +140,7 @@ class Objects:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
         """Make the object appear."""
@@ -148,7 +149,9 @@ class Objects:
 
         async def complete() -> str:
             before = shelf.store.objects(target).get(upload.key)
-            etag = await shelf.store.complete(target, upload, parts, size, marks=marks, again=again)
+            etag = await shelf.store.complete(
+                target, upload, parts, size, marks=marks, md5=md5, again=again
+            )
             if shelf.store.objects(target).get(upload.key) is not before:
                 shelf.appears(target, upload.key, before)
             return etag

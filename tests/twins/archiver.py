@@ -127,7 +127,7 @@ class PlainArchiver:
             if not await may_complete(expected):
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             etag = await self.objects.complete(
-                target, upload, parts, expected.size, marks=marks_of(delivery)
+                target, upload, parts, expected.size, marks=marks_of(delivery), md5=expected.md5
             )
         except BaseException:
             tell(Phase.FAILED)

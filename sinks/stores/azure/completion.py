@@ -40,6 +40,7 @@ class AzureCompletion:
     upload: Upload
     parts: Sequence[StoredPart]
     expected: Expected
+    md5: bytes | None  # of the object, for those who read it: Azure keeps it, and does not look
     ask_until: float  # by the clock: what is asked for later is not decided when it was said to be
     clock: Callable[[], float] = time.monotonic
 
@@ -124,7 +125,7 @@ class AzureCompletion:
                 [block.id for block in blocks],
                 metadata=as_metadata(record.marks) | {ETAG: etag},
                 media_type=record.media_type,
-                md5=blocks[0].id.md5 if len(blocks) == 1 else None,
+                md5=self.md5,
                 version=version,
             )
         except TargetUnavailableError as error:

@@ -76,6 +76,7 @@ class AzureObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
         """Make the object appear, and verify it by size and ETag; return that.
@@ -93,6 +94,7 @@ class AzureObjectStore:
             upload=upload,
             parts=parts,
             expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+            md5=None if md5 is None else bytes.fromhex(md5),
             ask_until=time.monotonic() + COMPLETION_WINDOW,
         )
         return await completion.run(again=again)

@@ -160,6 +160,7 @@ class FileObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,  # noqa: ARG002
         again: bool = False,
     ) -> str:
         """Make the object appear, and verify it: by size, inode, and the ETags of its parts."""

@@ -181,6 +181,7 @@ class S3ObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,  # noqa: ARG002
         again: bool = False,
     ) -> str:
         """Make the object appear, and verify it: by size, and by ETag where ETags are MD5s.

@@ -207,6 +207,7 @@ class SftpObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,  # noqa: ARG002
         again: bool = False,
     ) -> str:
         """Make the object appear, verify its size, and return its ETag."""
