@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.delivery.object_store import PartBody
+from app.errors import TargetRefusedError
 from sinks.stores.azure.blocks import BlockId, StagedBlock
 from sinks.stores.azure.calls import Blob, BlocksGoneError, NotMetError
 from sinks.stores.azure.target import AzureTarget
@@ -28,6 +29,7 @@ class AzureModel:
     """A container. `turn` is awaited before each request: then it is carried out."""
 
     turn: Callable[[], Awaitable[None]] = at_once
+    may_remove: bool = True
     blobs: dict[str, Blob] = field(default_factory=dict)
     blocks: dict[str, dict[BlockId, StagedBlock]] = field(default_factory=dict)  # by name
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -67,6 +69,8 @@ class AzureModel:
 
     async def remove(self, target: AzureTarget, name: str, *, version: str | None = None) -> None:
         await self.turn()
+        if not self.may_remove:
+            raise TargetRefusedError(f"Azure refused to remove {name}")
         if version is not None and name in self.blobs:
             self._check(name, version)
         self.blobs.pop(name, None)

@@ -195,6 +195,36 @@ async def test_what_has_ended_makes_no_object_in_any_order_of_requests(
     await every_order(begin, at_least=100)
 
 
+@pytest.mark.parametrize("asked_before", [False, True])
+async def test_an_end_that_may_remove_nothing_is_a_fence_all_the_same(asked_before: bool) -> None:
+    """Its SAS may write and not delete, say: so may that of a completion."""
+
+    async def begin() -> tuple[AzureModel, dict[str, Any], Callable[[], None]]:
+        model = AzureModel()
+        store = store_on(model)
+        upload, sent = await begun(model)
+        if asked_before:
+            await UploadRecords(cast("AzureCalls", model)).claim(TARGET, upload)
+        model.may_remove = False
+        at_end: list[Any] = []
+
+        async def complete() -> None:
+            with suppress(DeliveryError):
+                await store.complete(TARGET, upload, sent, 7, marks=MARKS)
+
+        async def end() -> None:
+            with pytest.raises(TargetRefusedError):
+                await store.abort(TARGET, upload)
+            at_end.append(seen(model))
+
+        def check() -> None:
+            assert seen(model) == at_end[-1], "it appeared after the end"
+
+        return model, {"complete": complete, "end": end}, check
+
+    await every_order(begin, at_least=50)
+
+
 @pytest.mark.parametrize("there", [False, True])
 async def test_an_end_that_breaks_off_anywhere_is_gone_on_with(there: bool) -> None:
     for steps in range(20):

@@ -26,14 +26,18 @@ so 1, 2 and 3 came before A. In B there was
   again. If 1 saw none, a blob has come in between, and whatever makes one discards what is staged
   there: the same as above.
 
-So it does not succeed. Where no completion was ever asked for, A is all of it, and no blob is
-touched: there is nothing to see before that. Where one was, the empty list makes a blob of no bytes
+So it does not succeed. A record that may not be removed (a SAS that may not delete) is turned to
+ending in A, open or not, and the end fails; it is a fence all the same, as the caller may go on.
+
+Where no completion was ever asked for, A is all of it, and no blob is touched: no consumer sees
+anything of a delivery that fails before. Where one was, the empty list makes a blob of no bytes
 for the moment between two requests; it is marked, so that it is taken for no object, and whatever
 dies between them leaves the record, and so the upload, open for the next one to end it. It discards
 other uploads' blocks of that name, too, and names these uploads in its metadata: they are ended
 with it, so that their next part is refused (UploadLostError), and they begin again. Blocks of an
 upload that was open when it ended are discarded by the next completion under that name, or by
-Azure, after a week.
+Azure, after a week: only a blob of that name discards them, which would be an empty archive for a
+moment, or, where a blob is there, that blob written again. A week of storage is less than that.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.delivery.object_store import Upload
-from app.errors import TargetUnavailableError, UploadLostError
+from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.stores.azure.blocks import new_upload_id
 from sinks.stores.azure.calls import AzureCalls, Blob, NotMetError
 from sinks.stores.azure.metadata import MEDIA_TYPE, STATE, as_metadata, marks_in, own_in
@@ -79,7 +79,8 @@ class UploadRecords:
     async def end(self, target: AzureTarget, upload: Upload) -> bool:
         """Let no completion be asked for any more; return whether one may be under way.
 
-        Then the record stays until it is removed, behind the fence.
+        Then the record stays until it is removed, behind the fence. Raises TargetRefusedError where
+        it can't be removed: then no completion can be asked for, either.
         """
         for _ in range(_MAX_ROUNDS):
             blob = await self._calls.describe(target, _name(upload))
@@ -96,6 +97,13 @@ class UploadRecords:
                 try:
                     await self._calls.remove(target, _name(upload), version=blob.version)
                 except NotMetError:
+                    continue
+                except TargetRefusedError:
+                    # The caller goes on without it. Where it may be changed, none completes it.
+                    if await self._turned(
+                        target, upload, State.ENDING, blob.metadata, blob.version
+                    ):
+                        raise
                     continue
                 return False
         raise _contended(target, upload)
