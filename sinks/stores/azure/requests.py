@@ -40,6 +40,10 @@ _PASSING = ("Md5Mismatch", "OperationTimedOut", "ServerBusy", "LeaseIdMissing", 
 _SPARED = ("ServerBusy", "OperationTimedOut")  # answers of a server that has too much to do
 
 _ACCESS = "give it the rights to read, create, write, delete and list blobs in this container"
+_KEEPS = (
+    "lets nothing there be replaced, marked or removed: deliver to a container without one, or let "
+    "the owner of this one"
+)
 _ADVICE = {
     "ContainerNotFound": "create the container, or correct the tenant's settings",
     "ContainerBeingDeleted": "create the container again once Azure has removed it",
@@ -56,8 +60,8 @@ _ADVICE = {
     "AuthorizationProtocolMismatch": "give an https endpoint, or a SAS that allows http",
     "AuthorizationSourceIPMismatch": "give a SAS that allows the address of this machine",
     "InsufficientAccountPermissions": _ACCESS,
-    "BlobImmutableDueToPolicy": "let the owner of the container end its immutability policy",
-    "BlobImmutableDueToLegalHold": "let the owner of the container end its legal hold",
+    "BlobImmutableDueToPolicy": f"an immutability policy {_KEEPS} end the policy",
+    "BlobImmutableDueToLegalHold": f"a legal hold {_KEEPS} clear the hold",
     "BlockCountExceedsLimit": "wait until Azure drops the blocks of earlier attempts, after a week",
     "InvalidBlobOrBlock": "another program has staged blocks of this name: remove the blob, or "
     "wait a week",

@@ -18,11 +18,17 @@ from tests.servers import serving
 
 _AZURE = {"x-ms-request-id": "1", "x-ms-version": "2025-01-01"}
 _PACKED = gzip.compress(b"<a>" * 10_000_000)
+_KEPT = {
+    what: {"x-ms-error-code": f"BlobImmutableDueTo{code}"} | _AZURE
+    for what, code in (("policy", "Policy"), ("legal hold", "LegalHold"))
+}
 _BUSY = {"x-ms-error-code": "ServerBusy"} | _AZURE
 
 # What answers in Azure's place, and how, by its name.
 _ANSWERS: Mapping[str | None, Callable[[], web.Response]] = {
     "busy": lambda: web.Response(status=503, headers=_BUSY),
+    "policy": lambda: web.Response(status=409, headers=_KEPT["policy"]),
+    "legal hold": lambda: web.Response(status=409, headers=_KEPT["legal hold"]),
     "page": lambda: web.Response(text="<html>maintenance</html>", content_type="text/html"),
     "not found": lambda: web.Response(status=404, text="no such page"),
     "redirect": lambda: web.Response(status=307, headers={"location": "http://169.254.169.254/"}),

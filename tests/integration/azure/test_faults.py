@@ -175,6 +175,86 @@ async def test_an_upload_whose_begin_is_not_answered_is_open_and_found(
     assert await store.calls.names(target, key) == []
 
 
+# What Azure keeps.
+
+
+async def test_blocks_of_an_upload_that_ended_stay_unseen_until_the_next_archive_of_that_name(
+    store: AzureStore, direct: AzureTarget, key: str
+) -> None:
+    """Nothing but a blob of that name discards them; Azure does so after a week."""
+    ended, _ = await begun(store, direct, key, b"of a delivery that failed")
+    await store.abort(direct, ended)
+    assert await store.calls.names(direct, "") == []
+    assert [block.id.upload_id for block in await store.calls.staged(direct, key)] == [
+        ended.upload_id
+    ]
+    upload, parts = await begun(store, direct, key, b"content")
+    assert await store.part_etags(direct, upload) == {1: parts[0].etag}
+    await store.complete(direct, upload, parts, 7, marks=MARKS)
+    assert await store.calls.staged(direct, key) == []
+    found = await store.find(direct, key)
+    assert found is not None
+    assert found.size == 7
+
+
+KEEPS = [("policy", "an immutability policy .* end the policy"), ("legal hold", "clear the hold")]
+
+
+@pytest.mark.parametrize(("fault", "words"), KEEPS)
+async def test_what_may_not_be_replaced_or_removed_stays_and_is_told_in_words(
+    store: AzureStore,
+    proxied: tuple[AzureProxy, AzureTarget],
+    key: str,
+    fault: str,
+    words: str,
+) -> None:
+    proxy, target = proxied
+    etag = await store.put_object(target, key, PART, MARKS, media_type="text/plain")
+    upload, parts = await begun(store, target, key, b"another")
+    for faults, call in (
+        ({"DELETE": [fault]}, lambda: store.delete(target, key, etag=etag)),
+        (
+            {BLOCKS: ["pass", fault]},
+            lambda: store.complete(target, upload, parts, 7, marks=MARKS),
+        ),
+        (
+            {BLOCKS: [fault]},
+            lambda: store.put_object(
+                target, key, Part.of(b"another"), MARKS, media_type="text/plain"
+            ),
+        ),
+    ):
+        proxy.faults = faults
+        with pytest.raises(TargetRefusedError, match=words) as raised:
+            await call()
+        assert key in str(raised.value)
+        assert "deliver to a container without one" in str(raised.value)
+        assert not any(proxy.faults.values())
+    found = await store.find(target, key)
+    assert found is not None
+    assert found.etag == etag
+
+
+@pytest.mark.parametrize(("fault", "words"), KEEPS)
+async def test_an_upload_whose_record_can_not_be_removed_is_completed_no_more(
+    store: AzureStore,
+    proxied: tuple[AzureProxy, AzureTarget],
+    key: str,
+    fault: str,
+    words: str,
+) -> None:
+    proxy, target = proxied
+    upload, parts = await begun(store, target, key, b"content")
+    proxy.faults = {"DELETE": [fault]}
+    with pytest.raises(TargetRefusedError, match=words):
+        await store.abort(target, upload)
+    with pytest.raises(UploadLostError):
+        await store.complete(target, upload, parts, 7, marks=MARKS)
+    assert await store.find(target, key) is None
+    await store.abort(target, upload)
+    assert await store.calls.names(target, "") == []
+
+
 # What answers in its place, or not at all.
 
 
