@@ -74,3 +74,13 @@ class AzureSection(Section):
         for place in value:
             IdentityPlace.read(place)
         return value
+
+    def of_tenant(self, tenant: str) -> Self:
+        """Return the settings as far as they hold for a tenant: with its own places."""
+        settings = super().of_tenant(tenant)
+        own = tuple(
+            place
+            for place in self.azure_identity_places
+            if IdentityPlace.read(place).tenant == tenant
+        )
+        return settings.model_copy(update={"azure_identity_places": own})

@@ -47,5 +47,6 @@ class FileSection(Section):
 
     def of_tenant(self, tenant: str) -> Self:
         """Return the settings as far as they hold for a tenant: with its own folders."""
+        settings = super().of_tenant(tenant)
         roots = tuple(root.replace(TENANT, tenant) for root in self.file_roots)
-        return self.model_copy(update={"file_roots": roots})
+        return settings.model_copy(update={"file_roots": roots})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Self
 
 from pydantic import AliasChoices, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -35,6 +35,10 @@ class Section(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what the program gives, then files of secrets, then the environment."""
         return init_settings, SecretFiles(settings_cls), env_settings
+
+    def of_tenant(self, tenant: str) -> Self:  # noqa: ARG002
+        """Return the settings as far as they hold for a tenant; a section narrows its own."""
+        return self
 
     @field_validator("*", mode="before")
     @classmethod

@@ -11,11 +11,15 @@ from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 from pydantic import ValidationError
 
 from app.delivery.marks import marks_of
-from app.errors import TargetForbiddenError
+from app.delivery.targets import TargetKinds
+from app.errors import InvalidSettingError, TargetForbiddenError
+from app.settings import Settings
 from app.settings.azure import AzureSection, IdentityPlace
+from app.tenants.definitions import Definitions
 from sinks.stores.azure.clients import AzureClients
 from sinks.stores.azure.settings import AzureDeliveryTarget
 from sinks.stores.azure.target import AzureTarget, identity_flaw
+from sinks.stores.s3.target import S3Target
 from tests.builders import make_delivery
 
 HOST = "a.blob.core.windows.net"
@@ -111,6 +115,22 @@ async def test_a_client_id_is_that_managed_identity_alone(identity: str, kind: t
         clients.of(replace(TARGET, identity=identity)) as client,
     ):
         assert type(client.credential) is kind
+
+
+def test_a_tenant_can_not_set_the_place_of_another() -> None:
+    entry = {"type": "azure", "account": "abc", "container": "deliveries", "identity": "default"}
+    settings = Settings(azure_identity_places=("esa=abc.blob.core.windows.net/deliveries",))
+
+    def parse(tenant: str) -> Any:
+        definitions = Definitions(TargetKinds(S3Target, AzureTarget))
+        own = settings.of_tenant(tenant)
+        return definitions.parse("delivery_targets", {"far": entry}, current={}, settings=own)
+
+    assert parse("esa") == {"far": entry}
+    with pytest.raises(InvalidSettingError, match="DELIVERY_AZURE_IDENTITY_PLACES") as raised:
+        parse("cnes")
+    (reason,) = raised.value.reasons
+    assert reason.startswith("delivery_targets.far.identity: abc.blob.core.windows.net/deliveries/")
 
 
 def test_an_accounts_own_host_has_no_path() -> None:
