@@ -421,6 +421,9 @@ class OpenFolder:
     cleared: list[str] = field(default_factory=list)
     may: bool = True  # whether the lease holds
 
+    def leaves_open(self) -> None:
+        pass
+
     async def may_put(self) -> None:
         if not self.may:
             raise LeaseLostError("its lease ran out")

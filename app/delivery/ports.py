@@ -132,11 +132,13 @@ class UnitOfWork(Protocol):
         order_done: bool = False,
         plan: OrderPlan | None = None,
         begins_by: datetime | None = None,
+        left_open: bool = False,
     ) -> bool:
         """Compare and set: change the delivery only if state and attempt are still as given.
 
         From then on it is claimed no later than one of the same tenant that was requested at
-        `begins_by`, if that is given.
+        `begins_by`, if that is given. `left_open`, when an attempt that ended it may have left an
+        upload open: then it is swept, as one without an archive is.
 
         Returns False if they are not: others were faster. Raises ValueError when `ADVANCES` has no
         way from the delivery's state to this one: then the program is wrong.
@@ -567,6 +569,9 @@ class Folder(Protocol):
 
     async def clear(self, key: str) -> None:
         """Abort uploads of a file that earlier attempts may have left open."""
+
+    def leaves_open(self) -> None:
+        """Note that this attempt may leave an upload of a file open: it is looked for then."""
 
 
 class Archiver(Protocol):

@@ -214,6 +214,7 @@ class PostgresUnitOfWork:
         order_done: bool = False,
         plan: OrderPlan | None = None,
         begins_by: datetime | None = None,
+        left_open: bool = False,
     ) -> bool:
         """Compare and set, by state and attempt."""
         if state not in ADVANCES[delivery.state]:
@@ -238,6 +239,7 @@ class PostgresUnitOfWork:
                 order_done=order_done,
                 plan=asdict(plan) if plan else None,
                 begins_by=begins_by,
+                left_open=left_open,
             )
         )
         return row is not None

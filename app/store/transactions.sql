@@ -225,6 +225,7 @@ WITH advanced AS (
         -- What an attempt that failed has completed all the same is still to be removed.
         completing = CASE WHEN :state <> 'DONE' THEN completing END,
         completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
+        left_open = :left_open,
         ending_type = NULL, ending_message = NULL,
         parked = false, lease_owner = NULL, lease_until = NULL,
         -- Of no use once the upload is completed, and it holds a secret.
@@ -441,10 +442,11 @@ FROM due JOIN delivery d ON d.id = due.delivery_id;
 
 -- name: unswept
 -- Deliveries that ended at least :after ago and may have left an upload open: those without an
--- archive, and those that took more than one attempt. Not while the same key may be in use again.
+-- archive, those that took more than one attempt, and those whose attempt has told so. Not while the
+-- same key may be in use again.
 SELECT * FROM delivery ended
 WHERE state IN ({ended}) AND attempt > 0 AND NOT swept
-  AND (state = 'ERROR' OR attempt > 1)
+  AND (state = 'ERROR' OR attempt > 1 OR left_open)
   AND not_before < now() - :after::interval
   AND NOT EXISTS (
       SELECT 1 FROM delivery active

@@ -320,6 +320,7 @@ class AttemptFolder:
         self._until = 0.0  # by the monotonic clock: files may come
         self._noting = asyncio.Lock()
         self.may_be_there = delivery.attempt > 1
+        self.left_open = False  # whether this attempt may leave an upload of a file open
 
     async def begin(self, upload: Upload, *, goes_on: bool) -> None:
         """Note that files may come beside an upload's key; make room for them.
@@ -380,6 +381,11 @@ class AttemptFolder:
     def begins_again(self) -> None:
         """Note that this attempt has lost its upload: what it has put is there."""
         self.may_be_there = True
+        self.leaves_open()
+
+    def leaves_open(self) -> None:
+        """See `ports.Folder`."""
+        self.left_open = True
 
 
 def _paths_of(manifest: bytes) -> list[str]:

@@ -127,17 +127,18 @@ class Transfers:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
         began = time.monotonic()
-        result = await self._make(delivery, target, key, lease)
+        folder = AttemptFolder(self.folders, delivery, target, lease)
+        result = await self._make(delivery, target, key, lease, folder)
         if result is None:
             return
         lease.finishes()
-        await self.finish(delivery, result)
+        await self.finish(delivery, result, left_open=folder.left_open)
         _measure(delivery, time.monotonic() - began)
         lease.leave()
         await self._tidy(delivery)
 
     async def _make(
-        self, delivery: Delivery, target: Target, key: str, lease: Lease
+        self, delivery: Delivery, target: Target, key: str, lease: Lease, folder: AttemptFolder
     ) -> StoredObject | None:
         """Make the archive, however often its upload is lost; None: it goes on later."""
         unfinished = await self._fence(delivery, target, key, lease)
@@ -145,7 +146,6 @@ class Transfers:
         if result is not None and unfinished is not None:  # which is of no use any more
             await self._ask(lease, partial(self.uploads.abort_last, delivery))
         segments = self.segments.of(delivery, lease) if delivery.plan is not None else None
-        folder = AttemptFolder(self.folders, delivery, target, lease)
         lost = 0
         while result is None:
             if unfinished is None:
@@ -480,12 +480,14 @@ class Transfers:
         asking = partial(opening.through, act)
         return await out_of_slot(asking, lease.aside, after=self.patience.in_slot)
 
-    async def finish(self, delivery: Delivery, result: StoredObject) -> None:
+    async def finish(
+        self, delivery: Delivery, result: StoredObject, *, left_open: bool = False
+    ) -> None:
         """Record the archive, however long PostgreSQL is away: all the work is done.
 
         The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
         """
-        if not await until_answered(Retried(partial(self._end, delivery, result))):
+        if not await until_answered(Retried(partial(self._end, delivery, result, left_open))):
             raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
@@ -495,9 +497,16 @@ class Transfers:
             attempt=delivery.attempt,
         )
 
-    async def _end(self, delivery: Delivery, result: StoredObject, *, again: bool) -> bool:
+    async def _end(
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        left_open: bool,
+        *,
+        again: bool,
+    ) -> bool:
         async with self.store.transaction() as tx:
-            ended = await tx.advance(delivery, State.DONE, result=result)
+            ended = await tx.advance(delivery, State.DONE, result=result, left_open=left_open)
             if ended:
                 await tx.enqueue(outgoing.done(delivery, result))
                 if self.frees_places:

@@ -154,9 +154,14 @@ class Placer:
 
         async def put() -> str:
             await by.may.may_put()  # so that the store, which has looked then, need not wait for it
-            return await by.objects.put_object(
-                by.target, key, body, marks, media_type=media_type, may=by.may.may_put
-            )
+            try:
+                return await by.objects.put_object(
+                    by.target, key, body, marks, media_type=media_type, may=by.may.may_put
+                )
+            except BaseException:
+                if len(body) >= by.objects.uploads_from(by.target):
+                    by.may.leaves_open()  # what it was put by, if it was not aborted
+                raise
 
         try:
             await by.send(body, put)

@@ -457,6 +457,34 @@ async def test_what_a_worker_that_died_had_begun_is_removed(folder: Folder) -> N
     assert folder.shelf.open() == []
 
 
+async def test_an_upload_that_a_put_has_left_open_is_swept_though_all_went_well(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that puts by uploads went away in the midst of one, so it was not aborted either."""
+    put = folder.shelf.put_object
+
+    async def put_object(target: MemoryTarget, key: str, *given: Any, **how: Any) -> str:
+        if key == "c/f1.bin" and not await folder.shelf.open_uploads(target, key):
+            await folder.shelf.create_upload(target, key, {}, media_type="")
+            raise TargetUnavailableError("503")
+        return await put(target, key, *given, **how)
+
+    monkeypatch.setattr(folder.shelf, "uploads_from", lambda _target: 0)
+    monkeypatch.setattr(folder.shelf, "put_object", put_object)
+    delivery = await folder.attempt()
+    assert delivery.attempt == 1
+    assert (await folder.deliveries.row(delivery)).state is State.DONE
+    assert len(folder.shelf.open()) == 1
+    await folder.sweep()
+    assert folder.shelf.open() == []
+    folder.check_delivered()
+
+
+async def test_a_delivery_that_left_nothing_open_is_not_looked_at_again(folder: Folder) -> None:
+    await folder.attempt()
+    assert await folder.sweep() == 0
+
+
 async def test_small_files_may_have_uploads_where_a_store_has_no_other_way(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ class DeliveryRow:
     answers_until: datetime | None = None  # no answer is reckoned with after that
     repeated_orders: tuple[int, ...] = ()  # the orders that answers beside the first have named
     order_out_at: datetime | None = None  # its order request went out after its end, then
+    left_open: bool = False  # its last attempt may have left an upload open
     swept: bool = False
 
     @property

@@ -154,7 +154,7 @@ class MemoryStore:
             return (
                 row.state.ended
                 and not row.swept
-                and delivery.attempt > (0 if row.state is State.ERROR else 1)
+                and delivery.attempt > (0 if row.state is State.ERROR or row.left_open else 1)
                 and row.not_before < session.now - after
                 # Not while the same key may be in use again.
                 and not session.where(

@@ -415,6 +415,7 @@ class MemoryUnitOfWork:
         order_done: bool = False,
         plan: OrderPlan | None = None,
         begins_by: datetime | None = None,
+        left_open: bool = False,
     ) -> bool:
         """Compare and set, by state and attempt."""
         if state not in ADVANCES[delivery.state]:
@@ -432,7 +433,9 @@ class MemoryUnitOfWork:
                 "total_bytes": manifest.total_bytes,
             }
         changed = {name: value for name, value in changes.items() if value is not None}
-        return await self._advance(delivery, state, changed, result, error, begins_by)
+        return await self._advance(
+            delivery, state, changed, result, error, begins_by, left_open=left_open
+        )
 
     @_statement
     async def _advance(
@@ -443,6 +446,8 @@ class MemoryUnitOfWork:
         result: StoredObject | None,
         error: tuple[ErrorType, str] | None,
         begins_by: datetime | None,
+        *,
+        left_open: bool,
     ) -> bool:
         done = state is State.DONE
 
@@ -467,6 +472,7 @@ class MemoryUnitOfWork:
                 error=(error[0].value, error[1]) if error else None,
                 completing_namespace=None if done else row.completing_namespace,
                 completing_until=None if done else row.completing_until,
+                left_open=left_open,
                 lease_owner=None,
                 lease_until=None,
                 not_before=self._session.now,
