@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from app.delivery.marks import Whose, whose
 from app.delivery.object_store import FoundObject, StoredPart, Upload
 from app.errors import (
     DeliveryError,
@@ -89,7 +90,7 @@ class S3Completion:
         if self.sink.conditions.of(self.target) is Conditions.REFUSED:
             conditional = False
         try:
-            etag = await self._complete(condition_on(found) if conditional else {})
+            etag = await self._complete(condition_on(found) if conditional else {}, found)
         except _NotMetError as error:
             # Only 412 says that the store looked: 404 is any gateway's word, too.
             if code_of(error.refusal) in NOT_MET:
@@ -99,13 +100,13 @@ class S3Completion:
             if found is None:
                 self.sink.conditions.learn(self.target, Conditions.REFUSED)
                 return None
-            etag = await self._complete({})  # it was looked at just now
+            etag = await self._complete({}, found)  # it was looked at just now
         if found is not None:
             self.expected.tell_replaced(found, self.target, self.upload.key)
         return etag
 
-    async def _complete(self, condition: Mapping[str, str]) -> str:
-        """Ask for the completion once, and look what came of it.
+    async def _complete(self, condition: Mapping[str, str], seen: FoundObject | None) -> str:
+        """Ask for the completion once, and look what came of it; `seen` was there before.
 
         Raises TargetUnavailableError where it is too late to: the caller notes that it may be asked
         for, and asks again.
@@ -130,7 +131,24 @@ class S3Completion:
             return found.etag
         if doubt is not None:
             raise type(doubt)(f"{doubt}; the object is not there") from doubt
+        self._check_made(found, seen)
         raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
+
+    def _check_made(self, found: FoundObject | None, seen: FoundObject | None) -> None:
+        """Raise RetryableError where what is there is nothing that this upload has become.
+
+        Some stores say that an upload is completed while another request still completes it, and of
+        one that is gone, where there is an object (versitygw).
+        """
+        told = f"{self.target} says that the upload of {self.upload.key} is completed, and has "
+        if found is None:
+            raise TargetUnavailableError(f"{told}no such object yet")
+        owner = whose(found.marks, self.expected.marks)
+        if found == seen or owner not in (Whose.ITS_OWN, Whose.UNKNOWN):
+            raise UploadLostError(
+                f"{told}an object there that it has not become: another client, or another worker, "
+                "has aborted it; it begins again"
+            )
 
     async def _lost(self, error: TargetUnavailableError) -> UploadLostError | None:
         """Return that the upload is gone, if the store says so when it is asked for that."""
