@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Disk(asyncssh.SFTPServer):
 
 STEPS = frozenset(
     {"open", "close", "write", "read", "stat", "lstat", "setstat", "mkdir", "rmdir", "remove"}
-    | {"rename", "posix_rename", "fsync", "scandir"}
+    | {"rename", "posix_rename", "link", "fsync", "scandir"}
 )
 
 
@@ -90,6 +90,7 @@ class Faults:
     # Is told each step before it is taken; what it raises is answered. Awaited, if it is awaitable.
     before: Callable[[str, tuple[Any, ...]], Any] | None = None
     after: Callable[[str, tuple[Any, ...]], Any] | None = None
+    between: Callable[[], Awaitable[None]] | None = None  # for what looks, and then acts
     steps: list[str] = field(default_factory=list)
     opened: list[Any] = field(default_factory=list)  # files: of a broken connection, some stay so
 

@@ -44,9 +44,21 @@ WHOLE = PART + REST
 OBJECT = ["c-1", "c-1/.a.zip.rs-delivery", "c-1/.a.zip.rs-delivery/NOTE", "c-1/a.zip"]
 
 
+class Linkless(Disk):
+    """Has no hard links, as a server that is no OpenSSH's, or has a file system without."""
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        raise asyncssh.SFTPOpUnsupported("never heard of it")
+
+
+either_way = pytest.mark.parametrize(
+    "server", [Disk, Linkless], indirect=True, ids=["link", "rename"]
+)
+
+
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[OwnServer]:
-    async with own_server(tmp_path) as running:
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OwnServer]:
+    async with own_server(tmp_path, disk=getattr(request, "param", Disk)) as running:
         yield running
 
 
@@ -129,6 +141,7 @@ async def count_steps(server: OwnServer, store: SftpStore) -> int:
     return steps
 
 
+@either_way
 async def test_once_an_abort_has_returned_no_completion_makes_an_object(
     server: OwnServer, store: SftpStore, other: SftpStore
 ) -> None:
@@ -160,6 +173,7 @@ async def test_once_an_abort_has_returned_no_completion_makes_an_object(
     assert outcomes == {"aborted", "completed"}
 
 
+@either_way
 async def test_who_takes_an_upload_over_ends_it_or_finds_it_ended(
     server: OwnServer, store: SftpStore, other: SftpStore
 ) -> None:
@@ -190,6 +204,7 @@ async def test_who_takes_an_upload_over_ends_it_or_finds_it_ended(
     assert outcomes == {"taken over", "completed"}
 
 
+@either_way
 @pytest.mark.parametrize("theirs_is", [b"theirs", bytes(len(WHOLE))], ids=["other", "same size"])
 async def test_what_comes_to_the_place_meanwhile_is_not_replaced(
     server: OwnServer, store: SftpStore, other: SftpStore, theirs_is: bytes
@@ -355,6 +370,7 @@ async def test_a_worker_that_gets_its_delivery_back_goes_on_with_its_upload(
 # Broken off.
 
 
+@either_way
 async def test_a_connection_that_breaks_at_any_step_costs_a_try_and_nothing_else(
     server: OwnServer, store: SftpStore
 ) -> None:
@@ -568,8 +584,162 @@ async def test_a_file_that_can_not_be_replaced_in_one_step_is_not_replaced(
     assert await server.content(target.url_of(KEY)) == WHOLE
 
 
-class Replacing(Disk):
-    """Renames over what is there, as some servers do."""
+class Looking(Disk):
+    """Looks before it renames, as most servers do; tests put in what comes in between."""
+
+    async def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        if _there(self.map_path(newpath)):
+            raise asyncssh.SFTPFailure("there")
+        await self._come_to(newpath)
+        Path(os.fsdecode(self.map_path(oldpath))).replace(os.fsdecode(self.map_path(newpath)))
+
+    async def link(self, oldpath: bytes, newpath: bytes) -> None:
+        await self._come_to(newpath)
+        super().link(oldpath, newpath)
+
+    async def _come_to(self, path: bytes) -> None:
+        come, self.faults.between = self.faults.between, None
+        if come is not None and path.endswith(b"/c-1/a.zip"):
+            await come()
+        else:
+            self.faults.between = come
+
+
+@pytest.mark.parametrize("server", [Looking], indirect=True)
+async def test_what_comes_while_the_server_gives_the_name_is_not_replaced(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    target = server.target
+    theirs = marks_of(make_delivery(tenant="swot"))
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+
+    async def come() -> None:
+        upload = await other.create_upload(target, KEY, theirs)
+        part = await other.put_part(target, upload, 1, Part.of(b"theirs"))
+        await other.complete(target, upload, [part], 6, marks=theirs)
+
+    server.faults.between = come
+    with pytest.raises(ForeignObjectError):
+        await complete(store, target, upload, parts)
+    assert server.faults.between is None
+    assert await server.content(target.url_of(KEY)) == b"theirs"
+    await store.abort(target, upload)
+    assert left(server) == OBJECT
+
+
+class Unlinked(Disk):
+    """Offers hard links, and has a file system without."""
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        if _there(self.map_path(newpath)):
+            raise asyncssh.SFTPFailure("there")
+        raise asyncssh.SFTPPermissionDenied("Operation not permitted")
+
+
+class Partly(Unlinked):
+    """The same, of all but this service's own folders: those lie on another one."""
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        if b".rs-delivery" in newpath:
+            Disk.link(self, oldpath, newpath)
+        else:
+            super().link(oldpath, newpath)
+
+
+@pytest.mark.parametrize("server", [Unlinked, Partly], indirect=True)
+async def test_where_a_file_system_has_no_hard_links_an_archive_appears_by_a_rename(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    etag = await complete(store, target, upload, await send(store, target, upload))
+    assert await server.content(target.url_of(KEY)) == WHOLE
+    assert left(server) == OBJECT
+    await store.delete(target, KEY, etag=etag)
+    assert [step.ok for step in await store.examine(target)] == [True] * 3
+
+
+class Copying(Linkless):
+    """What it calls a hard link replaces what is there."""
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        old, new = (Path(os.fsdecode(self.map_path(path))) for path in (oldpath, newpath))
+        new.write_bytes(old.read_bytes())
+
+
+@pytest.mark.parametrize("server", [Copying], indirect=True)
+async def test_a_hard_link_that_replaces_files_is_not_used(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+    linked: list[bytes] = []
+
+    def note(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "link":
+            linked.append(arguments[1])
+
+    server.faults.before = note
+    await complete(store, target, upload, parts)
+    assert linked
+    assert not any(path.endswith(b"/c-1/a.zip") for path in linked)
+    assert left(server) == OBJECT
+
+
+@either_way
+async def test_an_archive_whose_file_was_made_ready_is_not_sent_again(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """The connection broke as it was to appear; another worker goes on, and sends nothing."""
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+
+    def break_off(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("link", "rename") and arguments[1].endswith(b"/c-1/a.zip"):
+            server.faults.before = None
+            server.break_off()
+
+    server.faults.before = break_off
+    with pytest.raises(TargetUnavailableError):
+        await complete(store, target, upload, parts)
+    etags = await other.part_etags(target, upload)
+    assert etags == {1: parts[0].etag, 2: parts[1].etag}
+    assert await complete(other, target, upload, parts, again=True) == other.etag_of(target, parts)
+    assert await server.content(target.url_of(KEY)) == WHOLE
+    assert left(server) == OBJECT
+
+
+@either_way
+async def test_a_file_that_has_become_the_object_is_not_written_to_by_a_successor(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """It appeared, and its worker died; the object was fetched, and taken away, by a client."""
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+
+    def die(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("link", "rename") and arguments[1].endswith(b"/c-1/a.zip"):
+            server.faults.after = None
+            server.faults.before = At(server.break_off)
+            server.break_connections()
+
+    server.faults.after = die
+    with pytest.raises(TargetUnavailableError):
+        await complete(store, target, upload, parts)
+    server.faults.before = None
+    fetched = server.file(target.url_of(KEY)).rename(server.folder / "fetched.zip")
+    with pytest.raises(UploadLostError):
+        await other.part_etags(target, upload)
+        await other.put_part(target, upload, 1, Part.of(bytes(len(PART))))
+    assert fetched.read_bytes() == WHOLE
+
+
+class Replacing(Linkless):
+    """Renames over what is there, as some servers do, and has no other way."""
 
     def rename(self, oldpath: bytes, newpath: bytes) -> None:
         Path(os.fsdecode(self.map_path(oldpath))).replace(os.fsdecode(self.map_path(newpath)))
@@ -605,11 +775,21 @@ class Wordy(Disk):
             raise asyncssh.SFTPFileAlreadyExists("there")
         return super().rename(oldpath, newpath)
 
+    def link(self, oldpath: bytes, newpath: bytes) -> Any:
+        if _there(self.map_path(newpath)):
+            raise asyncssh.SFTPFileAlreadyExists("there")
+        return super().link(oldpath, newpath)
 
+
+class WordyLinkless(Linkless, Wordy):
+    """The same, without hard links."""
+
+
+@pytest.mark.parametrize("disk", [Wordy, WordyLinkless])
 async def test_a_word_for_what_is_there_already_is_understood(
-    tmp_path: Path, store: SftpStore, other: SftpStore
+    tmp_path: Path, store: SftpStore, other: SftpStore, disk: type[Disk]
 ) -> None:
-    async with own_server(tmp_path, disk=Wordy) as server:
+    async with own_server(tmp_path, disk=disk) as server:
         target = server.target
         uploads = [await begin(each, target) for each in (store, other)]
         parts = [
@@ -618,7 +798,7 @@ async def test_a_word_for_what_is_there_already_is_understood(
         ]
 
         async def come(name: str, arguments: tuple[Any, ...]) -> None:
-            if name == "rename" and arguments[1].endswith(b"/c-1/a.zip"):
+            if name in ("link", "rename") and arguments[1].endswith(b"/c-1/a.zip"):
                 server.faults.before = None
                 await complete(other, target, uploads[1], parts[1])
 
@@ -702,6 +882,7 @@ async def test_an_upload_that_never_came_is_not_what_is_there_though_it_has_as_m
     assert left(server) == OBJECT
 
 
+@either_way
 async def test_what_is_noted_of_an_upload_that_never_came_goes_with_it(
     server: OwnServer, store: SftpStore
 ) -> None:
@@ -709,7 +890,7 @@ async def test_what_is_noted_of_an_upload_that_never_came_goes_with_it(
     upload, parts = await begun(store, target)
 
     def break_off(name: str, arguments: tuple[Any, ...]) -> None:
-        if name == "rename" and arguments[1].endswith(b"/c-1/a.zip"):
+        if name in ("link", "rename") and arguments[1].endswith(b"/c-1/a.zip"):
             server.break_off()
 
     server.faults.before = break_off

@@ -1,8 +1,24 @@
 """The completion of an upload: its file gets the object's name, verified, and replaces no other's.
 
-Where nothing is, by a rename that fails where something is (SFTP's own); where something is that
-may be replaced, by one that replaces it in one step (`posix-rename@openssh.com`), right after it
-was looked at: no server knows a condition for that. Other deliveries are kept away by a lock.
+Where nothing is, by a hard link or a rename, which fail where something is: see `appearing`. Where
+something is that may be replaced, by a rename that replaces it in one step
+(`posix-rename@openssh.com`), right after it was looked at: no server knows a condition for that.
+Other deliveries are kept away by a lock.
+
+The steps, and what it means that the answer to one is lost; all go by paths through the folder of
+the upload, so what comes after an abort, or once another process goes on with it, does nothing:
+
+1. Parts that came before their place was known are copied there; that is noted before.
+2. `data` becomes `whole`: the fence. A hard link leaves the file where it was, so without that who
+   goes on with the upload could write to an object. Whichever of both names is there, the next
+   completion goes on from it, and so does another process: all parts are there, and no other comes.
+3. What it will be is noted beside the object. A note too many is of the same upload, and goes when
+   that ends.
+4. `whole` is given the object's name. Whether it was, the look afterwards tells. Where even that is
+   not answered, the next completion begins with one: it finds its object, or links the same file
+   again. That file may be an object that a client has taken away: nothing is ever written to it.
+5. The folder goes, and with it the other name of the file. Of one that stays, which the next
+   delivery of the same name removes, the bytes stay too.
 """
 
 from __future__ import annotations
@@ -30,7 +46,7 @@ from app.errors import (
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.sftp import files
 from sinks.stores.sftp.paths import Place
-from sinks.stores.sftp.requests import COMPLETION_TIMEOUT, GONE, THERE
+from sinks.stores.sftp.requests import COMPLETION_TIMEOUT, GONE
 from sinks.stores.sftp.sidecar import Note, look, read_notes, write_note
 from sinks.stores.sftp.target import SftpTarget
 from sinks.stores.sftp.upload import OpenUpload, Written
@@ -128,7 +144,6 @@ class SftpCompletion:
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, over: FoundObject | None
     ) -> bool:
         await self._make_whole(sftp, opened)
-        await self.store.prove(sftp, opened)
         noted = await self._note(sftp, opened, over)
         if noted is None:
             return False
@@ -138,7 +153,7 @@ class SftpCompletion:
         return came
 
     async def _make_whole(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
-        """See that the file holds the parts that are named, and nothing else."""
+        """See that the file holds the parts that are named, and nothing else: then fence it."""
         written = [self._named(opened, n, part) for n, part in enumerate(self.parts, start=1)]
         if not written:
             self._refuse("it has no part")
@@ -150,19 +165,21 @@ class SftpCompletion:
         final = [replace(part, offset=(part.number - 1) * usual) for part in written]
         if any(begun.offset is not None and begun not in final for begun in opened.begun):
             self._begin_again("a part may still be written to by a worker that had others")
-        for part, moved in zip(written, final, strict=True):
-            if part.offset is None:
-                await self._move(sftp, opened, part, moved)
         size = sum(part.size for part in written)
         if size != self.expected.size:
             found = FoundObject(size=size, etag=self.etag)
             raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
-        there = await sftp.stat(opened.data)
+        apart = [pair for pair in zip(written, final, strict=True) if pair[0].offset is None]
+        there = await files.described(sftp, opened.data)
+        if there is None:  # an earlier completion has got as far, or it is gone
+            if any(moved not in opened.begun for _, moved in apart):
+                self._begin_again("a part came after its file was made ready")
+            return
+        for part, moved in apart:
+            await self._move(sftp, opened, part, moved)
         if (there.size or 0) > size:
             await sftp.truncate(opened.data, size)
-            there = await sftp.stat(opened.data)
-        if there.size != size:
-            self._begin_again(f"its file has {there.size} bytes of {size}")
+        await sftp.rename(opened.data, opened.whole)
 
     def _named(self, opened: OpenUpload, number: int, part: StoredPart) -> Written:
         written = opened.parts.get(number)
@@ -199,9 +216,11 @@ class SftpCompletion:
         None where something else is there than was looked at before, or others are noted that the
         file would be taken for.
         """
-        there = await look(sftp, self.target, self._place, own=self.upload.upload_id)
-        if (None if there is None else there.object) != over:
-            return None
+        there = None
+        if over is not None or not await self.store.appearing.links(sftp, opened):
+            there = await look(sftp, self.target, self._place, own=self.upload.upload_id)
+            if (None if there is None else there.object) != over:
+                return None
         # A time that tells it from the one that it replaces, and from others that may come.
         known = await read_notes(sftp, self.target, self._place)
         taken = {note.modified for note in known if note.upload_id != self.upload.upload_id}
@@ -211,11 +230,14 @@ class SftpCompletion:
         while modified in taken:
             modified += 1 + secrets.randbelow(8)  # another upload may choose at the same time
         with contextlib.suppress(asyncssh.SFTPError):  # some servers don't let it be set
-            await sftp.utime(opened.data, (modified, modified))
+            await sftp.utime(opened.whole, (modified, modified))
+        whole = await sftp.stat(opened.whole)
+        if whole.size != self.expected.size:
+            self._begin_again(f"its file has {whole.size} bytes of {self.expected.size}")
         note = Note(
             upload_id=self.upload.upload_id,
             size=self.expected.size,
-            modified=(await sftp.stat(opened.data)).mtime or 0,
+            modified=whole.mtime or 0,
             etag=self.etag,
             marks=self.expected.marks,
         )
@@ -232,7 +254,7 @@ class SftpCompletion:
         path = self._place.object
         if replacing:
             try:
-                await sftp.posix_rename(opened.data, path)
+                await sftp.posix_rename(opened.whole, path)
             except words.SFTPOpUnsupported as error:
                 raise TargetRefusedError(
                     f"{self.target.url_of(self.upload.key)} is there already, and the server can't "
@@ -240,13 +262,7 @@ class SftpCompletion:
                     "again with another correlationId"
                 ) from error
             return True
-        try:
-            await sftp.rename(opened.data, path)
-        except (*THERE, words.SFTPPermissionDenied):
-            if await files.described(sftp, path) is None:
-                raise
-            return False
-        return True
+        return await self.store.appearing.give(sftp, opened, path)
 
     def _refuse(self, why: str) -> NoReturn:
         raise TargetRefusedError(f"{self.target} does not complete {self.upload.key}: {why}")

@@ -167,21 +167,6 @@ async def make_folder(sftp: asyncssh.SFTPClient, path: str, *, private: bool = F
             raise
 
 
-async def renames_over(sftp: asyncssh.SFTPClient, folder: str) -> bool:
-    """Whether a rename replaces what is there: it is tried with two files in a folder of our own.
-
-    SFTP's own must not; some servers do.
-    """
-    one, other = f"{folder}/one", f"{folder}/other"
-    await touch(sftp, one)
-    await touch(sftp, other)
-    try:
-        await sftp.rename(one, other)
-    except (*THERE, words.SFTPPermissionDenied):
-        return await described(sftp, one) is None
-    return True
-
-
 async def replace(sftp: asyncssh.SFTPClient, path: str, by: str) -> None:
     """Give a file the name of another one, which may be there: in one step where the server can.
 

@@ -109,13 +109,13 @@ async def _find_folder(store: SftpObjectStore, target: SftpTarget) -> None:
 
 
 async def _write(store: SftpObjectStore, target: SftpTarget) -> None:
-    """Begin an upload, write to it, try what a rename does, and abort it: nothing is left."""
+    """Begin an upload, write to it, try how it would appear, and abort it: nothing is left."""
     key = f"{target.prefix}{_FOLDER}{uuid4().hex}"
     upload = await store.create_upload(target, key)
     part: PartBody = _Nothing()
     try:
         await store.put_part(target, upload, 1, part)
-        await store.try_to_rename(target, upload)
+        await store.try_to_appear(target, upload)
     except BaseException:
         with contextlib.suppress(DeliveryError):
             await store.abort(target, upload)

@@ -36,8 +36,8 @@ LOST = (
 # that may pass, as far as can be known.
 _ADVICE: dict[type[asyncssh.SFTPError], str] = {
     words.SFTPNoSuchFile: "create the folder, or correct path in the tenant's settings",
-    words.SFTPPermissionDenied: "give the user the right to create, write, rename and remove files "
-    "and folders there",
+    words.SFTPPermissionDenied: "give the user the right to create, write, link, rename and remove "
+    "files and folders there",
     words.SFTPOpUnsupported: "the server can't do this: use another one, such as OpenSSH",
 }
 

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
-from weakref import WeakSet
 
 import asyncssh
 from asyncssh import sftp as words
@@ -22,6 +21,7 @@ from sinks.stores.deadlines import CALL_TIMEOUT, COMPLETION_WINDOW, for_part
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.sftp import files, sidecar
 from sinks.stores.sftp import upload as uploads
+from sinks.stores.sftp.appearing import Appearing
 from sinks.stores.sftp.completion import SftpCompletion
 from sinks.stores.sftp.connections import SftpConnections, Use
 from sinks.stores.sftp.paths import Place
@@ -66,7 +66,7 @@ class SftpObjectStore:
         self.breakers = Breakers(self.find_folder, SIGNS, up=up)
         self._short = short  # seconds
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by upload id
-        self._proven: WeakSet[asyncssh.SFTPClient] = WeakSet()  # by which nothing is replaced
+        self.appearing = Appearing()
 
     @contextlib.asynccontextmanager
     async def call(
@@ -167,29 +167,12 @@ class SftpObjectStore:
             target, "list parts", f"list the parts of {upload.key}", key=upload.key
         ) as sftp:
             opened = await self.opened(sftp, target, upload, again=True)
-            if await files.described(sftp, opened.data) is None:
-                self._forget(upload, opened)
-                opened.lost()
         return {number: written.md5 for number, written in sorted(opened.parts.items())}
 
-    async def prove(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
-        """See that a rename replaces nothing there: once a connection, with an upload's own files.
-
-        Raises TargetRefusedError where it does: an archive that comes meanwhile would be lost.
-        """
-        if sftp in self._proven:
-            return
-        if await files.renames_over(sftp, opened.folder):
-            raise TargetRefusedError(
-                f"{opened.target} is on a server whose rename replaces what is there, so archives "
-                "could be lost there: let it refuse that, or use another server, such as OpenSSH"
-            ) from words.SFTPFailure("a rename replaced a file")  # what a tenant may know of
-        self._proven.add(sftp)
-
-    async def try_to_rename(self, target: SftpTarget, upload: Upload) -> None:
-        """Do the same for an upload that is made to try a target."""
+    async def try_to_appear(self, target: SftpTarget, upload: Upload) -> None:
+        """See that what is there would be kept, with the files of an upload that tries a target."""
         async with self.call(target, "look", "keep what is there", key=upload.key) as sftp:
-            await self.prove(sftp, await self.opened(sftp, target, upload))
+            await self.appearing.prove(sftp, await self.opened(sftp, target, upload))
 
     def uploads_from(self, target: SftpTarget) -> int:  # noqa: ARG002
         """Return the bytes from which on an object may have an upload: each has one."""

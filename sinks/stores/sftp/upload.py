@@ -2,7 +2,8 @@
 
     .a.zip.rs-delivery-<upload id>/
         <token>/                              of the process that goes on with it
-            data                              the bytes, each part at its offset
+            data                              the bytes, each part at its offset; or, once all are
+            whole                             there, and it is about to appear: the same file
             notes.json                        marks and media type
             begun-<n>.<offset>.<size>.<md5>   part n may be being written to `data`
             part-<n>.<offset>.<size>.<md5>    part n is there, whole
@@ -19,6 +20,7 @@ The fence is in the names. Whatever is done to an upload is done by paths throug
   not, and the upload is begun again instead.
 
 So all that can ever be written to a file that becomes an object is what the object must hold.
+No path leads to it as `data` from the moment on that it may appear: see `completion`.
 """
 
 from __future__ import annotations
@@ -76,8 +78,13 @@ class OpenUpload:
 
     @property
     def data(self) -> str:
-        """The file that becomes the object."""
+        """The file that becomes the object, while parts may be written to it."""
         return f"{self.folder}/data"
+
+    @property
+    def whole(self) -> str:
+        """The same file, from then on."""
+        return f"{self.folder}/whole"
 
     def path_of(self, written: Written) -> str:
         """Return what is there once a part is."""
@@ -207,6 +214,8 @@ async def take_over(
         names = await files.names_in(sftp, opened.folder)
     except GONE as error:
         lost(target, upload, error)
+    if "data" not in names and "whole" not in names:  # it has become the object, or was never whole
+        lost(target, upload)
     for found in filter(None, map(_NAME.fullmatch, names)):
         what, number, offset, size, md5 = found.groups()
         written = Written(
