@@ -30,7 +30,7 @@ from sinks.stores.azure.clients import AzureClients
 from sinks.stores.azure.managed import AzureStore, open_store
 from sinks.stores.azure.requests import silent
 from sinks.stores.azure.target import AzureTarget
-from tests.builders import make_delivery
+from tests.builders import at_any_time, make_delivery
 from tests.integration.azure import sas_of, skipped_without
 from tests.integration.azure.proxy import AzureProxy, running_proxy
 
@@ -209,7 +209,9 @@ async def test_what_may_not_be_replaced_or_removed_stays_and_is_told_in_words(
     words: str,
 ) -> None:
     proxy, target = proxied
-    etag = await store.put_object(target, key, PART, MARKS, media_type="text/plain")
+    etag = await store.put_object(
+        target, key, PART, MARKS, media_type="text/plain", may=at_any_time
+    )
     upload, parts = await begun(store, target, key, b"another")
     for faults, call in (
         ({"DELETE": [fault]}, lambda: store.delete(target, key, etag=etag)),
@@ -220,7 +222,7 @@ async def test_what_may_not_be_replaced_or_removed_stays_and_is_told_in_words(
         (
             {BLOCKS: [fault]},
             lambda: store.put_object(
-                target, key, Part.of(b"another"), MARKS, media_type="text/plain"
+                target, key, Part.of(b"another"), MARKS, media_type="text/plain", may=at_any_time
             ),
         ),
     ):
