@@ -39,7 +39,10 @@ LOST_BLOCKS = ("InvalidBlockList", "InvalidBlobOrBlock")
 _PASSING = ("Md5Mismatch", "OperationTimedOut", "ServerBusy", "LeaseIdMissing", "BlobOverwritten")
 _SPARED = ("ServerBusy", "OperationTimedOut")  # answers of a server that has too much to do
 
-_ACCESS = "give it the rights to read, create, write, delete and list blobs in this container"
+# `{means}` is what the target is asked with.
+_ACCESS = (
+    "give the {means} the rights to read, create, write, delete and list blobs in this container"
+)
 _KEEPS = (
     "lets nothing there be replaced, marked or removed: deliver to a container without one, or let "
     "the owner of this one"
@@ -49,12 +52,12 @@ _ADVICE = {
     "ContainerBeingDeleted": "create the container again once Azure has removed it",
     "ContainerDisabled": "let the owner of the account enable the container",
     "AccountIsDisabled": "let the owner of the account enable it",
-    "AuthenticationFailed": "correct key or SAS, and see that the clock of this machine is right",
-    "InvalidAuthenticationInfo": "correct key, SAS or identity",
-    "NoAuthenticationInformation": "correct key, SAS or identity",
+    "AuthenticationFailed": "correct the {means}, and see that the clock of this machine is right",
+    "InvalidAuthenticationInfo": "correct the {means}",
+    "NoAuthenticationInformation": "correct the {means}",
     "AuthorizationPermissionMismatch": _ACCESS,
-    "AuthorizationFailure": f"correct key or SAS, {_ACCESS}, and let the account's firewall take "
-    "this machine",
+    "AuthorizationFailure": "correct the {means}, or its rights to this container, or let the "
+    "account's firewall take this machine",
     "AuthorizationServiceMismatch": "give a SAS for blobs",
     "AuthorizationResourceTypeMismatch": "give a SAS for containers and objects",
     "AuthorizationProtocolMismatch": "give an https endpoint, or a SAS that allows http",
@@ -126,9 +129,15 @@ def _refusal(target: AzureTarget, action: str, error: Any) -> DeliveryError:
         return TargetRefusedError(
             f"{sentence}: its SAS has expired at {ended:%FT%TZ}; give another"
         )
-    return TargetRefusedError(
-        f"{sentence}: {_ADVICE.get(code, 'see what Azure says of that code')}"
-    )
+    advice = _ADVICE.get(code, "see what Azure says of that code")
+    return TargetRefusedError(f"{sentence}: {advice.format(means=_means_of(target))}")
+
+
+def _means_of(target: AzureTarget) -> str:
+    """Return what a target is asked with, in a word for people."""
+    if target.key is not None:
+        return "key"
+    return "identity" if target.sas is None else "SAS"
 
 
 def _without_answer(target: AzureTarget, action: str, error: Exception) -> DeliveryError:

@@ -13,28 +13,32 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from azure.storage.blob.aio import BlobServiceClient
 
 from compose.embedded.azurite import Azurite, azurite, missing
+from compose.embedded.server_tls import ServerTls
 from sinks.stores.azure.target import AzureTarget
 
 skipped_without = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 @contextlib.asynccontextmanager
-async def running_azurite(folder: Path) -> AsyncIterator[Azurite]:
+async def running_azurite(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterator[Azurite]:
     """Run it for the tests of a module."""
-    async with azurite(folder) as server:
+    async with azurite(folder, tls=tls) as server:
         yield server
 
 
-def service(server: Azurite) -> BlobServiceClient:
+def service(server: Azurite, *, ca: Path | None = None) -> BlobServiceClient:
     """Return a client (to be entered) that knows nothing of the service's own settings."""
-    return BlobServiceClient(server.url, credential=server.key, retry_total=0)
+    verify = True if ca is None else str(ca)
+    return BlobServiceClient(
+        server.url, credential=server.key, retry_total=0, connection_verify=verify
+    )
 
 
 @contextlib.asynccontextmanager
-async def made_container(server: Azurite) -> AsyncIterator[AzureTarget]:
+async def made_container(server: Azurite, *, ca: Path | None = None) -> AsyncIterator[AzureTarget]:
     """Make a container; give it as a target that is asked for with the account's key."""
     name = f"c-{uuid4().hex[:12]}"
-    async with service(server) as client:
+    async with service(server, ca=ca) as client:
         await client.create_container(name)
     yield AzureTarget(endpoint=server.url, account=server.account, container=name, key=server.key)
 
