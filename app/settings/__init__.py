@@ -13,6 +13,7 @@ from app.errors import ConfigurationError
 from app.settings.azure import AzureSection
 from app.settings.connections import ConnectionSection
 from app.settings.file import FileSection
+from app.settings.gcs import GcsSection
 from app.settings.kafka import KafkaSection
 from app.settings.process import ProcessSection
 from app.settings.s3 import S3Section
@@ -27,6 +28,7 @@ class Settings(
     S3Section,
     FileSection,
     AzureSection,
+    GcsSection,
     KafkaSection,
     ConnectionSection,
 ):

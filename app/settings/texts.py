@@ -10,6 +10,7 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")  # a last label that makes an address of a name
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_GOOGLE_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 _MAX_TEXT = 1024  # characters
@@ -131,4 +132,22 @@ def bucket(text: str) -> str:
         raise ValueError("must not look like an IP address")
     if text.startswith(_RESERVED_PREFIXES) or text.endswith(_RESERVED_SUFFIXES):
         raise ValueError("has a prefix or suffix that S3 reserves")
+    return text
+
+
+def google_bucket(text: str) -> str:
+    """Accept a bucket name by the rules of Google Cloud Storage."""
+    if (
+        not _GOOGLE_BUCKET.fullmatch(text)
+        or ".." in text
+        or any(not 1 <= len(part) <= 63 for part in text.split("."))
+    ):
+        raise ValueError(
+            "must be 3 to 63 lower-case letters, digits, hyphens and underscores, with a letter or "
+            "digit at both ends; between dots, each part likewise"
+        )
+    if re.fullmatch(r"[\d.]+", text) and text.count(".") == 3:
+        raise ValueError("must not look like an IP address")
+    if text.startswith("goog") or "google" in text:
+        raise ValueError("must not have google in it, nor begin with goog")
     return text

@@ -1,7 +1,8 @@
 """Secrets within the values of settings: each is masked where it is shown, and kept by its mask.
 
-A secret is told by its name, whatever it opens: `secret`, `password`, `sas`; and `key`, unless a
-`secret` stands beside it, whose name it is then.
+A secret is told by its name, whatever it opens: `secret`, `password`, `sas`, `credentials`; and
+`key`, unless a `secret` stands beside it, whose name it is then. Credentials that are `identity`
+are none: this service signs in as itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from app.network.hosts import endpoint_of
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
-_NAMES = ("secret", "password", "sas", "key")
+IDENTITY = "identity"  # credentials that are no secret
+
+_NAMES = ("secret", "password", "sas", "key", "credentials")
 
 
 def masked(value: Any) -> Any:
@@ -86,4 +89,6 @@ def _beside(place: Mapping[str, Any]) -> Any:
 def _secrets_of(value: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the secrets of an object itself; a target may be called "secret"."""
     found = {name for name in _NAMES if isinstance(value.get(name), str)}
+    if value.get("credentials") == IDENTITY:
+        found.discard("credentials")
     return frozenset(found - {"key"} if "secret" in found else found)

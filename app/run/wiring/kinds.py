@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.delivery.targets import TargetKinds
 from sinks.stores.azure.kind import AZURE
 from sinks.stores.file.kind import FILE
+from sinks.stores.gcs.kind import GCS
 from sinks.stores.kinds import StoreKind
 from sinks.stores.s3.kind import S3
 from sinks.stores.sftp.kind import SFTP
@@ -14,6 +15,7 @@ STORES: tuple[StoreKind, ...] = (
     FILE,
     SFTP,
     AZURE,
+    GCS,
 )
 
 KINDS = TargetKinds(

@@ -13,17 +13,14 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from sinks.stores.guard import EndlessAnswerError, Judge, judged
-from sinks.stores.https import context_for
+from sinks.stores.guard import EndlessAnswerError, Judge
+from sinks.stores.sessions import guarded_session
 
 _MAX_ANSWER = 32 * 1024 * 1024  # bytes; a list of 100,000 blocks has half of it
 _MAX_ERROR = 256 * 1024  # bytes
-_CONNECTIONS = 64
 _REQUEST_ID = "x-ms-request-id"  # in each answer of Azure's
 
 
@@ -60,23 +57,7 @@ class GuardedSession:
     auto_decompress = False
 
     def __init__(self, endpoint: str, *, judge: Judge, ca: str = "") -> None:
-        address = urlsplit(endpoint)
-        # A proxy of the operator's environment connects by itself: it has to judge addresses, too.
-        proxied = address.scheme in getproxies() and not proxy_bypass(address.hostname or "")
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=context_for(ca),
-                limit=_CONNECTIONS,
-                socket_factory=None if proxied else judged(judge),
-            ),
-            trust_env=proxied,
-            headers={"Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        )
-        # aiohttp asks again by itself where a kept connection breaks: what was carried out once
-        # would be carried out again. There is no other way to say so; tests hold it.
-        self._session._retry_connection = False  # noqa: SLF001
+        self._session = guarded_session(endpoint, judge=judge, ca=ca)
 
     async def request(self, method: str, url: str, **arguments: Any) -> Any:
         """Make a request, once; its answer is Azure's, and bounded.

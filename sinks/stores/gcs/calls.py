@@ -1,0 +1,356 @@
+"""Each request that is made of a bucket, once, within a deadline; all else is made of these."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import quote
+
+from prometheus_client import Gauge
+
+from app.delivery.object_store import PartBody
+from app.errors import TargetRefusedError, WrongObjectError
+from app.telemetry import tracing
+from sinks.stores.breaker import Breakers
+from sinks.stores.gcs import answers, checksum
+from sinks.stores.gcs.breaker import SIGNS
+from sinks.stores.gcs.clients import GcsClient, GcsClients
+from sinks.stores.gcs.requests import (
+    CALL_TIMEOUT,
+    COMPOSE_TIMEOUT,
+    GONE,
+    NOT_MET,
+    for_part,
+    status_of,
+    translate_errors,
+)
+from sinks.stores.gcs.target import GcsTarget
+
+NONE = "0"  # the generation of what is not there
+MAX_SOURCES = 32  # of which an object may be composed at once
+_FIELDS = "kind,name,generation,size,md5Hash,crc32c,metadata,contentType"
+_LISTED = "kind,name,generation,size,crc32c"
+_PAGE = "1000"  # objects
+
+
+class NotMetError(Exception):
+    """A request was not carried out: an object is not as its condition says, or is gone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """An object as Google describes it."""
+
+    name: str
+    generation: str  # which every object that takes its place changes
+    size: int  # bytes
+    crc32c: int
+    md5: bytes | None = None  # None: it is composed, or was not asked for
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = ""
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Self:
+        """Read what was answered. Raises ValueError."""
+        try:
+            return cls(
+                name=told["name"],
+                generation=str(told["generation"]),
+                size=int(told["size"]),
+                crc32c=checksum.of_base64(told["crc32c"]),
+                md5=base64.b64decode(told["md5Hash"]) if "md5Hash" in told else None,
+                metadata=dict(told.get("metadata") or {}),
+                media_type=told.get("contentType") or "",
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("the description of an object can't be read") from None
+
+
+class GcsCalls:
+    """Requests to Google Cloud Storage. A condition is the generation that an object must have.
+
+    `NONE` is that of an object that must not be there. Every one may raise TargetUnavailableError
+    and TargetRefusedError.
+    """
+
+    def __init__(
+        self,
+        clients: GcsClients,
+        *,
+        up: Gauge | None = None,
+        short: float = CALL_TIMEOUT,
+        compose: float = COMPOSE_TIMEOUT,
+    ) -> None:
+        self.clients = clients
+        self.breakers = Breakers(self.look_at_bucket, SIGNS, up=up)
+        self._short = short  # seconds
+        self._compose = compose  # seconds
+
+    @contextlib.asynccontextmanager
+    async def _call(
+        self,
+        target: GcsTarget,
+        verb: str,
+        action: str,
+        *,
+        key: str = "",
+        part: int | None = None,
+        seconds: float | None = None,
+    ) -> AsyncIterator[GcsClient]:
+        """Give the client for one call: every call goes through here, and tells the breaker."""
+        async with self.clients.of(target) as client:
+            with (
+                _traced(verb, target, key, part),
+                self.breakers.watching(target, quick=seconds is None),
+            ):
+                async with translate_errors(target, action, seconds or self._short):
+                    yield client
+
+    def check_tenant(self, target: GcsTarget, marks: Mapping[str, str]) -> None:
+        """Raise TargetForbiddenError where the tenant of the marks may put nothing."""
+        self.clients.check_tenant(target, marks)
+
+    async def look_at_bucket(self, target: GcsTarget) -> None:
+        """Raise DeliveryError unless the bucket is there and may be listed."""
+        async with (
+            self._call(target, "look", "look") as client,
+            client.ask("GET", _all(target), {"maxResults": "1", "fields": "kind"}) as answer,
+        ):
+            await answers.resource(answer, "storage#objects")
+
+    async def listed(self, target: GcsTarget, beginning: str) -> list[Stored]:
+        """Return the objects whose names begin so; of each, what a list tells."""
+        found: list[Stored] = []
+        asked = {"prefix": beginning, "fields": f"kind,nextPageToken,items({_LISTED})"}
+        async for page in self._pages(target, beginning, asked):
+            found += [Stored.read(item) for item in page.get("items") or ()]
+        return found
+
+    async def names(self, target: GcsTarget, beginning: str) -> list[str]:
+        """Return names that begin so, up to the next slash: of objects, and of folders with it."""
+        found: list[str] = []
+        fields = "kind,nextPageToken,prefixes,items(name)"
+        asked = {"prefix": beginning, "delimiter": "/", "fields": fields}
+        async for page in self._pages(target, beginning, asked):
+            found += [str(item["name"]) for item in page.get("items") or ()]
+            found += [str(name) for name in page.get("prefixes") or ()]
+        return found
+
+    async def _pages(
+        self, target: GcsTarget, beginning: str, asked: Mapping[str, str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        more: str | None = ""
+        while more is not None:
+            parameters = {**asked, "maxResults": _PAGE} | ({"pageToken": more} if more else {})
+            async with (
+                self._call(target, "list", f"list {beginning}…", key=beginning) as client,
+                client.ask("GET", _all(target), parameters) as answer,
+            ):
+                page = await answers.resource(answer, "storage#objects")
+            yield page
+            more = page.get("nextPageToken") or None
+
+    async def describe(self, target: GcsTarget, name: str) -> Stored | None:
+        """Describe an object; None if there is none."""
+        try:
+            async with (
+                self._call(target, "find", f"describe {name}", key=name) as client,
+                client.ask("GET", _one(target, name), {"fields": _FIELDS}) as answer,
+            ):
+                return Stored.read(await answers.resource(answer, "storage#object"))
+        except TargetRefusedError as error:
+            if status_of(error) == GONE:
+                return None
+            raise
+
+    async def insert(
+        self,
+        target: GcsTarget,
+        name: str,
+        body: PartBody,
+        *,
+        verb: str,
+        action: str,
+        media_type: str,
+        metadata: Mapping[str, str] | None = None,
+        generation: str | None = None,
+        part: int | None = None,
+    ) -> None:
+        """Make an object; Google compares its MD5. On a condition, unless it is None.
+
+        Raises NotMetError, and WrongObjectError if it has other bytes.
+        """
+        told = {"name": name, "contentType": media_type, "md5Hash": _base64(body.md5)}
+        form = _Form(told | {"metadata": dict(metadata or {})}, body, media_type)
+        asked = {"uploadType": "multipart", "name": name, "fields": _FIELDS}
+        with _conditional():
+            async with (
+                self._call(
+                    target, verb, action, key=name, part=part, seconds=for_part(len(body))
+                ) as client,
+                client.ask(
+                    "POST",
+                    f"/upload{_all(target)}",
+                    asked | _condition(generation),
+                    headers=form.headers,
+                    data=form.pieces(),
+                ) as answer,
+            ):
+                stored = Stored.read(await answers.resource(answer, "storage#object"))
+        if (stored.size, stored.md5) != (len(body), body.md5):
+            raise WrongObjectError(
+                f"Google Cloud Storage has {name} with {stored.size} bytes and MD5 "
+                f"{stored.md5.hex() if stored.md5 else None}, sent were {len(body)} bytes with "
+                f"{body.md5.hex()}"
+            )
+
+    async def compose(
+        self,
+        target: GcsTarget,
+        name: str,
+        sources: Sequence[Stored],
+        *,
+        media_type: str,
+        metadata: Mapping[str, str] | None = None,
+        generation: str,
+    ) -> Stored:
+        """Make an object of up to 32 others, which stay. On a condition, which they have, too.
+
+        Raises NotMetError.
+        """
+        body = {
+            "sourceObjects": [
+                {
+                    "name": source.name,
+                    "objectPreconditions": {"ifGenerationMatch": source.generation},
+                }
+                for source in sources
+            ],
+            "destination": {"contentType": media_type, "metadata": dict(metadata or {})},
+        }
+        with _conditional((NOT_MET, GONE)):
+            async with (
+                self._call(
+                    target, "complete", f"complete {name}", key=name, seconds=self._compose
+                ) as client,
+                client.ask(
+                    "POST",
+                    f"{_one(target, name)}/compose",
+                    {"fields": _FIELDS} | _condition(generation),
+                    json=body,
+                ) as answer,
+            ):
+                return Stored.read(await answers.resource(answer, "storage#object"))
+
+    async def remove(self, target: GcsTarget, name: str, *, generation: str | None = None) -> None:
+        """Remove an object, whichever it is if no generation is named; one that is gone is fine.
+
+        No version of one that is named stays, where a bucket keeps them. Raises NotMetError.
+        """
+        asked = _condition(generation) | ({"generation": generation} if generation else {})
+        try:
+            with _conditional():
+                async with (
+                    self._call(target, "delete", f"remove {name}", key=name) as client,
+                    client.ask("DELETE", _one(target, name), asked) as answer,
+                ):
+                    await answers.done(answer)
+        except TargetRefusedError as error:
+            if status_of(error) != GONE:
+                raise
+
+    async def read(self, target: GcsTarget, name: str, *, size: int) -> list[bytes]:
+        """Return the first bytes of an object, in pieces; none if it is not there or empty."""
+        stored = await self.describe(target, name)
+        if stored is None:
+            await self.look_at_bucket(target)  # 404 is said of an object, and of all of its bucket
+        if stored is None or not stored.size:
+            return []
+        async with (
+            self._call(
+                target, "read aside", f"give {name}", key=name, seconds=for_part(size)
+            ) as client,
+            client.ask(
+                "GET",
+                _one(target, name),
+                {"alt": "media", "generation": stored.generation},
+                headers={"Range": f"bytes=0-{size - 1}"},
+            ) as answer,
+        ):
+            return await answers.media(answer, size)
+
+    async def aclose(self) -> None:
+        """End all probes, close all clients."""
+        await self.breakers.close()
+        await self.clients.aclose()
+
+
+class _Form:
+    """What an object is made of, as one body: what is told of it, and its bytes."""
+
+    def __init__(self, told: Mapping[str, Any], body: PartBody, media_type: str) -> None:
+        boundary = secrets.token_hex(16)
+        begin = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
+        begin += f"{json.dumps(told)}\r\n--{boundary}\r\nContent-Type: {media_type}\r\n\r\n"
+        self._begin = begin.encode()
+        self._end = f"\r\n--{boundary}--\r\n".encode()
+        self._body = body
+        self.headers = {
+            "Content-Type": f"multipart/related; boundary={boundary}",
+            "Content-Length": str(len(self._begin) + len(body) + len(self._end)),
+        }
+
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        """Give all bytes, once: no part of a library can send the request again."""
+        yield self._begin
+        async for piece in self._body:
+            yield piece
+        yield self._end
+
+
+def _all(target: GcsTarget) -> str:
+    return f"/storage/v1/b/{quote(target.container, safe='')}/o"
+
+
+def _one(target: GcsTarget, name: str) -> str:
+    return f"{_all(target)}/{quote(name, safe='')}"
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _condition(generation: str | None) -> dict[str, str]:
+    return {} if generation is None else {"ifGenerationMatch": generation}
+
+
+def _traced(
+    verb: str, target: GcsTarget, key: str, part: int | None = None
+) -> AbstractContextManager[None]:
+    """Trace a request."""
+    return tracing.span(
+        f"GCS {verb}",
+        kind=tracing.CLIENT,
+        attributes={
+            "server.address": target.endpoint,
+            "gcs.bucket": target.container,
+            "gcs.object": key,
+            "gcs.part_number": part,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _conditional(statuses: Sequence[int] = (NOT_MET,)) -> Iterator[None]:
+    try:
+        yield
+    except TargetRefusedError as error:
+        if status_of(error) in statuses:
+            raise NotMetError from error
+        raise

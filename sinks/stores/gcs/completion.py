@@ -1,0 +1,171 @@
+"""The completion of an upload: its object appears, verified, and replaces no other client's.
+
+Its steps are those of `sinks.stores.gcs.uploads`, in that order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from app.delivery.object_store import FoundObject, StoredPart, Upload
+from app.errors import (
+    DeliveryError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UploadLostError,
+    WrongObjectError,
+)
+from sinks.stores.expected import Expected, etag_of
+from sinks.stores.gcs import checksum
+from sinks.stores.gcs.at_once import each
+from sinks.stores.gcs.calls import MAX_SOURCES, NONE, GcsCalls, NotMetError, Stored
+from sinks.stores.gcs.names import PartName, new_composed
+from sinks.stores.gcs.objects import ETAG, generation_of, object_of
+from sinks.stores.gcs.target import GcsTarget
+from sinks.stores.gcs.uploads import Record, Uploads
+
+_MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
+_TYPE = "application/octet-stream"  # of what is composed on the way
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcsCompletion:
+    """One upload whose parts are all there."""
+
+    calls: GcsCalls
+    uploads: Uploads
+    target: GcsTarget
+    upload: Upload
+    parts: Sequence[StoredPart]
+    expected: Expected
+    ask_until: float  # by the clock: what is asked for later is not decided when it was said to be
+    clock: Callable[[], float] = time.monotonic
+
+    async def run(self, *, again: bool) -> str:
+        """Let the object appear; return its ETag. See `GcsObjectStore.complete`."""
+        for _ in range(_MAX_ROUNDS):
+            there = await self.calls.describe(self.target, self.upload.key)
+            found = object_of(there)
+            if found is not None and self.expected.is_made(found, again=again):
+                await self._end()  # it is of this upload, or of one before it: then this is left
+                return found.etag
+            if found is not None:
+                self.expected.check_replaceable(found, self.target, self.upload.key)
+            try:
+                chosen = await self._chosen()
+                sources = await self._composed(chosen)
+                record = await self.uploads.check(self.target, self.upload)
+                etag = await self._complete(generation_of(there), chosen, sources, record)
+            except NotMetError:
+                continue  # something else is there by now, or a part is not
+            if found is not None:
+                self.expected.tell_replaced(found, self.target, self.upload.key)
+            return etag
+        raise TargetUnavailableError(
+            f"{self.upload.key} in {self.target} is written by others again and again"
+        )
+
+    async def _end(self) -> None:
+        with contextlib.suppress(DeliveryError):  # it is swept
+            await self.uploads.end(self.target, self.upload)
+
+    async def _chosen(self) -> list[Stored]:
+        """Return the parts that are named.
+
+        Raises UploadLostError if one is not there, and WrongObjectError if they have another size
+        than the object must have: then it never appears.
+        """
+        there = await self.uploads.parts(self.target, self.upload)
+        chosen = []
+        for number, part in enumerate(self.parts, start=1):
+            fitting = [stored for stored in there.get(number, []) if _is_of(stored, part)]
+            if not fitting:
+                raise UploadLostError(
+                    f"part {number} of {self.upload.key} in {self.target} is not the one that was "
+                    "sent: the upload was ended, a worker that had lost its lease has sent "
+                    "another, or a rule of the bucket has removed it; it begins again"
+                )
+            chosen.append(fitting[-1])
+        if not chosen:
+            raise TargetRefusedError(
+                f"{self.target} does not complete {self.upload.key}: it has no part"
+            )
+        size = sum(stored.size for stored in chosen)
+        if size != self.expected.size:
+            found = FoundObject(size=size, etag=_etag_of(self.parts))
+            raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
+        return chosen
+
+    async def _composed(self, sources: Sequence[Stored]) -> Sequence[Stored]:
+        """Return as few objects as the archive can be composed of. Raises NotMetError."""
+        while len(sources) > MAX_SOURCES:
+            firsts = range(0, len(sources), MAX_SOURCES)
+            some = [sources[first : first + MAX_SOURCES] for first in firsts]
+            sources = await each(some, self._compose)
+        return sources
+
+    async def _compose(self, sources: Sequence[Stored]) -> Stored:
+        return await self.calls.compose(
+            self.target,
+            new_composed(self.target, self.upload),
+            sources,
+            media_type=_TYPE,
+            generation=NONE,
+        )
+
+    async def _complete(
+        self, generation: str, parts: Sequence[Stored], sources: Sequence[Stored], record: Record
+    ) -> str:
+        """Compose the object once, and look what came of it. Raises NotMetError.
+
+        Raises TargetUnavailableError where it is too late to: the caller notes that it may be asked
+        for, and asks again.
+        """
+        if self.clock() > self.ask_until:
+            raise TargetUnavailableError(
+                f"{self.target} took too long to prepare the completion of {self.upload.key}, "
+                "which is asked for again"
+            )
+        etag = _etag_of(self.parts)
+        expected = replace(self.expected, etag=etag)
+        doubt: TargetUnavailableError | None = None
+        try:
+            await self.calls.compose(
+                self.target,
+                self.upload.key,
+                sources,
+                media_type=record.media_type,
+                metadata={**record.marks, ETAG: etag},
+                generation=generation,
+            )
+        except TargetUnavailableError as error:
+            doubt = error
+        there = await self.calls.describe(self.target, self.upload.key)
+        found = object_of(there)
+        crc32c = checksum.joined((part.crc32c, part.size) for part in parts)
+        if there is not None and found is not None and expected.is_met(found):
+            if there.crc32c != crc32c:
+                raise WrongObjectError(
+                    f"{self.upload.key} in {self.target} should have CRC32C {crc32c:08x}, found "
+                    f"{there.crc32c:08x}"
+                )
+            await self._end()
+            return found.etag
+        if doubt is not None:
+            raise type(doubt)(f"{doubt}; the object is not there") from doubt
+        raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
+
+
+def _is_of(stored: Stored, part: StoredPart) -> bool:
+    name = PartName.read(stored.name)
+    return name is not None and name.md5 == part.etag
+
+
+def _etag_of(parts: Sequence[StoredPart]) -> str:
+    """Return the ETag of an object of these parts: a part's own is its MD5."""
+    etag = etag_of([StoredPart(etag=part.etag, md5=bytes.fromhex(part.etag)) for part in parts])
+    assert etag is not None  # noqa: S101 - each has an MD5
+    return etag
