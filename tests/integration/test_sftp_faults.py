@@ -30,6 +30,7 @@ from app.run import doctor
 from app.settings import Settings
 from compose.embedded.processes import free_port
 from sinks.pipeline.parts import Part
+from sinks.stores.sftp import files
 from sinks.stores.sftp.connections import SftpConnections
 from sinks.stores.sftp.managed import SftpStore, open_store
 from sinks.stores.sftp.probe import try_for_tenant
@@ -447,6 +448,36 @@ async def test_a_call_that_is_not_answered_breaks_off_nothing_while_others_are(
                 pass
             part.not_answered()  # it has bytes in memory, which nothing takes
             assert len(connections) == 0
+
+
+async def test_a_part_ends_in_the_connection_in_which_another_one_hangs(server: OwnServer) -> None:
+    async with contextlib.aclosing(SftpConnections()) as connections:
+        async with connections.of(server.target, bulk=True) as part:
+            async with connections.of(server.target, bulk=True) as hung:
+                assert hung.open is part.open
+            hung.not_answered()
+            async with connections.of(server.target, bulk=True) as later:
+                assert later.open is not part.open
+            assert await part.sftp.isdir(server.target.path)
+        await part.open.connection.wait_closed()
+        assert not later.open.connection.is_closed()
+
+
+async def test_a_part_of_which_no_write_is_answered_is_not_waited_for_as_long_as_it_may_take(
+    server: OwnServer, store: SftpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    monkeypatch.setattr(files, "ANSWER_TIMEOUT", 0.2)
+    released = asyncio.Event()
+    server.faults.before = At(released.wait, names="write")
+    with pytest.raises(TargetUnavailableError, match=r"a write was not answered for 0\.2 s"):
+        await store.put_part(target, upload, 1, Part.of(PART))
+    assert len(store.connections) == 0
+    monkeypatch.undo()
+    released.set()
+    await complete(store, target, upload, await send(store, target, upload))
+    assert left(server) == OBJECT
 
 
 async def test_what_is_small_waits_for_no_part(server: OwnServer, store: SftpStore) -> None:

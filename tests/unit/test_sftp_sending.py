@@ -12,6 +12,7 @@ import asyncssh
 import pytest
 
 from sinks.pipeline.parts import MIB, Part
+from sinks.stores.sftp import files
 from sinks.stores.sftp.files import names_in, remove_folder, send
 
 CONTENT = bytes(range(256)) * (4 * MIB // 256)
@@ -116,6 +117,14 @@ async def test_what_is_in_a_folder_is_removed_as_it_is_told_of() -> None:
     await remove_folder(sftp, "a")
     assert sorted(sftp.removed) == sorted(f"a/{n}" for n in range(1000))
     assert sftp.gone == ["a"]
+
+
+async def test_a_write_that_is_never_answered_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ANSWER_TIMEOUT", 0.01)
+    file: Any = File(until=len(CONTENT))  # more than is on its way at once
+    async with asyncio.timeout(60):
+        with pytest.raises(TimeoutError, match=r"a write was not answered for 0\.01 s"):
+            await send(server(256 * 1024), file, 0, Part.of(CONTENT))
 
 
 async def test_a_write_that_fails_ends_all() -> None:

@@ -34,15 +34,7 @@ _KEY_EXCHANGES = (
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 
-@dataclass(kw_only=True)
-class _Session:
-    """An SFTP session in a connection."""
-
-    sftp: asyncssh.SFTPClient
-    answered: int = 0  # calls
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class _Open:
     """A connection that is open.
 
@@ -51,18 +43,10 @@ class _Open:
     """
 
     connection: asyncssh.SSHClientConnection
-    bulk: _Session
-    small: _Session
-
-    def answers(self, asked: _Session) -> int:
-        """Return how many calls were answered, as far as one of that session may hope for its own.
-
-        What a part has waiting to be sent is in memory: that small calls are answered is not
-        enough, where no part is.
-        """
-        if asked is self.bulk:
-            return asked.answered
-        return self.bulk.answered + self.small.answered
+    bulk: asyncssh.SFTPClient
+    small: asyncssh.SFTPClient
+    calls: int = 0  # that are under way
+    answered: int = 0  # calls
 
 
 @dataclass
@@ -71,6 +55,7 @@ class _Line:
 
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     open: _Open | None = None
+    retired: set[_Open] = field(default_factory=set)  # that serve what they have begun, no more
     calls: int = 0  # that are under way
     closing: asyncio.TimerHandle | None = None  # once none is
 
@@ -81,21 +66,25 @@ class Use:
 
     line: _Line
     open: _Open
-    session: _Session
-    before: int  # answers when it began: `_Open.answers`
-
-    @property
-    def sftp(self) -> asyncssh.SFTPClient:
-        """The client to ask."""
-        return self.session.sftp
+    sftp: asyncssh.SFTPClient  # to ask
+    bulk: bool
+    before: int  # calls that were answered when it began
 
     def not_answered(self) -> None:
         """Let go of a connection that did not answer this call, with all that is open in it.
 
-        Not where it answered others meanwhile: theirs would be lost with it.
+        Of a part that hangs, bytes stay in memory as long: that others are answered is not enough.
+        The next call opens another connection, and the others end in this one, each by its own
+        deadline. A small call that waited in vain while others were answered asks again.
         """
-        if self.open.answers(self.session) == self.before:
-            self.drop()
+        if not self.bulk and self.open.answered > self.before:
+            return
+        if self.line.open is self.open:
+            self.line.open = None
+        if self.open.calls:
+            self.line.retired.add(self.open)
+        else:
+            self.open.connection.abort()
 
     def drop(self) -> None:
         """Let go of a connection, which is not used again."""
@@ -156,17 +145,26 @@ class SftpConnections:
                 if line.open is None or line.open.connection.is_closed():
                     line.open = await self._connect_in_time(target)
                 used = line.open
-            session = used.bulk if bulk else used.small
-            use = Use(line=line, open=used, session=session, before=used.answers(session))
+            sftp = used.bulk if bulk else used.small
+            use = Use(line=line, open=used, sftp=sftp, bulk=bulk, before=used.answered)
+            used.calls += 1
             try:
                 yield use
+            except TimeoutError:  # of one call: what becomes of the connection, `not_answered` says
+                raise
             except LOST:
                 use.drop()
                 raise
             except asyncssh.SFTPError:
-                session.answered += 1
+                used.answered += 1
                 raise
-            session.answered += 1
+            else:
+                used.answered += 1
+            finally:
+                used.calls -= 1
+                if not used.calls and used in line.retired:
+                    line.retired.discard(used)
+                    used.connection.abort()
         finally:
             line.calls -= 1
             if not line.calls:
@@ -269,14 +267,16 @@ class SftpConnections:
         for line in lines:
             if line.closing is not None:
                 line.closing.cancel()
+            for retired in line.retired:
+                retired.connection.abort()
             if line.open is not None:
                 await _close(line.open)
         await asyncio.gather(*self._closed, return_exceptions=True)
 
 
 async def _close(used: _Open) -> None:
-    for session in (used.bulk, used.small):
-        session.sftp.exit()
+    for sftp in (used.bulk, used.small):
+        sftp.exit()
     used.connection.close()
     try:
         async with asyncio.timeout(1):
@@ -378,9 +378,9 @@ async def _sign_in(
             f"no SFTP server answers for {target} ({said(error)})"
         ) from error
     try:
-        bulk = _Session(sftp=await connection.start_sftp_client())
+        bulk = await connection.start_sftp_client()
         try:
-            small = _Session(sftp=await connection.start_sftp_client())
+            small = await connection.start_sftp_client()
         except asyncssh.ChannelOpenError:  # one session is all that the server opens
             small = bulk
     except asyncssh.ChannelOpenError as error:

@@ -16,6 +16,7 @@ from sinks.stores.sftp.requests import GONE, THERE
 
 _IN_FLIGHT = 1024 * 1024  # bytes that are sent of one file, and not confirmed yet
 _MAX_FLYING = 64  # requests
+ANSWER_TIMEOUT = 120.0  # seconds for the oldest of them: a line may be shared by many files
 _MIN_BLOCK = 4 * 1024  # bytes of one request, whatever the server says; all take as much
 _MAX_BLOCK = 256 * 1024  # the same, if the server takes as much
 _PIECE = 256 * 1024  # bytes that are read at once
@@ -64,7 +65,10 @@ async def send(
     offset: int,
     pieces: AsyncIterable[bytes | memoryview],
 ) -> int:
-    """Write pieces from an offset on, several requests at a time; return how many bytes."""
+    """Write pieces from an offset on, several requests at a time; return how many bytes.
+
+    Raises TimeoutError where this file's oldest request is not answered, though others' may be.
+    """
     # A server chooses the first; what it chooses must not be a task for each byte.
     block = min(max(sftp.limits.max_write_len, _MIN_BLOCK), _MAX_BLOCK)
     flying: deque[asyncio.Task[int]] = deque()
@@ -75,17 +79,31 @@ async def send(
             for start in range(0, len(view), block):
                 data = bytes(view[start : start + block])
                 while flying and (in_flight + len(data) > _IN_FLIGHT or len(flying) >= _MAX_FLYING):
-                    in_flight -= await flying.popleft()
+                    in_flight -= await _answered(flying)
                 flying.append(asyncio.create_task(file.write(data, end)))
                 in_flight += len(data)
                 end += len(data)
         while flying:
-            await flying.popleft()
+            await _answered(flying)
     finally:
         for task in flying:
             task.cancel()
         await asyncio.gather(*flying, return_exceptions=True)
     return end - offset
+
+
+async def _answered(flying: deque[asyncio.Task[int]]) -> int:
+    """Return how many bytes the oldest request has written."""
+    within = ANSWER_TIMEOUT
+    try:
+        async with asyncio.timeout(within) as deadline:
+            written = await flying[0]
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise TimeoutError(f"a write was not answered for {within:g} s") from error
+    flying.popleft()
+    return written
 
 
 async def receive(

@@ -52,8 +52,9 @@ async def translate_errors(target: SftpTarget, action: str, seconds: float) -> A
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
+        why = f": {error}" if str(error) else f" within {seconds:g} s"
         raise TargetUnavailableError(
-            f"the SFTP server did not {action} in {target} within {seconds:g} s"
+            f"the SFTP server did not {action} in {target}{why}"
         ) from error
     except words.SFTPNoSpaceOnFilesystem as error:  # said here: `OpenUpload.put`
         raise TargetUnavailableError(
