@@ -253,8 +253,9 @@ class _Transfer:
         saves = True
         try:
             async with asyncio.TaskGroup() as stages:
-                reading = stages.create_task(source.run(files))
+                # First: a worker that stops already opens no file, which would count for its user.
                 stopping = stages.create_task(hand_over.run())
+                reading = stages.create_task(source.run(files))
                 try:
                     await sender.send(stages, after)
                 except (RetryableError, WrongBytesError):

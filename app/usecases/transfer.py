@@ -34,6 +34,7 @@ from app.errors import (
     SourceGoneError,
     TargetRefusedError,
     UploadLostError,
+    WorkerStoppedError,
     WrongFileError,
     WrongObjectError,
 )
@@ -244,8 +245,11 @@ class Transfers:
         """Return what can be gone on with instead; None, and the upload is aborted: nothing.
 
         Tried once. A wrong file is in one place, and what was sent before it is good; another
-        library, or kind of processor, makes other bytes everywhere.
+        library, or kind of processor, makes other bytes everywhere. A worker that stops leaves it
+        to the next one, and all as it is: WorkerStoppedError.
         """
+        if lease.stopping.is_set():
+            raise WorkerStoppedError
         await self._check_not_taken_over(delivery, unfinished.upload, lease)
         earlier = None
         if not unfinished.stepped_back:

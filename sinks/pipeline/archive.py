@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
 from app.delivery.manifest import Seam
 from app.delivery.object_store import StoredPart
-from app.errors import CheckpointUnusableError
+from app.errors import CheckpointUnusableError, WorkerStoppedError
 from sinks.formats.archive_format import ArchiveWriter, Member
 from sinks.pipeline.assembler import PartAssembler, Rest
 from sinks.pipeline.handover import AbortedError
@@ -205,12 +205,16 @@ class ArchiveStream:
         self._loop.call_soon_threadsafe(self._parts.put_nowait, end)
 
     def _cause_of(self, unusable: CheckpointUnusableError) -> BaseException:
-        """Return why an archive is another one than before: a file that is wrong now, if one is."""
+        """Return why an archive is another one than before: a file that is wrong now, if one is.
+
+        Or it has not come as far, as the source was told to pause since the worker stops: that says
+        nothing of what was sent.
+        """
         try:
             self._verifier.finish()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             return error
-        return unusable
+        return WorkerStoppedError() if self._prefetcher.cut else unusable
 
     def _wait_for_permit(self) -> None:
         if self._repeats is not None:

@@ -74,6 +74,24 @@ async def test_a_worker_that_stops_leaves_nothing_to_be_sent_or_read_again(
     assert half.store.open() == []
 
 
+async def test_a_worker_that_stops_aborts_nothing_for_what_it_could_not_go_on_with(
+    half: HalfMade,
+) -> None:
+    """Another one looks at it with time: nothing of it is lost meanwhile."""
+    await half.begin_twice()
+    for _ in range(2):
+        lease = make_lease()
+        half.source.begun = {"second.bin": lease.stopping.set, "third.bin": lease.stopping.set}
+        error = await half.attempt("other", compression="deflate", lease=lease, connections=1)
+        assert isinstance(error, WorkerStoppedError)
+        assert half.store.aborted == []
+    half.source.begun = {}
+    assert await half.attempt() is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert half.store.aborted == []
+    assert half.source.reads["first.bin"] == 1
+
+
 async def test_parts_that_are_too_large_for_this_worker_are_not_gone_on_with(
     half: HalfMade,
 ) -> None:

@@ -499,6 +499,57 @@ async def test_a_stopped_worker_ends_what_it_reads_and_no_file_is_read_again(
     assert source.reads == Counter(list(MORE))
 
 
+SMALL = {
+    **{f"{number:03}": noise(20_000, str(number)) for number in range(650)},
+    "breaks": noise(MIB),
+    **{f"behind/{number}": noise(20_000, str(number)) for number in range(300)},
+}
+
+
+@goes_on
+@each_format
+@pytest.mark.parametrize("at", [None, "the first file that is read again"])
+async def test_a_worker_that_is_stopped_as_it_goes_on_leaves_what_was_sent(
+    archive_format: ArchiveFormat, at: str | None
+) -> None:
+    """It has not made again what lies before the last part's end: that tells of no other library.
+
+    Whether it is told before a file is open, or as the first ones are.
+    """
+    source, store = Stopping(SMALL, at=""), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved = Saved(store)
+    source.fail = "breaks"
+    with pytest.raises(SourceUnavailableError):
+        await run(source, store, delivery, upload, save=saved.save, put_aside=saved.put_aside)
+    source.fail = None
+    after = saved.checkpoint()
+    assert after is not None
+    source.reads.clear()
+    if at is None:
+        source.lease.stopping.set()
+    else:
+        source.at = f"{after.boundary.members:03}"
+    with pytest.raises(WorkerStoppedError):
+        await run(
+            source,
+            store,
+            delivery,
+            upload,
+            save=saved.save,
+            put_aside=saved.put_aside,
+            after=after,
+            lease=source.lease,
+        )
+    assert source.reads.total() < len(SMALL) / 10
+    assert (source.reads.total() == 0) == (at is None)
+    result = await run(source, store, delivery, upload, after=saved.checkpoint())
+    found = store.objects(TARGET)["key"]
+    assert found.content == made(archive_format, SMALL, compression="store")
+    assert result.md5 == hashlib.md5(found.content).hexdigest()
+
+
 @goes_on
 async def test_a_stopped_worker_waits_for_no_suborder() -> None:
     """Its archive would go on, here or elsewhere, when the next one is there."""
