@@ -9,6 +9,7 @@ DeliveryError
 │   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
 │   ├── TargetUnavailableError    the object store
 │   │   └── ObjectBusyError           another delivery is just making an object of this name
+│   ├── FolderBusyError           another client's delivery is putting files to the same place
 │   ├── UploadLostError           an upload that the object store does not know any more
 │   ├── CheckpointUnusableError   a half-made archive that this worker can't go on with
 │   ├── WorkerStoppedError        this worker stops: another one takes the work at once
@@ -123,6 +124,10 @@ class TargetUnavailableError(RetryableError):
 
 class ObjectBusyError(TargetUnavailableError):
     """Another tenant's or user's delivery is just making an object of this name."""
+
+
+class FolderBusyError(RetryableError):
+    """Another tenant's or user's delivery may be putting files to the same place."""
 
 
 class UploadLostError(RetryableError):

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.object_store import StoredPart
-from app.errors import CheckpointUnusableError
+from app.errors import CheckpointUnusableError, FolderBusyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,15 @@ def noted_files_of(manifest_key: str, delivery: UUID, attempt: int) -> str:
 def any_files_of(manifest_key: str) -> str:
     """Return what that begins with, whichever delivery and attempt has put them."""
     return f"{manifest_key}{_FILES}"
+
+
+def files_busy(manifest_url: str) -> FolderBusyError:
+    """Return why no file may be put beside a manifest now."""
+    folder = manifest_url.removesuffix(MANIFEST_NAME)
+    return FolderBusyError(
+        f"a delivery of another tenant or user may still be putting files at {folder}: this one "
+        "waits, and ends if that one is done; give each tenant a container or a prefix of its own"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

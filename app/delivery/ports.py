@@ -454,6 +454,22 @@ class Checkpoints(Protocol):
         then it may not be put.
         """
 
+    async def record_files(
+        self,
+        delivery: Delivery,
+        upload: Upload,
+        key: str,
+        *,
+        url: str,
+        namespace: str,
+        until: timedelta,
+    ) -> bool:
+        """Note under a name that files may come beside a manifest, within `until`.
+
+        As `record_tail`, but not while a delivery of another tenant or user may put some there, or
+        has failed just now, and what it has asked for may still come: raises FolderBusyError.
+        """
+
     async def tails(self, delivery: Delivery) -> list[TailObject]:
         """Return the objects that were noted, and may be there; also once the delivery has ended.
 

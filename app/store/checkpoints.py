@@ -7,9 +7,18 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.delivery.checkpoint import Boundary, FinishedMember, SavedStep, Step, Tail, TailObject
+from app.delivery.checkpoint import (
+    Boundary,
+    FinishedMember,
+    SavedStep,
+    Step,
+    Tail,
+    TailObject,
+    files_busy,
+)
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart, Upload
+from app.store.objects import lock_object
 from app.store.pool import translate_errors
 from app.store.sql import load
 
@@ -94,17 +103,52 @@ class PostgresCheckpoints:
     ) -> bool:
         """Note an object before it is put beside the archive."""
         with translate_errors():
-            noted = await self._pool.fetchval(
-                *SQL["record_tail"](
-                    id=delivery.id,
-                    attempt=delivery.attempt,
-                    owner=self._owner,
-                    upload_id=upload.upload_id,
-                    key=key,
-                    target=upload.target,
-                    until=until,
-                )
+            async with self._pool.acquire() as connection:
+                return await self._note(connection, delivery, upload, key, until)
+
+    async def record_files(
+        self,
+        delivery: Delivery,
+        upload: Upload,
+        key: str,
+        *,
+        url: str,
+        namespace: str,
+        until: timedelta,
+    ) -> bool:
+        """Note files before they are put beside a manifest."""
+        with translate_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                await lock_object(connection, url, namespace)
+                others = SQL["others_put_files"](id=delivery.id, url=url, namespace=namespace)
+                if await connection.fetchval(*others):
+                    raise files_busy(url)
+                place = url, namespace
+                return await self._note(connection, delivery, upload, key, until, place)
+
+    async def _note(
+        self,
+        connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+        delivery: Delivery,
+        upload: Upload,
+        key: str,
+        until: timedelta,
+        place: tuple[str, str] | tuple[None, None] = (None, None),
+    ) -> bool:
+        url, namespace = place
+        noted = await connection.fetchval(
+            *SQL["record_tail"](
+                id=delivery.id,
+                attempt=delivery.attempt,
+                owner=self._owner,
+                upload_id=upload.upload_id,
+                key=key,
+                target=upload.target,
+                until=until,
+                url=url,
+                namespace=namespace,
             )
+        )
         return noted is not None
 
     async def tails(self, delivery: Delivery) -> list[TailObject]:

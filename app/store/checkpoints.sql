@@ -42,11 +42,22 @@ FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY part
 SELECT member_sizes, member_records FROM checkpoint
 WHERE delivery_id = :id AND upload_id = :upload_id AND parts = :parts AND members = :members;
 
+-- name: others_put_files
+-- Whether a delivery of another tenant or user may put files beside a manifest: one under way, or one that
+-- failed, and what its worker has asked for may still come. Of one that is done the manifest tells.
+SELECT EXISTS (
+    SELECT 1 FROM tail
+    JOIN delivery other ON other.id = tail.delivery_id
+    JOIN delivery own ON own.id = :id
+    WHERE tail.url = :url AND tail.namespace = :namespace
+      AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)
+      AND (other.state NOT IN ({ended}) OR other.state = 'ERROR' AND tail.until > now()));
+
 -- name: record_tail
--- Note an object that an attempt is about to put where its upload is open: no row when its lease or its
--- upload is gone.
-INSERT INTO tail (delivery_id, key, attempt, target, until)
-SELECT id, :key, attempt, :target, now() + :until::interval
+-- Note an object that an attempt is about to put where its upload is open, or files beside its manifest:
+-- no row when its lease or its upload is gone.
+INSERT INTO tail (delivery_id, key, attempt, target, until, url, namespace)
+SELECT id, :key, attempt, :target, now() + :until::interval, :url, :namespace
 FROM delivery
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
   AND upload_id = :upload_id

@@ -182,6 +182,15 @@ class Folders:
             != frozenset()
         )
 
+    async def check_whose(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
+        """Raise ForeignObjectError if another client's manifest is there.
+
+        Before anything is noted: others wait for what is.
+        """
+        found = await self.uploads.objects.find(target, manifest_key)
+        if found is not None:
+            check_replaceable(found.marks, marks_of(delivery), target, manifest_key)
+
     async def replace(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
         """Remove what the same client was delivered there before: the manifest first.
 
@@ -326,21 +335,17 @@ class AttemptFolder:
         """Note that files may come beside an upload's key; make room for them.
 
         Unless it `goes_on` with what an earlier attempt has put: then there is room. Raises
-        LeaseLostError, and what the store raises.
+        LeaseLostError, ForeignObjectError if there is another client's manifest, FolderBusyError
+        while another client's delivery is on its way there, and what the store raises.
         """
         self._upload, self._until = upload, 0.0
+        if not goes_on:
+            await self._by.check_whose(self._delivery, self._target, upload.key)
         await self.may_put()
         if goes_on:
             return
-        await until_answered(self._wait_for_removal, good=self._lease.safe_to_complete)
         await self._by.make_room(self._delivery, self._target, upload.key)
         await self._by.replace(self._delivery, self._target, upload.key)
-
-    async def _wait_for_removal(self) -> None:
-        """Return when no removal is under way that does not know of this delivery."""
-        assert self._upload is not None  # noqa: S101 - it has begun
-        async with self._by.store.transaction() as tx:
-            await tx.lock_object(self._target.url_of(self._upload.key), self._target.namespace)
 
     async def may_put(self) -> None:
         """Return if a file may be put now. Raises LeaseLostError."""
@@ -361,7 +366,16 @@ class AttemptFolder:
         key = noted_files_of(self._upload.key, delivery.id, delivery.attempt)
         placed = self._by.uploads.located(self._upload, self._target)
         until = time.monotonic() + _NOTED.total_seconds()
-        note = partial(self._by.checkpoints.record_tail, delivery, placed, key, until=_NOTED)
+        # It waits for a removal that is under way, and does not know of this delivery yet.
+        note = partial(
+            self._by.checkpoints.record_files,
+            delivery,
+            placed,
+            key,
+            url=self._target.url_of(self._upload.key),
+            namespace=self._target.namespace,
+            until=_NOTED,
+        )
         if not await until_answered(note, good=self._lease.safe_to_complete):
             raise LeaseLostError(f"{delivery} was taken over before its next file was put")
         self._until = until

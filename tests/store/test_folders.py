@@ -24,6 +24,7 @@ from app.delivery.targets import TargetKinds
 from app.errors import (
     DeliveryError,
     ErrorType,
+    FolderBusyError,
     ForeignObjectError,
     RetryableError,
     SourceUnavailableError,
@@ -80,7 +81,8 @@ class Folder:
     def __init__(self, deliveries: Deliveries) -> None:
         self.deliveries = deliveries
         self.shelf = Shelf(least_part=5 * MIB)
-        deliveries.tenants.give(TENANT, target=TARGET)
+        for tenant in (TENANT, OTHER):
+            deliveries.tenants.give(tenant, target=TARGET)
         self.uploads = Uploads(
             objects=self.shelf,
             seal=deliveries.vault,
@@ -89,19 +91,25 @@ class Folder:
         )
         self.source = CountedSource(FILES)
 
-    async def plan(self, files: Mapping[str, bytes] = FILES) -> None:
+    async def plan(self, files: Mapping[str, bytes] = FILES, *, tenant: str = TENANT) -> None:
         self.source = CountedSource(files)
-        delivery = await self.deliveries.available()
+        delivery = await self.deliveries.available(tenant=tenant)
         await self.deliveries.plan(delivery, list_files(files), archive_name=MANIFEST_NAME)
 
     async def attempt(
-        self, *, fail: str | None = None, settled: timedelta = timedelta()
+        self,
+        *,
+        fail: str | None = None,
+        settled: timedelta = timedelta(),
+        tenant: str = TENANT,
     ) -> Delivery:
         """Let a worker deliver; what it raises is raised, and its lease is over then."""
         await self.deliveries.let_leases_run_out()
         self.source.fail = fail
         leases = self.deliveries.leases("w")
         claimed = await leases.claim(Work.TRANSFER)
+        while claimed is not None and claimed.tenant != tenant:
+            claimed = await leases.claim(Work.TRANSFER)
         assert claimed is not None
         transfers = Transfers(
             store=self.deliveries.store,
@@ -282,6 +290,54 @@ async def test_uploads_of_another_tenants_delivery_that_is_under_way_stay_open(
     assert await folder.sweep() == 0
     assert folder.shelf.open() == [live]
     assert await folder.noted(delivery) == [MANIFEST]
+
+
+async def test_the_files_of_another_tenants_live_delivery_are_waited_for_and_stay(
+    folder: Folder,
+) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    there = folder.there()
+    await folder.plan({"f1.bin": b"theirs", "g.bin": b"another"}, tenant=OTHER)
+    with pytest.raises(FolderBusyError, match="memory://archives/c/"):
+        await folder.attempt(tenant=OTHER)
+    assert folder.there() == there
+    assert folder.source.gets.total() == 0
+    folder.source = CountedSource(FILES)
+    await folder.attempt()
+    with pytest.raises(ForeignObjectError, match="another tenant's"):
+        await folder.attempt(tenant=OTHER)
+    folder.check_delivered()
+
+
+async def test_files_go_where_another_tenants_delivery_failed_once_none_of_it_can_come(
+    folder: Folder,
+) -> None:
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    await folder.end()
+    await folder.sweep()
+    assert folder.there() == {}
+    theirs = {"f1.bin": b"theirs"}
+    await folder.plan(theirs, tenant=OTHER)
+    with pytest.raises(FolderBusyError):
+        await folder.attempt(tenant=OTHER)
+    await folder.deliveries.elapse(LATE)
+    await folder.attempt(tenant=OTHER)
+    folder.check_delivered(theirs)
+
+
+async def test_a_delivery_that_another_tenants_manifest_ends_is_waited_for_by_none(
+    folder: Folder,
+) -> None:
+    """It has put nothing, so its note would keep that tenant from its own place."""
+    await folder.attempt()
+    await folder.plan({"f1.bin": b"theirs"}, tenant=OTHER)
+    with pytest.raises(ForeignObjectError):
+        await folder.attempt(tenant=OTHER)
+    await folder.plan()
+    await folder.attempt()
+    folder.check_delivered()
 
 
 async def test_what_is_anothers_stays(folder: Folder) -> None:

@@ -381,6 +381,9 @@ class GatedCheckpoints:
         await self.gate.turn()
         return await self.checkpoints.record_tail(delivery, upload, key, until=until)
 
+    async def record_files(self, *_: Any, **__: Any) -> bool:
+        raise AssertionError("an archive has no files beside it")
+
     async def tails(self, delivery: Delivery) -> list[TailObject]:
         return await self.checkpoints.tails(delivery)
 

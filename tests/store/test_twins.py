@@ -14,6 +14,7 @@ from app.delivery.model import Delivery
 from app.delivery.ports import Checkpoints
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
+from app.errors import FolderBusyError
 from app.settings import Settings
 from compose.embedded.stack import TENANT
 from tests.builders import make_upload
@@ -168,6 +169,23 @@ class Queue:
         noted = await checkpoints.record_tail(delivery, UPLOADS[upload], key, until=until)
         return noted, await checkpoints.tails(delivery)
 
+    async def files(self, which: int, upload: str, place: str, minutes: int) -> object:
+        if (of := self._of(which)) is None:
+            return None
+        _, checkpoints, delivery = of
+        try:
+            noted = await checkpoints.record_files(
+                delivery,
+                UPLOADS[upload],
+                tail_of(delivery.attempt).key,
+                url=place,
+                namespace="s3",
+                until=timedelta(minutes=minutes),
+            )
+        except FolderBusyError as error:
+            return str(error)
+        return noted, await checkpoints.tails(delivery)
+
     async def drop(self, which: int, attempts: list[int], minutes: int) -> object:
         if (of := self._of(which)) is None:
             return None
@@ -233,6 +251,9 @@ half_made = st.one_of(
     st.tuples(st.just("save"), which, some_upload, st.sampled_from([0, 0, 1]), st.integers(0, 2)),
     st.tuples(st.just("save"), which, some_upload, st.sampled_from([0, 0, 1]), st.integers(0, 2)),
     st.tuples(st.just("put"), which, some_upload, st.sampled_from([-60, 60])),
+    st.tuples(
+        st.just("files"), which, some_upload, st.sampled_from("pq"), st.sampled_from([0, 60])
+    ),
     st.tuples(st.just("drop"), which, st.lists(st.integers(1, 3)), st.sampled_from([0, 30])),
     st.tuples(st.just("keep"), which, some_upload, st.booleans()),
     st.tuples(st.just("park"), which),
@@ -251,6 +272,24 @@ async def test_work_is_given_out_in_the_same_order_by_both(
 
 
 @given(steps=st.lists(half_made, max_size=40))
+@example(
+    steps=[  # two tenants' files at one place: under way, then failed, then none of it can come
+        ("add", TENANT, "near", 1),
+        ("claim", "a", None, Blocked()),
+        ("open", 0, "u1"),
+        ("files", 0, "u1", "p", 60),
+        ("add", OTHER, "near", 1),
+        ("claim", "b", None, Blocked()),
+        ("open", 1, "u1"),
+        ("files", 1, "u1", "p", 60),
+        ("files", 1, "u1", "q", 60),
+        ("files", 0, "u1", "q", 60),
+        ("end", 0),
+        ("files", 1, "u1", "p", 60),
+        ("elapse", 100),
+        ("files", 1, "u1", "p", 60),
+    ]
+)
 @example(
     steps=[
         ("add", TENANT, "near", 1),

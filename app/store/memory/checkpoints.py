@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from app.delivery.checkpoint import FinishedMember, SavedStep, Step, TailObject
+from app.delivery.checkpoint import FinishedMember, SavedStep, Step, TailObject, files_busy
 from app.delivery.model import Delivery
 from app.delivery.object_store import Upload
 from app.delivery.states import State
@@ -64,26 +64,71 @@ class MemoryCheckpoints:
     ) -> bool:
         """Note an object before it is put beside the archive."""
         async with self._database.session() as session:
-            held = await session.lock_row(
-                self._database.deliveries, delivery.id, self._holds(delivery, upload)
-            )
-            if held is None:
-                return False
-            assert upload.target is not None  # noqa: S101 - NOT NULL
-            session.put(
-                self._database.tails,
-                (delivery.id, key),
-                TailRow(
-                    delivery_id=delivery.id,
-                    tail=TailObject(
-                        key=key,
-                        attempt=delivery.attempt,
-                        target=upload.target,
-                        dropped=False,
-                    ),
-                    until=session.now + until,
+            return await self._note(session, delivery, upload, key, until)
+
+    async def record_files(
+        self,
+        delivery: Delivery,
+        upload: Upload,
+        key: str,
+        *,
+        url: str,
+        namespace: str,
+        until: timedelta,
+    ) -> bool:
+        """Note files before they are put beside a manifest."""
+        async with self._database.session() as session:
+            await session.lock(("object", url, namespace))
+            await self._database.trip()
+            own = session.get(self._database.deliveries, delivery.id)
+            if own is not None and session.where(
+                self._database.deliveries,
+                lambda other: self._may_put(session, other, own, (url, namespace)),
+            ):
+                raise files_busy(url)
+            await self._database.trip()
+            return await self._note(session, delivery, upload, key, until, (url, namespace))
+
+    def _may_put(
+        self, session: Session, other: DeliveryRow, own: DeliveryRow, place: tuple[str, str]
+    ) -> bool:
+        if (other.delivery.tenant, other.delivery.user) == (own.delivery.tenant, own.delivery.user):
+            return False
+        return other.state is not State.DONE and any(
+            row.place == place and (not other.state.ended or row.until > session.now)
+            for _, row in session.rows(self._database.tails, other.delivery.id)
+        )
+
+    async def _note(
+        self,
+        session: Session,
+        delivery: Delivery,
+        upload: Upload,
+        key: str,
+        until: timedelta,
+        place: tuple[str, str] | None = None,
+    ) -> bool:
+        held = await session.lock_row(
+            self._database.deliveries, delivery.id, self._holds(delivery, upload)
+        )
+        if held is None:
+            return False
+        assert upload.target is not None  # noqa: S101 - NOT NULL
+        session.put(
+            self._database.tails,
+            (delivery.id, key),
+            TailRow(
+                delivery_id=delivery.id,
+                tail=TailObject(
+                    key=key,
+                    attempt=delivery.attempt,
+                    target=upload.target,
+                    dropped=False,
                 ),
-            )
+                until=session.now + until,
+                place=place,
+            ),
+        )
         return True
 
     async def tails(self, delivery: Delivery) -> list[TailObject]:

@@ -131,6 +131,7 @@ class TailRow:
     delivery_id: UUID
     tail: TailObject
     until: datetime  # when it surely is there, or never will be
+    place: tuple[str, str] | None = None  # URL and namespace of the manifest; None: it is a tail
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
