@@ -229,7 +229,7 @@ class WrongBytesError(DeliveryError):
 
 
 class WrongFileError(WrongBytesError):
-    """Size or MD5 of a file differ from what rs-order's listing says."""
+    """Size, MD5 or CRC-32 of a file differ from what rs-order's listing says."""
 
 
 class WrongObjectError(WrongBytesError):

@@ -594,7 +594,8 @@ class DeliveriesInPostgres(Deliveries):
         return replace(delivery, state=state, attempt=attempt)
 
     async def clear(self) -> None:
-        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, delivery_file, checkpoint")
+        others = "delivery_file, told_crc32, checkpoint"
+        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, {others}")
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:
         return PostgresOutbox(self.pool, batch=batch)

@@ -6,11 +6,12 @@ import heapq
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from itertools import groupby
 
 from app.delivery.manifest import ListedFile
 
+_FIELDS = tuple(field.name for field in fields(ListedFile))
 _BLOCK_SIZE = 256  # files packed together; of each run one block is unpacked at a time
 
 
@@ -62,15 +63,5 @@ def _packed(files: Sequence[ListedFile]) -> bytes:
 
 def _unpacked(run: Sequence[bytes]) -> Iterator[ListedFile]:
     for block in run:
-        for file_id, product_id, version, filename, size, md5, listed in json.loads(
-            zlib.decompress(block)
-        ):
-            yield ListedFile(
-                file_id=file_id,
-                product_id=product_id,
-                version=version,
-                filename=filename,
-                size=size,
-                md5=md5,
-                listed=listed,
-            )
+        for values in json.loads(zlib.decompress(block)):
+            yield ListedFile(**dict(zip(_FIELDS, values, strict=True)))

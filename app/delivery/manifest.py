@@ -31,6 +31,7 @@ class ListedFile:
     filename: str  # any: it is no safe name yet
     size: int | None  # bytes, where the listing tells
     md5: str | None  # hex, lower case, where the listing tells
+    crc32: int | None = None  # where it is told: by rs-order from 2.4 on, in lists of all files
     listed: int | None = None  # how many files the listing has, where its pages tell
 
 
@@ -43,6 +44,7 @@ class ManifestFile:
     member: str  # name in the archive, folders included; safe, and no other member's
     size: int | None  # bytes, where the listing tells
     md5: str | None  # hex, lower case, where the listing tells
+    crc32: int | None = None  # where the listing tells, or what was told of the order before
     product_id: str | None = None  # rs-order's; None: planned by a version that did not keep it
     product_version: int | None = None
 
@@ -237,6 +239,7 @@ def _members(
             member=taken.claim(folder_of(file), name),
             size=file.size,
             md5=file.md5,
+            crc32=file.crc32,
             product_id=as_cause(file.product_id),
             product_version=file.version,
         )

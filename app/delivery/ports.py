@@ -8,7 +8,7 @@ Each port has two adapters that pass the same tests. PostgreSQL is in `app.store
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -202,6 +202,15 @@ class UnitOfWork(Protocol):
 
         Raises LeaseLostError when another worker has written them.
         """
+
+    async def keep_crc32s(self, delivery: Delivery, crc32s: Mapping[int, int]) -> None:
+        """Keep what is told, by their id, of files that come into the manifest later.
+
+        Raises LeaseLostError when another worker has kept them.
+        """
+
+    async def take_crc32s(self, delivery: Delivery, file_ids: Sequence[int]) -> Mapping[int, int]:
+        """Return what was kept of files, by their id; it is kept no longer."""
 
     async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""

@@ -24,6 +24,16 @@ WITH gone AS (
 )
 SELECT count(*) AS files, max(position) AS position FROM gone;
 
+-- name: forget_crc32s
+-- Remove up to :limit CRC-32s that were told of files of a delivery that never came; tells how many.
+WITH gone AS (
+    DELETE FROM told_crc32
+    WHERE delivery_id = :delivery AND file_id IN (
+        SELECT file_id FROM told_crc32 WHERE delivery_id = :delivery ORDER BY file_id LIMIT :limit)
+    RETURNING file_id
+)
+SELECT count(*) FROM gone;
+
 -- name: forget_deliveries
 -- Remove deliveries, with their history and what is left of their files.
 DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended});

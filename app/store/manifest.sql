@@ -1,6 +1,7 @@
 -- name: files
 -- The next files of a manifest, after position :after.
-SELECT position, file_id, member, size, md5, product_id, product_version FROM delivery_file
+SELECT position, file_id, member, size, md5, crc32, product_id, product_version
+FROM delivery_file
 WHERE delivery_id = :delivery AND position > :after
 ORDER BY position
 LIMIT :limit;

@@ -34,6 +34,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "tenant_maintenance": ("SELECT", "INSERT", "UPDATE"),
     "tail": _ALL,
     "tenant_setting": _ALL,
+    "told_crc32": ("SELECT", "INSERT", "DELETE"),
     "turn": ("SELECT", "INSERT", "UPDATE"),
     "worker": _ALL,
 }

@@ -108,6 +108,7 @@ def file_of(row: asyncpg.Record) -> ManifestFile:
         member=row["member"],
         size=row["size"],
         md5=row["md5"],
+        crc32=row["crc32"],
         product_id=row["product_id"],
         product_version=row["product_version"],
     )

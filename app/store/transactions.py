@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -313,11 +314,26 @@ class PostgresUnitOfWork:
 
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
         """Write files of a manifest."""
+        records = [(delivery.id, *_file(each)) for each in files]
+        await self._copy(delivery, "delivery_file", _FILE_COLUMNS, records)
+
+    async def keep_crc32s(self, delivery: Delivery, crc32s: Mapping[int, int]) -> None:
+        """Keep what is told of files that come into the manifest later."""
+        records = [(delivery.id, *each) for each in crc32s.items()]
+        await self._copy(delivery, "told_crc32", ("file_id", "crc32"), records)
+
+    async def take_crc32s(self, delivery: Delivery, file_ids: Sequence[int]) -> Mapping[int, int]:
+        """Return what was kept of files; it is kept no longer."""
+        rows = await self._connection.fetch(*SQL["take_crc32s"](id=delivery.id, file_ids=file_ids))
+        return {row["file_id"]: row["crc32"] for row in rows}
+
+    async def _copy(
+        self, delivery: Delivery, table: str, columns: Sequence[str], records: Sequence[Any]
+    ) -> None:
+        """Write rows that only one worker writes."""
         try:
             await self._connection.copy_records_to_table(
-                "delivery_file",
-                columns=("delivery_id", *_FILE_COLUMNS),
-                records=[(delivery.id, *_file(each)) for each in files],
+                table, columns=("delivery_id", *columns), records=records
             )
         except asyncpg.UniqueViolationError:
             raise LeaseLostError(f"{delivery} was planned by another worker meanwhile") from None

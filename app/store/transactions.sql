@@ -289,6 +289,11 @@ FROM held
 WHERE delivery_id = held.id AND number = :number
 RETURNING number;
 
+-- name: take_crc32s
+-- The CRC-32s that were told of files of a delivery, which need not be kept any more.
+DELETE FROM told_crc32 WHERE delivery_id = :id AND file_id = ANY (:file_ids::bigint[])
+RETURNING file_id, crc32;
+
 -- name: segments
 -- What is known of a delivery's order, and its segments in their order.
 SELECT d.order_done, d.order_error_type IS NOT NULL AS with_errors, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,

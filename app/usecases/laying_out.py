@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -129,16 +129,38 @@ class Written:
     size: int  # sum of the known sizes
 
 
-async def write(tx: UnitOfWork, delivery: Delivery, layout: Iterable[ManifestFile]) -> Written:
-    """Write files into the manifest, some at a time."""
+async def keep_told(tx: UnitOfWork, delivery: Delivery, listing: Listing) -> None:
+    """Keep the CRC-32s that were told of an order, until its files come into the manifest."""
+    told = ((file.file_id, file.crc32) for file in listing if file.crc32 is not None)
+    while some := await asyncio.to_thread(lambda: dict(islice(told, _BATCH_SIZE))):
+        await tx.keep_crc32s(delivery, some)
+
+
+async def _with_told(
+    tx: UnitOfWork, delivery: Delivery, files: Sequence[ManifestFile]
+) -> list[ManifestFile]:
+    """Return files with the CRC-32s that were kept of them; what is listed now comes first."""
+    kept = await tx.take_crc32s(delivery, [file.file_id for file in files])
+    return [
+        file if file.crc32 is not None else replace(file, crc32=kept.get(file.file_id))
+        for file in files
+    ]
+
+
+async def write(
+    tx: UnitOfWork, delivery: Delivery, layout: Iterable[ManifestFile], *, told: bool = False
+) -> Written:
+    """Write files into the manifest, some at a time; of an order that was told before, or not."""
     count = size = unchecked = 0
     example = ""
     files = iter(layout)
     while some := await asyncio.to_thread(lambda: list(islice(files, _BATCH_SIZE))):
+        if told:
+            some = await _with_told(tx, delivery, some)
         await tx.add_files(delivery, some)
         count += len(some)
         size += sum(file.size or 0 for file in some)
-        without = [file for file in some if file.md5 is None]
+        without = [file for file in some if file.md5 is None and file.crc32 is None]
         unchecked += len(without)
         example = example or (without[0].member if without else "")
     if unchecked:

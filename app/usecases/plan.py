@@ -30,7 +30,7 @@ from app.errors import (
     TooManySubordersError,
 )
 from app.telemetry.logs import get_logger
-from app.usecases.laying_out import Room, write
+from app.usecases.laying_out import Room, keep_told, write
 from app.usecases.segments import extent_of, most_files_of
 from app.usecases.untold import Question, Unanswered
 
@@ -115,6 +115,8 @@ class Planning:
         if plan.told:
             self._check_room(delivery, manifest, plan)
         async with self.store.transaction() as tx:
+            if listing is not None:
+                await keep_told(tx, delivery, listing)
             if not await tx.advance(
                 delivery, State.READY, manifest=manifest, plan=plan, begins_by=_begins_by(facts)
             ):

@@ -219,7 +219,7 @@ class SegmentFiles:
     ) -> Segment:
         delivery, plan = self._delivery, self._plan
         async with self._by.store.transaction() as tx:
-            written = await write(tx, delivery, addition.of(listing))
+            written = await write(tx, delivery, addition.of(listing), told=plan.told)
             listed = replace(segment, listed=True, file_count=written.files)
             renamed = {str(product): folder for product, folder in addition.renamed.items()}
             plan = replace(plan, renamed=renamed)

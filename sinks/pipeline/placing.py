@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from isal import isal_zlib
+
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredPart, Upload
@@ -35,6 +37,7 @@ from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.parts import MAX_PARTS, FolderPlan, Part
 from sinks.pipeline.prefetch import FileSource
 from sinks.pipeline.room import Room
+from sinks.pipeline.verify import check_crc32
 
 T = TypeVar("T")
 
@@ -82,10 +85,11 @@ class Placer:
         digests = paired_md5()
         large: _LargeFile | None = None
         pieces: list[bytes | memoryview] = []
-        have = size = 0
+        have = size = crc32 = 0
         for block in blocks:
             size += len(block)
             self._check_size(file, size)
+            crc32 = isal_zlib.crc32(block, crc32)
             self._room.take(len(block))
             rest = memoryview(block)
             while have + len(rest) > part_size:
@@ -104,6 +108,7 @@ class Placer:
             return done
         if file.size is not None and size != file.size:
             raise WrongFileError(f"{_named(file)}: expected {file.size} bytes, got {size}")
+        check_crc32(file, crc32)
         last = Part(pieces, have, digests.next_part())
         placed = Placed(size=size, md5=digests.digest().hex())
         if file.md5 is not None and placed.md5 != file.md5:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_CRC32 = re.compile(r"[0-9a-fA-F]{8}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +109,7 @@ def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
     data = _content(entry)
     size = data.get("filesize", data.get("fileSize"))
     checksum = str(data.get("checksum") or "")
+    crc32 = data.get("crc32")
     return ListedFile(
         file_id=int(data["id"]),
         product_id=str(data.get("productId") or ""),
@@ -115,5 +117,7 @@ def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
         filename=str(data.get("filename") or ""),
         size=int(size) if size is not None else None,
         md5=checksum.lower() if _MD5.fullmatch(checksum) else None,
+        # A text, and nothing else: a number does not tell its leading zeros, nor its base.
+        crc32=int(crc32, 16) if isinstance(crc32, str) and _CRC32.fullmatch(crc32) else None,
         listed=listed,
     )

@@ -292,9 +292,11 @@ class ArchiverContract:
         assert making.source.open == 0
 
     @pytest.mark.parametrize("member", ["large.bin", "s3", "last.bin"])
-    @pytest.mark.parametrize("wrong", [{"md5": "0" * 32}, {"size": 99}])
+    @pytest.mark.parametrize(
+        "wrong", [{"md5": "0" * 32}, {"size": 99}, {"crc32": 1}, {"crc32": 1, "md5": None}]
+    )
     async def test_a_file_that_is_not_as_listed_makes_no_object(
-        self, making: Making, member: str, wrong: dict[str, str | int]
+        self, making: Making, member: str, wrong: dict[str, str | int | None]
     ) -> None:
         with pytest.raises(WrongFileError, match="expected"):
             await making.run(await making.begin(), files=listed_wrongly(member, wrong))

@@ -149,9 +149,11 @@ class FilesContract:
             assert there.media_type == expected
 
     @pytest.mark.parametrize("member", ["large.bin", "s3", "last.bin", "empty"])
-    @pytest.mark.parametrize("wrong", [{"md5": "0" * 32}, {"size": 99}])
+    @pytest.mark.parametrize(
+        "wrong", [{"md5": "0" * 32}, {"size": 99}, {"crc32": 1}, {"crc32": 1, "md5": None}]
+    )
     async def test_a_file_that_is_not_as_listed_never_appears(
-        self, making: Making, member: str, wrong: dict[str, str | int]
+        self, making: Making, member: str, wrong: dict[str, str | int | None]
     ) -> None:
         upload = await making.begin()
         with pytest.raises(WrongFileError, match="expected"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -272,7 +273,8 @@ class OrderSourceContract:
         orders.advance(10)
         listed = await orders.listed(suborder=(await orders.suborders())[0])
         files = await orders.every_file()
-        assert [replace(files[file.filename].file, listed=2) for file in listed] == listed
+        told = [files[file.filename].file for file in listed]
+        assert [replace(file, listed=2, crc32=None) for file in told] == listed
         assert {file.file.listed for file in files.values()} == {len(FILES)}
         await orders.read(make_file("a.bin", file_id=files["a.bin"].file.file_id))
         orders.misbehave(Faults(refuse=403))
@@ -295,6 +297,16 @@ class OrderSourceContract:
             name: len(content) for name, content in files.items()
         }
         assert len({file.suborder_id for file in found.values()}) == 3
+
+    async def test_a_crc32_is_told_with_every_file_or_by_an_older_rs_order_not_at_all(
+        self, orders: Orders
+    ) -> None:
+        orders.hold(ORDERED, FILES)
+        told = {name: file.file.crc32 for name, file in (await orders.every_file()).items()}
+        assert told == {name: zlib.crc32(content) for name, content in FILES.items()}
+        assert {file.crc32 for file in await orders.listed()} == {None}
+        orders.hold(ORDERED, FILES, crc32=False)
+        assert {file.file.crc32 for file in (await orders.every_file()).values()} == {None}
 
     async def test_an_rs_order_may_not_tell_every_file(self, orders: Orders) -> None:
         orders.hold(ORDERED, FILES, dataset_files=False)

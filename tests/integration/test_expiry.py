@@ -149,6 +149,11 @@ async def test_many_files_and_receipts_are_forgotten_in_short_statements(
         "WHERE correlation_id = 'huge'"
     )
     await deliveries.pool.execute(
+        "INSERT INTO told_crc32 (delivery_id, file_id, crc32) "
+        "SELECT id, n, n FROM delivery, generate_series(1, 500000) AS n "
+        "WHERE correlation_id = 'huge'"
+    )
+    await deliveries.pool.execute(
         "INSERT INTO inbox (ingress_id, digest, received_at) "
         "SELECT gen_random_uuid(), 'd', now() - interval '8 days' "
         "FROM generate_series(1, 100000) AS n"

@@ -183,6 +183,16 @@ async def test_the_flat_form_and_pages_by_links_are_read(
     ]
 
 
+async def test_a_crc32_that_is_not_eight_hexadecimal_digits_is_not_known(
+    listed: Listed,
+) -> None:
+    told = ["0009ABcd", "9abcd", "0x9abcd0", "123456789", " 9abcd00", "9abcd00g", "", 12345678, {}]
+    entries = [entry(number, crc32=crc32) for number, crc32 in enumerate([*told, None])]
+    source = await listed(lambda _page, size: page_of(entries, 0, size, len(entries)))
+    read = [file.crc32 async for file in source.listing(ORDERED)]
+    assert read == [0x9ABCD] + [None] * len(told)
+
+
 async def test_files_without_size_or_checksum_or_with_the_same_name_are_planned(
     deliveries: Deliveries, listed: Listed
 ) -> None:

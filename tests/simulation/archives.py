@@ -146,7 +146,9 @@ class FileVerifier:
     def verify(self, file: ManifestFile, content: bytes) -> None:
         """Raise WrongFileError unless a file is what the listing says."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if file.size not in (None, len(content)) or file.md5 not in (None, digest):
+        told = (file.size, file.md5, file.crc32)
+        found = (len(content), digest, zlib.crc32(content))
+        if any(one not in (None, other) for one, other in zip(told, found, strict=True)):
             raise WrongFileError(f"file {file.file_id} ({file.member}) is another one")
         self._count(len(content))
 

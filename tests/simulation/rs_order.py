@@ -12,9 +12,10 @@ import contextlib
 import hashlib
 import itertools
 import json
+import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -246,7 +247,9 @@ class RsOrder:
         found = list(self._suborders.every_file(order.number))
         return [
             OrderFile(
-                file=_listed(file_id, name, content, listed=len(found)),
+                file=replace(
+                    _listed(file_id, name, content, listed=len(found)), crc32=zlib.crc32(content)
+                ),
                 state=state,
                 suborder_id=suborder,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -165,6 +166,41 @@ async def test_the_first_suborder_begins_the_archive_of_all(deliveries: Deliveri
     got = await given(deliveries, order, delivery)
     assert got == ["f1", "f3", Seam.SEGMENT, "f2", Seam.SEGMENT]
     assert order.asked == [7, 8], "each is listed once"
+
+
+class Telling(Order):
+    """It tells CRC-32s with all files, and not when it lists them, as from version 2.4 on."""
+
+    async def every_file(self, delivery: Delivery, facts: OrderFacts) -> AsyncIterator[OrderFile]:
+        async for each in super().every_file(delivery, facts):
+            number = each.file.file_id
+            yield replace(each, file=replace(each.file, crc32=None if number == 3 else number + 1))
+
+
+async def test_what_was_told_of_a_file_is_known_when_its_suborder_is_listed(
+    deliveries: Deliveries,
+) -> None:
+    order = Telling({7: [file(1)], 8: [file(2), file(3), file(4)]})
+    delivery = await begun(deliveries, order)
+
+    async def known() -> list[int | None]:
+        return [each.crc32 async for each in deliveries.store.files(delivery)]
+
+    files = deliveries.segments(order).of(delivery, make_lease()).all()
+    async for each in files:
+        if each is Seam.SEGMENT:
+            break
+    assert await known() == [2]
+    order.suborders = {8: [file(2), file(3), replace(file(4), crc32=1)]}
+    await announce(deliveries, order, 8)
+    with contextlib.suppress(LookupError):  # what is rolled back is there the next time
+        async with deliveries.store.transaction() as tx:
+            assert await tx.take_crc32s(delivery, [1, 2, 3]) == {2: 3}, "1 was taken before"
+            raise LookupError
+    async for each in files:
+        if each is Seam.SEGMENT:
+            break
+    assert await known() == [2, 3, None, 1], "what is listed now comes first"
 
 
 async def test_a_small_order_is_listed_once(deliveries: Deliveries) -> None:

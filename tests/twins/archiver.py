@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -157,6 +158,7 @@ class PlainArchiver:
         for expected, found in (
             (file.size, len(content)),
             (file.md5, hashlib.md5(content).hexdigest()),
+            (file.crc32, zlib.crc32(content)),
         ):
             if expected not in (found, None):
                 raise WrongFileError(f"file {file.file_id}: expected {expected}, got {found}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -240,8 +241,11 @@ class MemoryOrders(_Bytes):
         if not self.behaviour.switches.dataset_files or facts.files is None:
             raise OrderNotToldError(f"the files of order {delivery.order_id} are not told")
         for file in [file for dataset in order.datasets for file in dataset.files]:
+            told = self._listed(file, facts.files)
+            if self.behaviour.switches.crc32:
+                told = replace(told, crc32=zlib.crc32(_content(file)))
             yield OrderFile(
-                file=self._listed(file, facts.files),
+                file=told,
                 state=file.state,
                 suborder_id=file.suborder.suborder_id,
             )

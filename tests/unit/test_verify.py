@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_wrong_file_is_told_with_both_values(
         for _ in verifier.verified(file, blocks(content)):
             pass
         verifier.finish()
+
+
+@pytest.mark.parametrize("length", [0, 100, 3 * BLOCK])
+def test_a_wrong_crc32_is_told_at_the_end_of_its_file(verifier: FileVerifier, length: int) -> None:
+    """Before anything comes behind it, also of a file without an MD5."""
+    content = CONTENT[:length]
+    right = zlib.crc32(content)
+    file = make_file("m", content, crc32=right, md5=None)
+    assert b"".join(verifier.verified(file, blocks(content))) == content
+    file = make_file("m", content, crc32=right ^ 1, md5=None)
+    words = f"expected CRC-32 {right ^ 1:08x}, got {right:08x}"
+    with pytest.raises(WrongFileError, match=words):
+        b"".join(verifier.verified(file, blocks(content)))
+    assert verifier.passed == 1
 
 
 def test_a_wrong_file_is_told_while_later_ones_pass(verifier: FileVerifier) -> None:

@@ -26,6 +26,7 @@ from app.store.memory.rows import (
     SegmentRow,
     StepRow,
     TailRow,
+    ToldCrc32Row,
     WorkerRow,
 )
 from app.store.memory.session import Session
@@ -109,6 +110,9 @@ class MemoryDatabase:
         self.deliveries = Table[UUID, DeliveryRow]("delivery", group=of_client)
         self.files = Table[tuple[UUID, int], FileRow](
             "delivery_file", group=lambda row: row.delivery_id
+        )
+        self.told_crc32s = Table[tuple[UUID, int], ToldCrc32Row](
+            "told_crc32", group=lambda row: row.delivery_id
         )
         self.segments = Table[tuple[UUID, int], SegmentRow](
             "segment", group=lambda row: row.delivery_id

@@ -106,6 +106,14 @@ class FileRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToldCrc32Row:
+    """What was told of a file that is not in the manifest yet."""
+
+    delivery_id: UUID
+    crc32: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentRow:
     """A segment of an archive."""
 

@@ -38,6 +38,7 @@ from app.store.memory.rows import (
     OutboxRow,
     PlaceRow,
     SegmentRow,
+    ToldCrc32Row,
 )
 from app.store.memory.session import Session
 
@@ -660,6 +661,31 @@ class MemoryUnitOfWork:
         )
         if found is None:
             raise LeaseLostError(f"{delivery} is gone")
+
+    @_statement
+    async def keep_crc32s(self, delivery: Delivery, crc32s: Mapping[int, int]) -> None:
+        """Keep what is told of files that come into the manifest later."""
+        for file_id, crc32 in crc32s.items():
+            row = ToldCrc32Row(delivery_id=delivery.id, crc32=crc32)
+            if not await self._session.insert(
+                self._database.told_crc32s, (delivery.id, file_id), row
+            ):
+                raise LeaseLostError(f"{delivery} was planned by another worker meanwhile")
+        found = await self._session.lock_row(
+            self._database.deliveries, delivery.id, mode=Mode.KEY_SHARE
+        )
+        if found is None:
+            raise LeaseLostError(f"{delivery} is gone")
+
+    @_statement
+    async def take_crc32s(self, delivery: Delivery, file_ids: Sequence[int]) -> Mapping[int, int]:
+        """Return what was kept of files; it is kept no longer."""
+        taken: dict[int, int] = {}
+        for file_id in file_ids:
+            row = await self._session.delete(self._database.told_crc32s, (delivery.id, file_id))
+            if row is not None:
+                taken[file_id] = row.crc32
+        return taken
 
     @_statement
     async def retry_now(self, delivery: Delivery) -> bool:
