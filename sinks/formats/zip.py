@@ -1,5 +1,9 @@
 """ZIP: read everywhere, written without knowing anything of a file before its last byte.
 
+What is not compressed, and has a size and a CRC-32 that are known, is stored as it is, behind a
+header that tells both. Else both are told behind the member's bytes, which deflate has to frame
+then: only so does a reader find their end.
+
 The same members give the same bytes: they carry one fixed date, and what is compressed is decided
 by name and bytes alone.
 """
@@ -13,6 +17,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,6 +46,9 @@ _MEMBERS_32 = 0xFFFF
 # Headers, at most: local 50 bytes, descriptor 24, directory 74, the name twice, deflate's own ends.
 _MEMBER = 50 + 24 + 74 + 2 * MAX_MEMBER_BYTES + 64
 _END = 1024  # bytes; the records behind the directory
+# The header of a stored member, beside its name; of ZIP64, with both sizes behind it.
+_HEADER_32 = 30
+_HEADER_64 = _HEADER_32 + 20
 # A member's entry in the directory, beside its name; of ZIP64, with sizes and offset behind it.
 _ENTRY_32 = 46
 _ENTRY_64 = _ENTRY_32 + 28
@@ -102,52 +110,57 @@ class _PrimedDeflate:
         return b"" if self._deflate is None else self._deflate.flush()
 
 
-class _MemberCompression:
-    """The member that is being zipped: its name and its first block decide how."""
+def _is_stored(file: ManifestFile, compression: str) -> bool:
+    """Whether a member is not compressed, whatever its bytes are."""
+    if compression == "store" or file.size == 0:
+        return True
+    return compression == "auto" and PurePosixPath(file.member).suffix.lower() in _COMPRESSED
 
-    def __init__(self, compression: str) -> None:
-        self._compression = compression
-        self._blocks: Iterator[bytes] = iter(())
-        self._first: bytes | None = None
-        self._name = ""
 
-    def open(self, name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        self._name = name
-        self._blocks = blocks
-        self._first = None
-        return self._all()
-
-    def _all(self) -> Iterator[bytes]:
-        if self._first:
-            yield self._first
-            self._first = None
-        yield from self._blocks
-
-    def compressor(self) -> Any:
-        """Choose how; stream_zip asks once a member, right before it takes its first block."""
-        self._first = first = next(self._blocks, b"")
-        if self._compression == "store" or not first:
-            return StoredBlocks()
-        if self._compression == "deflate":
-            return _deflate()
-        if PurePosixPath(self._name).suffix.lower() in _COMPRESSED:
-            return StoredBlocks()
-        # The sample is the beginning of the member, too, if it is worth it: no work is done twice.
-        taken = min(len(first), _SAMPLE)
-        deflate = None
-        if taken == len(first):
-            begun = isal_zlib.compress(first, _LEVEL, -zlib.MAX_WBITS)
-        else:
-            deflate = _deflate()
-            begun = deflate.compress(memoryview(first)[:taken])
-            begun += deflate.flush(isal_zlib.Z_SYNC_FLUSH)
-        if len(begun) >= taken * _WORTH_IT:
-            return StoredBlocks()
-        return _PrimedDeflate(begun, taken, deflate)
+def _compressor(file: ManifestFile, first: bytes, compression: str) -> Any | None:
+    """Choose how a member is compressed that begins with this block; None: not at all."""
+    if not first or _is_stored(file, compression):
+        return None
+    if compression == "deflate":
+        return _deflate()
+    # The sample is the beginning of the member, too, if it is worth it: no work is done twice.
+    taken = min(len(first), _SAMPLE)
+    deflate = None
+    if taken == len(first):
+        begun = isal_zlib.compress(first, _LEVEL, -zlib.MAX_WBITS)
+    else:
+        deflate = _deflate()
+        begun = deflate.compress(memoryview(first)[:taken])
+        begun += deflate.flush(isal_zlib.Z_SYNC_FLUSH)
+    if len(begun) >= taken * _WORTH_IT:
+        return None
+    return _PrimedDeflate(begun, taken, deflate)
 
 
 def _deflate() -> Any:
     return isal_zlib.compressobj(level=_LEVEL, wbits=-zlib.MAX_WBITS)
+
+
+@cache
+def _library_stores(*, is_64: bool) -> Any:
+    from stream_zip import NO_COMPRESSION_32, NO_COMPRESSION_64
+
+    return (NO_COMPRESSION_64 if is_64 else NO_COMPRESSION_32)(0, 0)
+
+
+class _StoredAsItIs:
+    """What the library's NO_COMPRESSION_32(size, crc32) is, or its 64.
+
+    Those make a class each time, which takes as long as all else of a small member.
+    """
+
+    def __init__(self, size: int, crc32: int, *, is_64: bool) -> None:
+        self._told = size, crc32
+        self._library = _library_stores(is_64=is_64)
+
+    def _get(self, offset: int, compressor: Any) -> tuple[Any, ...]:
+        *method, _, _ = self._library._get(offset, compressor)  # noqa: SLF001 - as it asks
+        return (*method, *self._told)
 
 
 class _Batch:
@@ -155,7 +168,8 @@ class _Batch:
 
     def __init__(self, members: Iterator[Member], compression: str, before: _Extent) -> None:
         self._members = members
-        self._compression = _MemberCompression(compression)
+        self._compression = compression
+        self._compressor: Any = None  # of the member that is made; None: it is stored
         self._before = before
         self._entries_size = 0  # bytes of its own directory
         self._end_size = _END_32
@@ -167,12 +181,16 @@ class _Batch:
         """Return the members' bytes."""
         from stream_zip import stream_zip
 
+        listed = self._listed()
+        first = next(listed)
         made = stream_zip(
-            self._listed(),
-            chunk_size=_OUT,
-            get_compressobj=self._compression.compressor,
+            itertools.chain([first], listed),
+            # As a large member's blocks come out of its compression: cut so, none is copied.
+            chunk_size=BLOCK if self._compressor is None else _OUT,
+            get_compressobj=lambda: self._compressor,
             extended_timestamps=False,
         )
+        del first
         held: deque[bytes] = deque()  # what may belong to the end
         held_size = 0
         for block in made:
@@ -188,8 +206,6 @@ class _Batch:
 
     def _listed(self) -> Iterator[Any]:
         """Yield small members until they are enough, or a large one."""
-        from stream_zip import ZIP_32, ZIP_64
-
         most = 0
         for number, (file, blocks) in enumerate(self._members, start=1):
             name_size = len(file.member.encode())
@@ -202,15 +218,24 @@ class _Batch:
             self._entries_size += (_ENTRY_64 if is_64 else _ENTRY_32) + name_size
             if is_64:
                 self._end_size = _END_64
-            yield (
-                file.member,
-                _DATE,
-                _MODE,
-                ZIP_64 if is_64 else ZIP_32,
-                self._compression.open(file.member, blocks),
-            )
+            yield file.member, _DATE, _MODE, *self._chosen(file, blocks, is_64=is_64)
             if number == _BATCH or most >= _BATCH_BYTES or self._before.is_at_the_border():
                 return
+
+    def _chosen(
+        self, file: ManifestFile, blocks: Iterator[bytes], *, is_64: bool
+    ) -> tuple[Any, Iterator[bytes]]:
+        """Choose how a member is made: return the library's name for it, and all blocks."""
+        from stream_zip import ZIP_32, ZIP_64
+
+        first = next(blocks, b"")
+        self._compressor = _compressor(file, first, self._compression)
+        whole = itertools.chain([first], blocks)
+        if self._compressor is None:
+            if file.size is not None and file.crc32 is not None:
+                return _StoredAsItIs(file.size, file.crc32, is_64=is_64), whole
+            self._compressor = StoredBlocks()
+        return ZIP_64 if is_64 else ZIP_32, whole
 
 
 def _most(size: int, name_size: int) -> int:
@@ -339,6 +364,26 @@ class ZipWriter:
 
     def close(self) -> None:
         """End nothing: it has no threads."""
+
+
+def size_of(files: Iterable[ManifestFile], *, compression: str) -> int | None:
+    """Return the bytes of an archive of these files, before its first one is made.
+
+    None where that is not known: a size or a CRC-32 is not, or a member may be compressed.
+    """
+    size = directory = 0
+    end = _END_32
+    for count, file in enumerate(files):
+        if file.size is None or file.crc32 is None or not _is_stored(file, compression):
+            return None
+        name_size = len(file.member.encode())
+        before = _Extent(count, size + directory)
+        is_64 = not before.has_room(1, _most(file.size, name_size))
+        size += (_HEADER_64 if is_64 else _HEADER_32) + name_size + file.size
+        directory += (_ENTRY_64 if is_64 else _ENTRY_32) + name_size
+        if is_64:
+            end = _END_64
+    return size + directory + end
 
 
 def _entries_of(directory: bytes) -> list[bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from isal import isal_zlib
 
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile, Seam
@@ -90,6 +91,11 @@ READERS: dict[str, tuple[tuple[str, ...], Callable[[Path, list[str]], None]]] = 
 _Given = tuple[ManifestFile, Iterable[bytes]]
 
 
+def _told(name: str, content: bytes) -> _Given:
+    """Return a member whose size and CRC-32 are known before its bytes."""
+    return make_file(name, size=len(content), crc32=isal_zlib.crc32(content)), [content]
+
+
 def _repeated(block: bytes, size: int) -> Iterator[bytes]:
     for _ in range(size // len(block)):
         yield block
@@ -104,6 +110,11 @@ def _made(kind: str) -> Iterable[_Given]:
             for name in ("é/à ü.txt", "日本/衛星.tif", "🛰.bin", "a b/c'd.txt"):
                 yield make_file(name, size=3), [b"abc"]
             yield make_file("empty", size=0), []
+        case "stored as they are":
+            yield _told("é/à ü.zip", b"abc")
+            yield _told("text.csv", b"0;1;2\n" * 10_000)  # but for this one
+            yield _told("empty", b"")
+            yield _told("noise.bin", noise(300_000))
         case "many":
             for number in range(70_000):
                 yield make_file(f"{number % 100}/{number}", size=1), [b"x"]
@@ -137,18 +148,31 @@ def _made_in_attempts(kind: str) -> Iterable[_Given | Seam]:
                 yield make_file(f"{number % 100}/{number}", size=1), [b"x"]
         case "large, with seams":  # what is behind begins, and ends, beyond 4 GiB
             size = 4 * GIB + 1024**2
-            yield make_file("before.txt", size=6), [b"before"]
+            yield _told("before.txt", b"before")
             yield Seam.PAUSE
-            yield make_file("stored.bin", size=size), _repeated(noise(1024 * 1024), size)
+            block = noise(1024 * 1024)
+            crc32 = 0
+            for part in _repeated(block, size):
+                crc32 = isal_zlib.crc32(part, crc32)
+            yield make_file("stored.bin", size=size, crc32=crc32), _repeated(block, size)
             yield Seam.PAUSE
-            yield make_file("behind.txt", size=6), [b"behind"]
+            yield _told("behind.txt", b"behind")
             yield make_file("large.csv", size=size), _repeated(b"0,1,2,3\n" * 2**17, size)
             yield Seam.PAUSE
             yield make_file("unknown size"), [b"unknown"]
             yield make_file("empty", size=0), []
 
 
-KINDS = ["none", "one", "names", "many", "large, stored", "large, compressed", "size not listed"]
+KINDS = [
+    "none",
+    "one",
+    "names",
+    "stored as they are",
+    "many",
+    "large, stored",
+    "large, compressed",
+    "size not listed",
+]
 KINDS += ["none, with seams", "one, with seams", "many, with seams", "large, with seams"]
 LARGE = {"large, stored", "large, with seams"}  # archives beyond 4 GiB
 

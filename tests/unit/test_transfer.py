@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import random
 import threading
+import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +35,7 @@ from app.errors import (
 from sinks import formats, transfer
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.formats.tar import Tar
+from sinks.formats.zip import Zip
 from sinks.pipeline import checkpoints
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import SaveStep
@@ -253,6 +256,34 @@ async def test_who_goes_on_makes_the_same_object_and_reads_no_file_again_but_one
     assert source.reads["first.bin"] == 1
     assert {source.reads[f"small/{number}"] for number in range(300)} == {1}
     assert max(source.reads.values()) <= len(breaks)
+
+
+@goes_on
+@pytest.mark.parametrize("seed", range(4))
+async def test_who_goes_on_in_a_member_that_is_stored_makes_the_same_object(seed: int) -> None:
+    """Of some files the CRC-32 is known; the header of such a member tells it before its bytes."""
+    chance = random.Random(seed)
+    source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    files = [
+        replace(file, crc32=zlib.crc32(LARGE[file.member]))
+        if file.member in BREAKS or chance.random() < 0.5
+        else file
+        for file in source.manifest()
+    ]
+    members = ((file, rechunk([LARGE[file.member]])) for file in files)
+    archive = b"".join(archive_blocks(Zip(), members, compression="store"))
+    delivery = delivery_of("P_v1.zip", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    saved, within = Saved(), 0
+    for source.fail in [*sorted(chance.sample(BREAKS, 2), key=BREAKS.index), None]:
+        after = saved.checkpoint()
+        within += after is not None and after.remade > 0
+        with contextlib.suppress(SourceUnavailableError):
+            await follow(source, store, delivery, upload, files, save=saved.save, after=after)
+    assert within, "an attempt went on in the middle of a member"
+    assert store.objects(TARGET)["key"].content == archive
+    assert READERS[".zip"](archive) == LARGE
+    assert source.reads["first.bin"] == 1
 
 
 @goes_on
