@@ -14,14 +14,11 @@ from app.errors import TargetRefusedError
 from sinks.stores.azure.blocks import BlockId, StagedBlock
 from sinks.stores.azure.calls import Blob, BlocksGoneError, NotMetError
 from sinks.stores.azure.target import AzureTarget
+from tests.unit.every_order import at_once
 
 TARGET = AzureTarget(
     endpoint="https://a.blob.core.windows.net", account="a", container="c", key="a2V5"
 )
-
-
-async def at_once() -> None:
-    """Let a request be carried out when it is sent."""
 
 
 @dataclass(kw_only=True)

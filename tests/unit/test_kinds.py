@@ -33,7 +33,7 @@ def test_no_kind_is_called_as_another() -> None:
 def test_what_a_kind_can_not_be_opened_with_is_found_before() -> None:
     assert check_stores(Settings()) == {}
     found = check_stores(Settings(s3_ca="/nowhere/ca.pem"))
-    assert found.keys() == {"s3", "azure"}
+    assert found.keys() == {"s3", "azure", "gcs"}
     for kind, (finding,) in found.items():
         assert (finding.part, finding.check, finding.ok) == (kind, "certificates", False)
         assert finding.advice == "see DELIVERY_S3_CA"
@@ -72,7 +72,7 @@ async def test_the_doctor_tries_the_targets_of_other_kinds_than_one_that_can_not
             Settings(s3_ca="/nowhere/ca.pem", tenants=("t",)), cast("ConfiguredTenants", tenants)
         )
     ]
-    refused = [("s3", "certificates", False), ("azure", "certificates", False)]
-    assert found[:2] == refused
-    assert found[2:]
-    assert {(part, ok) for part, _, ok in found[2:]} == {("memory", True)}
+    refused = [(kind, "certificates", False) for kind in ("s3", "azure", "gcs")]
+    assert found[:3] == refused
+    assert found[3:]
+    assert {(part, ok) for part, _, ok in found[3:]} == {("memory", True)}

@@ -22,6 +22,7 @@ from sinks.stores.gcs import answers, checksum
 from sinks.stores.gcs.breaker import SIGNS
 from sinks.stores.gcs.clients import GcsClient, GcsClients
 from sinks.stores.gcs.requests import (
+    BAD,
     CALL_TIMEOUT,
     COMPOSE_TIMEOUT,
     GONE,
@@ -189,7 +190,7 @@ class GcsCalls:
         told = {"name": name, "contentType": media_type, "md5Hash": _base64(body.md5)}
         form = _Form(told | {"metadata": dict(metadata or {})}, body, media_type)
         asked = {"uploadType": "multipart", "name": name, "fields": _FIELDS}
-        with _conditional():
+        with _conditional(), _compared(name):
             async with (
                 self._call(
                     target, verb, action, key=name, part=part, seconds=for_part(len(body))
@@ -344,6 +345,19 @@ def _traced(
             "gcs.part_number": part,
         },
     )
+
+
+@contextlib.contextmanager
+def _compared(name: str) -> Iterator[None]:
+    """Take a refusal for that of bytes which came with another MD5: Google has no word for it."""
+    try:
+        yield
+    except TargetRefusedError as error:
+        if status_of(error) == BAD:
+            raise WrongObjectError(
+                f"{name} came with another MD5 than it was sent with, or can't be made: {error}"
+            ) from error
+        raise
 
 
 @contextlib.contextmanager

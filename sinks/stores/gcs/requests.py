@@ -29,6 +29,7 @@ COMPLETION_WINDOW = 45.0
 _PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
 _MIN_RATE = 256 * 1024  # bytes a second
 
+BAD = 400
 GONE = 404
 NOT_MET = 412
 

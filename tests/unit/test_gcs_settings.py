@@ -1,0 +1,236 @@
+"""What tenants may set of a bucket of Google's, what is secret of it, and who signs in there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+
+from app.delivery.marks import marks_of
+from app.errors import TargetForbiddenError, TargetUnavailableError
+from app.settings import Settings
+from app.settings.gcs import GcsIdentityPlace, GcsSection
+from app.tenants.masks import MASK, masked, not_kept, unmasked
+from sinks.stores.gcs.checksum import joined
+from sinks.stores.gcs.clients import GcsClients
+from sinks.stores.gcs.requests import translate_errors
+from sinks.stores.gcs.settings import GcsDeliveryTarget
+from sinks.stores.gcs.target import PUBLIC, GcsTarget, identity_flaw
+from sinks.stores.gcs.tokens import AccountTokens, MachineTokens
+from sinks.stores.sessions import guarded_session
+from tests.builders import make_delivery
+from tests.gcs_account import credentials, private_key, public_key
+from tests.servers import serving
+
+ENTRY = {"type": "gcs", "bucket": "mission-deliveries"}
+OWN = GcsTarget(container="mission-deliveries", prefix="esa/", credentials="identity")
+
+
+def test_an_entry_is_read_as_a_target() -> None:
+    entry = ENTRY | {"prefix": "/far/off/", "credentials": credentials()}
+    GcsDeliveryTarget.model_validate(entry)
+    target = GcsTarget.configured(entry)
+    assert (target.endpoint, target.prefix) == (PUBLIC, "far/off/")
+    assert target.url_of("far/off/a.zip") == "gs://mission-deliveries/far/off/a.zip"
+    assert private_key() not in repr(target)
+    assert GcsTarget.flaw_of(entry, Settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"credentials": "{"}, "the whole JSON file"),
+        ({"credentials": "[]"}, "the whole JSON file"),
+        ({"credentials": json.dumps({"type": "authorized_user"})}, "the whole JSON file"),
+        ({"credentials": credentials(client_email=None)}, "it has no client_email"),
+        ({"credentials": credentials(private_key_id=" ")}, "it has no private_key_id"),
+        ({"credentials": credentials(private_key="canary")}, "no RSA key in PEM"),
+        ({"bucket": "UPPER"}, "lower-case letters"),
+        ({"bucket": "a..b"}, "lower-case letters"),
+        ({"bucket": "my-google-bucket"}, "must not have google"),
+        ({"bucket": "10.0.0.1"}, "an IP address"),
+        ({"bucket": "a" * 64}, "lower-case letters"),
+        ({"endpoint": "https://h/path"}, "must have no path"),
+        ({"endpoint": "ftp://h"}, "must be http"),
+        ({"endpoint": "https://u:canary@h"}, "scheme, host and port alone"),
+    ],
+)
+def test_an_entry_that_can_not_be_is_refused_in_words(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told) as raised:
+        GcsDeliveryTarget.model_validate(ENTRY | {"credentials": "identity"} | changed)
+    messages = [error["msg"] for error in raised.value.errors(include_input=False)]
+    assert "canary" not in str(messages)
+
+
+def test_credentials_are_masked_and_kept_by_their_mask_for_the_same_place_alone() -> None:
+    entry = ENTRY | {"credentials": credentials()}
+    shown = masked(entry)
+    assert shown == ENTRY | {"credentials": MASK}
+    GcsDeliveryTarget.model_validate(shown)
+    assert unmasked(shown, entry) == entry
+    assert list(not_kept(shown, entry, ("far",))) == []
+    elsewhere = shown | {"endpoint": "https://elsewhere.example.org"}
+    (reason,) = not_kept(elsewhere, entry, ("far",))
+    assert reason.startswith("far.credentials: the stored one is for other values beside it")
+
+
+def test_the_identity_of_this_service_is_no_secret() -> None:
+    entry = ENTRY | {"credentials": "identity"}
+    assert masked(entry) == entry
+
+
+# Where this service signs in as itself, and for whom.
+
+
+@pytest.mark.parametrize(
+    "place", ["esa=mission-deliveries", "esa=mission-deliveries/", "esa=mission-deliveries/esa"]
+)
+def test_a_tenant_uses_the_identity_where_the_operator_says(place: str) -> None:
+    assert identity_flaw(OWN, [place], tenant="esa") is None
+    assert identity_flaw(OWN, [place]) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "changed"),
+    [
+        ("", {}),
+        ("cnes=mission-deliveries", {}),
+        ("esa=others", {}),
+        ("esa=mission-deliveries/es", {}),
+        ("esa=mission-deliveries/esa/more", {}),
+        ("esa=mission-deliveries", {"endpoint": "https://elsewhere.example.org"}),
+        ("esa=mission-deliveries", {"endpoint": "http://storage.googleapis.com"}),
+    ],
+)
+def test_a_tenant_uses_the_identity_nowhere_else(place: str, changed: dict[str, Any]) -> None:
+    places = [place] if place else []
+    assert identity_flaw(replace(OWN, **changed), places, tenant="esa") is not None
+    entry = ENTRY | {"prefix": "esa", "credentials": "identity"} | changed
+    flaw = GcsTarget.flaw_of(entry, Settings(gcs_identity_places=()))
+    assert flaw is not None
+    assert flaw[0] == "credentials"
+    assert "DELIVERY_GCS_IDENTITY_PLACES" in flaw[1]
+
+
+def test_nothing_is_put_for_a_tenant_that_the_place_is_not_for() -> None:
+    delivery = make_delivery()
+    clients = GcsClients(identity_places=[f"{delivery.tenant}=mission-deliveries"])
+    clients.check_tenant(OWN, marks_of(delivery))
+    clients.check_tenant(replace(OWN, credentials=credentials()), {})
+    for marks in (marks_of(replace(delivery, tenant="another")), {}):
+        with pytest.raises(TargetForbiddenError, match="DELIVERY_GCS_IDENTITY_PLACES"):
+            clients.check_tenant(OWN, marks)
+
+
+@pytest.mark.parametrize("text", ["bucket", "=bucket", "esa=", "esa=UPPER", "esa=bucket/../others"])
+def test_what_is_no_place_of_a_tenant_is_refused_when_it_is_set(text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        GcsIdentityPlace.read(text)
+    with pytest.raises(ValidationError):
+        GcsSection(gcs_identity_places=(text,))
+
+
+# Tokens.
+
+
+async def test_a_token_is_signed_again_before_it_ends_or_when_it_was_refused() -> None:
+    now = 1_800_000_000.0
+    tokens = AccountTokens(credentials(), clock=lambda: now)
+
+    async def until() -> int:
+        token = await tokens.token()
+        return int(
+            jwt.decode(token, public_key(), ["RS256"], {"verify_exp": False, "verify_iat": False})[
+                "exp"
+            ]
+        )
+
+    first = await until()
+    now += 3000
+    assert await until() == first
+    now += 400
+    second = await until()
+    assert second == first + 3400
+    now += 1
+    tokens.forget()
+    assert await until() == second + 1
+
+
+@contextlib.asynccontextmanager
+async def machine(answer: web.Response) -> AsyncIterator[tuple[MachineTokens, list[web.Request]]]:
+    """A metadata server that answers so."""
+    heard: list[web.Request] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        heard.append(request)
+        return answer
+
+    async with serving(handle) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with guarded_session(url, judge=lambda _: None, direct=True) as session:
+            yield MachineTokens(session, url=url), heard
+
+
+async def test_the_token_of_this_machine_is_asked_for_once_while_it_is_good() -> None:
+    told = {"access_token": "canary", "expires_in": 3599, "token_type": "Bearer"}
+    async with machine(web.json_response(told)) as (tokens, heard):
+        assert [await tokens.token() for _ in range(1)] == ["canary"]
+        assert await tokens.token() == "canary"
+        (request,) = heard
+        assert request.headers["Metadata-Flavor"] == "Google"
+        assert request.path == "/computeMetadata/v1/instance/service-accounts/default/token"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.Response(status=404, text="none is assigned"),
+        lambda: web.Response(text="<html>"),
+        lambda: web.json_response({"access_token": "canary"}),
+    ],
+)
+async def test_a_machine_without_an_identity_is_told_in_words(answer: Any) -> None:
+    async with machine(answer()) as (tokens, _):
+        with pytest.raises(TargetUnavailableError, match="a service account is assigned") as raised:
+            async with translate_errors(OWN, "look", 5):
+                await tokens.token()
+    assert "canary" not in str(raised.value)
+
+
+async def test_a_metadata_server_that_is_not_there_is_told_in_words() -> None:
+    async with aiohttp.ClientSession() as session:
+        tokens = MachineTokens(session, url="http://127.0.0.1:1")
+        with pytest.raises(TargetUnavailableError, match="the metadata server gave none"):
+            async with translate_errors(OWN, "look", 5):
+                await tokens.token()
+
+
+# Checksums.
+
+
+def crc32c(data: bytes) -> int:
+    """Return it bit by bit, as it is defined."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("sizes", [[], [9], [0, 4, 5], [1, 1000, 0, 333, 5], [256] * 20])
+def test_the_crc32c_of_pieces_is_that_of_the_whole(sizes: list[int]) -> None:
+    assert crc32c(b"123456789") == 0xE3069283  # the check value of the CRC's catalogue
+    pieces = [
+        bytes((number * 7 + at) % 256 for at in range(size)) for number, size in enumerate(sizes)
+    ]
+    whole = crc32c(b"".join(pieces))
+    assert joined((crc32c(piece), len(piece)) for piece in pieces) == whole
