@@ -79,7 +79,7 @@ class Disk(asyncssh.SFTPServer):
 
 STEPS = frozenset(
     {"open", "close", "write", "read", "stat", "lstat", "setstat", "mkdir", "rmdir", "remove"}
-    | {"rename", "posix_rename", "link", "fsync", "scandir"}
+    | {"rename", "posix_rename", "link", "fsync", "fstat", "scandir"}
 )
 
 

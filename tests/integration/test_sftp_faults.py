@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -953,6 +954,54 @@ async def test_notes_that_can_not_be_read_leave_the_object_alone(
     upload = await begin(store, target)
     with pytest.raises(TargetRefusedError, match=r"\.a\.zip\.rs-delivery/.* can't be read"):
         await complete(store, target, upload, await send(store, target, upload))
+
+
+async def test_a_look_reads_no_more_than_it_needs(server: OwnServer, store: SftpStore) -> None:
+    """Of many small files, each is looked at several times: each request is a round trip."""
+    target = server.target
+    steps = server.faults.steps
+    assert await store.find(target, KEY) is None
+    own = Counter({"lstat": 99, "close": 99})  # the server's own, and what is not waited for
+    assert Counter(steps) - own == Counter(["scandir", "stat"])  # both at once
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+    steps.clear()
+    await complete(store, target, upload, parts)
+    assert steps.count("read") == 1  # as its upload ends, and not to see what it has just noted
+    steps.clear()
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert found.marks == MARKS
+    assert Counter(steps) - own == Counter(["stat", "scandir", "open", "fstat", "read"])
+
+
+async def test_an_object_that_comes_between_both_requests_of_a_look_keeps_its_marks(
+    server: OwnServer, store: SftpStore, other: SftpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may answer the second one first: what is noted was listed before the object came."""
+    target = server.target
+    upload = await begin(other, target)
+    parts = await send(other, target, upload)
+    listed, names_in, described = asyncio.Event(), files.names_in, files.described
+
+    async def list_first(*arguments: Any, **options: Any) -> list[str]:
+        monkeypatch.setattr(files, "names_in", names_in)
+        try:
+            return await names_in(*arguments, **options)
+        finally:
+            listed.set()
+
+    async def describe_last(sftp: asyncssh.SFTPClient, path: str) -> asyncssh.SFTPAttrs | None:
+        monkeypatch.setattr(files, "described", described)
+        await listed.wait()
+        await complete(other, target, upload, parts)
+        return await described(sftp, path)
+
+    monkeypatch.setattr(files, "names_in", list_first)
+    monkeypatch.setattr(files, "described", describe_last)
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert (found.size, found.marks) == (len(WHOLE), MARKS)
 
 
 # Who is spoken to.

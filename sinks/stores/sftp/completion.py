@@ -111,22 +111,31 @@ class SftpCompletion:
                 "its completion is asked for again"
             )
         try:
-            came = await self._rename(over)
+            note = await self._rename(over)
         except (TargetUnavailableError, UploadLostError) as doubt:
             found = await self.store.find(self.target, self.upload.key)
             if found is None or not self.expected.is_met(found):
                 raise type(doubt)(f"{doubt}; the object is not there") from doubt.__cause__
         else:
-            if not came:
+            if note is None:
                 return False
-            found = await self.store.find(self.target, self.upload.key)
-            if found is None or not self.expected.is_met(found):
-                raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
+            await self._check(note)
         with contextlib.suppress(DeliveryError):  # it is there; what is left over is found later
             await self.store.abort(self.target, self.upload)
         return True
 
-    async def _rename(self, over: FoundObject | None) -> bool:
+    async def _check(self, note: Note) -> None:
+        """Raise WrongObjectError unless the object is what was made."""
+        async with self.store.call(
+            self.target, "look", f"describe {self.upload.key}", key=self.upload.key
+        ) as sftp:
+            there = await files.described(sftp, self._place.object)
+        if there is None or not note.fits(there):  # another one, or a server that sets the time
+            found = await self.store.find(self.target, self.upload.key)
+            if found is None or not self.expected.is_met(found):
+                raise WrongObjectError(self.expected.flaw_of(found, self.target, self.upload.key))
+
+    async def _rename(self, over: FoundObject | None) -> Note | None:
         async with self.store.call(
             self.target,
             "complete",
@@ -142,15 +151,16 @@ class SftpCompletion:
 
     async def _come(
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, over: FoundObject | None
-    ) -> bool:
+    ) -> Note | None:
         await self._make_whole(sftp, opened)
         noted = await self._note(sftp, opened, over)
         if noted is None:
-            return False
-        came = await self._give_name(sftp, opened, replacing=over is not None)
-        if not came:
-            await files.remove(sftp, noted)
-        return came
+            return None
+        note, path = noted
+        if await self._give_name(sftp, opened, replacing=over is not None):
+            return note
+        await files.remove(sftp, path)
+        return None
 
     async def _make_whole(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> None:
         """See that the file holds the parts that are named, and nothing else: then fence it."""
@@ -210,8 +220,8 @@ class SftpCompletion:
 
     async def _note(
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, over: FoundObject | None
-    ) -> str | None:
-        """Note whose the object will be, beside what is noted of others; return where.
+    ) -> tuple[Note, str] | None:
+        """Note whose the object will be, beside what is noted of others; return what, and where.
 
         None where something else is there than was looked at before, or others are noted that the
         file would be taken for.
@@ -242,11 +252,11 @@ class SftpCompletion:
             marks=self.expected.marks,
         )
         noted = await write_note(sftp, self._place, note, folder=opened.folder)
-        known = await read_notes(sftp, self.target, self._place)
+        known = await read_notes(sftp, self.target, self._place, but=noted)
         if any(note.clashes(other) for other in known):
             await files.remove(sftp, noted)
             return None
-        return noted
+        return note, noted
 
     async def _give_name(
         self, sftp: asyncssh.SFTPClient, opened: OpenUpload, *, replacing: bool

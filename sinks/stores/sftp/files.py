@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from typing import cast
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine
+from typing import Any, cast
 
 import asyncssh
 from asyncssh import sftp as words
@@ -118,6 +118,35 @@ async def receive(
                 break
             yield piece
             offset += len(piece)
+
+
+async def read_small(sftp: asyncssh.SFTPClient, path: str, *, at_most: int) -> bytes:
+    """Return the bytes of a small file, up to a number of them, in two round trips.
+
+    Its size is asked for together with its bytes: a server may give fewer than it has. That it is
+    closed is not waited for.
+    """
+    file = await sftp.open(path, READ, encoding=None, block_size=0)
+    try:
+        told, content = await together(file.stat(), file.read(at_most, 0))
+    finally:
+        task = asyncio.create_task(_let_go(file))
+        _closing.add(task)
+        task.add_done_callback(_closing.discard)
+    if len(content) >= min(told.size or 0, at_most):
+        return cast("bytes", content)
+    return b"".join([piece async for piece in receive(sftp, path, at_most=at_most)])
+
+
+async def together(*requests: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Ask for all at once; none is under way any more when this returns."""
+    tasks = [asyncio.create_task(request) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def sync(file: asyncssh.SFTPClientFile) -> None:

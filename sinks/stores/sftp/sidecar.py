@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -30,6 +30,7 @@ from sinks.stores.sftp.target import SftpTarget
 
 _MAX_SIZE = 65_536  # bytes
 _MAX_NOTES = 1000  # of one object: those of uploads that ended are removed
+_AT_ONCE = 32  # of them that are read at the same time
 _ROUNDS = 3  # in which an object may change while it is looked at, or a folder go
 _UNKNOWN = "application/octet-stream"
 _NAME = re.compile(r"([A-Za-z0-9]{1,64})\.[0-9a-f]{8}\.json")
@@ -99,7 +100,7 @@ async def look(
     `own` is the upload that asks: that it is noted says nothing of what is there. Raises
     TargetRefusedError for a folder, and for notes that can't be read.
     """
-    attrs = await files.described(sftp, place.object)
+    attrs, names = await files.together(files.described(sftp, place.object), _names(sftp, place))
     for _ in range(_ROUNDS):
         if attrs is None:
             return None
@@ -108,9 +109,13 @@ async def look(
                 f"{place.object} in {target} is a folder: remove it, or ask again with another "
                 "correlationId"
             )
-        seen = await _judged(sftp, target, place, attrs, own)
+        asked_at_once, names = names, None
+        seen = await _judged(sftp, target, place, attrs, own, names=asked_at_once)
         if seen.object.marks and seen.doubt is None:
             return seen
+        if asked_at_once is not None:
+            # What came in between has its note, which may not have been there yet.
+            seen = await _judged(sftp, target, place, attrs, own)
         # What is noted may be of what came, and what was noted gone with what went.
         again = await files.described(sftp, place.object)
         if again is not None and (again.size, again.mtime) == (attrs.size, attrs.mtime):
@@ -125,9 +130,11 @@ async def _judged(
     place: Place,
     attrs: asyncssh.SFTPAttrs,
     own: str,
+    *,
+    names: Iterable[str] | None = None,
 ) -> Seen:
     size = attrs.size or 0
-    notes = await read_notes(sftp, target, place)
+    notes = await read_notes(sftp, target, place, names=names)
     fitting = [note for note in notes if note.fits(attrs)]
     over: list[Note] = []
     if not fitting:
@@ -155,12 +162,25 @@ async def _judged(
     return Seen(object=unknown, attrs=attrs, doubt=doubt)
 
 
-async def read_notes(sftp: asyncssh.SFTPClient, target: SftpTarget, place: Place) -> list[Note]:
-    """Return what is noted of an object.
+async def read_notes(
+    sftp: asyncssh.SFTPClient,
+    target: SftpTarget,
+    place: Place,
+    *,
+    names: Iterable[str] | None = None,
+    but: str = "",
+) -> list[Note]:
+    """Return what is noted of an object; of these `names`, or of all that are there.
 
-    Raises TargetRefusedError for what can't be read: whose the object is, is in doubt.
+    But at one path. Raises TargetRefusedError for what can't be read: whose the object is, is in
+    doubt.
     """
-    notes = [await _read(sftp, target, place, name) for name in await _names(sftp, place)]
+    there = await _names(sftp, place) if names is None else names
+    asked = [name for name in there if f"{place.notes}/{name}" != but]
+    notes: list[Note | None] = []
+    for first in range(0, len(asked), _AT_ONCE):
+        some = asked[first : first + _AT_ONCE]
+        notes += await files.together(*(_read(sftp, target, place, name) for name in some))
     return [note for note in notes if note is not None]
 
 
@@ -178,11 +198,11 @@ async def _read(
 ) -> Note | None:
     path = f"{place.notes}/{name}"
     try:
-        pieces = [piece async for piece in files.receive(sftp, path, at_most=_MAX_SIZE)]
+        raw = await files.read_small(sftp, path, at_most=_MAX_SIZE)
     except GONE:
         return None
     try:
-        return Note.read(name.partition(".")[0], json.loads(b"".join(pieces)))
+        return Note.read(name.partition(".")[0], json.loads(raw))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TargetRefusedError(
             f"{path} in {target} can't be read, which says whose {place.name} is: remove it, if "
