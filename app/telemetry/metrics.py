@@ -61,7 +61,8 @@ SOURCE_RETRIES = Counter(
 TARGET_RETRIES = Counter("delivery_s3_retries", "Requests to object stores that were sent again.")
 TARGET_UP = Gauge(
     "delivery_target_up",
-    "Whether an S3 server answers this process; 0: no transfer to it begins here.",
+    "Whether a place of targets (a server, a container, a file system) answers this process; 0: no "
+    "transfer to it begins here.",
     ("server",),
 )
 TRANSFERS_RESUMED = Counter(
