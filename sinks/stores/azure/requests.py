@@ -47,6 +47,10 @@ _KEEPS = (
     "lets nothing there be replaced, marked or removed: deliver to a container without one, or let "
     "the owner of this one"
 )
+_DISCARD = (
+    "put an empty blob of this name there, and remove it, which discards them, or wait until Azure "
+    "does, after a week"
+)
 _ADVICE = {
     "ContainerNotFound": "create the container, or correct the tenant's settings",
     "ContainerBeingDeleted": "create the container again once Azure has removed it",
@@ -65,9 +69,8 @@ _ADVICE = {
     "InsufficientAccountPermissions": _ACCESS,
     "BlobImmutableDueToPolicy": f"an immutability policy {_KEEPS} end the policy",
     "BlobImmutableDueToLegalHold": f"a legal hold {_KEEPS} clear the hold",
-    "BlockCountExceedsLimit": "wait until Azure drops the blocks of earlier attempts, after a week",
-    "InvalidBlobOrBlock": "another program has staged blocks of this name: remove the blob, or "
-    "wait a week",
+    "BlockCountExceedsLimit": f"earlier attempts have staged too many blocks there: {_DISCARD}",
+    "InvalidBlobOrBlock": f"another program has staged blocks of this name: {_DISCARD}",
     "InvalidBlobType": "remove the blob of this name: it is no block blob",
     "SnapshotsPresent": "remove the snapshots of the blob",
     "403": _ACCESS,

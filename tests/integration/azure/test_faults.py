@@ -31,7 +31,7 @@ from sinks.stores.azure.managed import AzureStore, open_store
 from sinks.stores.azure.requests import silent
 from sinks.stores.azure.target import AzureTarget
 from tests.builders import at_any_time, make_delivery
-from tests.integration.azure import sas_of, skipped_without
+from tests.integration.azure import sas_of, service, skipped_without
 from tests.integration.azure.proxy import AzureProxy, running_proxy
 
 pytestmark = skipped_without
@@ -195,6 +195,19 @@ async def test_blocks_of_an_upload_that_ended_stay_unseen_until_the_next_archive
     found = await store.find(direct, key)
     assert found is not None
     assert found.size == 7
+
+
+async def test_an_empty_blob_that_a_person_puts_and_removes_discards_them(
+    store: AzureStore, server: Azurite, direct: AzureTarget, key: str
+) -> None:
+    """As docs/configuration.md says."""
+    ended, _ = await begun(store, direct, key, b"of a delivery that failed")
+    await store.abort(direct, ended)
+    async with service(server) as client:
+        blob = client.get_blob_client(direct.container, key)
+        await blob.upload_blob(b"", overwrite=True)
+        await blob.delete_blob()
+    assert await store.calls.staged(direct, key) == []
 
 
 KEEPS = [("policy", "an immutability policy .* end the policy"), ("legal hold", "clear the hold")]
