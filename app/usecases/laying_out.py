@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from app.delivery.listing import Listing
@@ -151,8 +152,9 @@ async def write(
     tx: UnitOfWork, delivery: Delivery, layout: Iterable[ManifestFile], *, told: bool = False
 ) -> Written:
     """Write files into the manifest, some at a time; of an order that was told before, or not."""
-    count = size = unchecked = 0
-    example = ""
+    count = size = 0
+    of_size = _Unchecked("verified by size alone")
+    of_nothing = _Unchecked("not verified: rs-order tells no size of them either")
     files = iter(layout)
     while some := await asyncio.to_thread(lambda: list(islice(files, _BATCH_SIZE))):
         if told:
@@ -160,17 +162,34 @@ async def write(
         await tx.add_files(delivery, some)
         count += len(some)
         size += sum(file.size or 0 for file in some)
-        without = [file for file in some if file.md5 is None and file.crc32 is None]
-        unchecked += len(without)
-        example = example or (without[0].member if without else "")
-    if unchecked:
-        tx.on_commit(
-            lambda: log.warning(
-                "files_without_checksum",
-                **delivery.log_context,
-                files=unchecked,
-                example=example,
-                consequence="verified by size alone",
-            )
-        )
+        for file in some:
+            if file.md5 is None and file.crc32 is None:
+                (of_nothing if file.size is None else of_size).add(file)
+    for unchecked in (of_size, of_nothing):
+        if unchecked.files:
+            tx.on_commit(partial(unchecked.tell, delivery))
     return Written(files=count, size=size)
+
+
+@dataclass
+class _Unchecked:
+    """Files that have no checksum, and what that means for them."""
+
+    consequence: str
+    files: int = 0
+    example: str = ""
+
+    def add(self, file: ManifestFile) -> None:
+        """Count one more."""
+        self.files += 1
+        self.example = self.example or file.member
+
+    def tell(self, delivery: Delivery) -> None:
+        """Log them."""
+        log.warning(
+            "files_without_checksum",
+            **delivery.log_context,
+            files=self.files,
+            example=self.example,
+            consequence=self.consequence,
+        )

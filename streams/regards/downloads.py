@@ -64,7 +64,13 @@ class Downloads:
                     or "Transfer-Encoding" in response.headers,
                 )
 
-        stream = resumed(open_at, what=what, size=file.size, how=self._resumption)
+        stream = resumed(
+            open_at,
+            what=what,
+            size=file.size,
+            compared=file.md5 is not None,
+            how=self._resumption,
+        )
         try:
             yield stream
         finally:

@@ -48,13 +48,14 @@ class Resumption:
 
 
 async def resumed(
-    open_at: OpenAt, *, what: str, size: int | None, how: Resumption
+    open_at: OpenAt, *, what: str, size: int | None, compared: bool, how: Resumption
 ) -> AsyncGenerator[bytes, None]:
     """Iterate over the bytes from the first to the last.
 
     Raises SourceUnavailableError or SourceNotReadyError after `how.tries` in vain, WrongFileError
     when the file is another one than at the beginning, and what opening raises beside that. A file
-    that is shorter than `size`, and told so, is given as it is: the verifier finds out.
+    that is shorter than `size`, and told so, is given as it is: the verifier finds out. `compared`
+    tells that it also has a checksum: without either, an end counts only where the answer tells it.
     """
     done = crc = 0
     broken_at = 0
@@ -69,8 +70,10 @@ async def resumed(
                     crc = isal_zlib.crc32(chunk, crc)
                     done += len(chunk)
                     yield chunk
-            if connection.tells_its_end or size is None or done >= size:
+            if _is_whole(done, connection, size=size, compared=compared):
                 return
+            if size is None:
+                break
             raise SourceUnavailableError(f"{what} ended after {done} of {size} bytes")
         except (SourceUnavailableError, SourceNotReadyError) as error:
             # A file that is not there yet is waited for, too: to begin the archive again would
@@ -91,6 +94,17 @@ async def resumed(
                 "download_resumes", what=what, at=done, retry_in_seconds=pause, cause=str(error)
             )
             await asyncio.sleep(pause)
+    # Asked for again at once it would be answered as before, and counts for its user's quota.
+    raise SourceUnavailableError(
+        f"{what} ended after {done} bytes, and nothing tells whether that is all of it: rs-order "
+        "lists it with neither size nor MD5, and the answer has neither a Content-Length nor "
+        "chunks; let the gateway before rs-order pass one of them on"
+    )
+
+
+def _is_whole(done: int, connection: Connection, *, size: int | None, compared: bool) -> bool:
+    """Whether an end after so many bytes is the file's."""
+    return connection.tells_its_end or (compared if size is None else done >= size)
 
 
 async def _from(

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.audit import AuditEntry
 from app.delivery import outgoing
@@ -17,6 +18,7 @@ from app.delivery.outgoing import Lane
 from app.delivery.states import ADVANCES, State, Work
 from app.errors import ErrorType, LeaseLostError, StoreUnavailableError
 from app.usecases.fail import fail
+from app.usecases.laying_out import write
 from compose.embedded.stack import TENANT
 from tests.builders import (
     make_actor,
@@ -613,3 +615,22 @@ async def test_what_fails_within_the_block_is_not_noted(deliveries: Deliveries) 
     await deliveries.audit.record(make_done(subject="noted"))
     (entry,) = await deliveries.audit.entries(None, before=LAST, limit=9)
     assert entry.subject == "noted"
+
+
+async def test_files_that_are_not_verified_at_all_are_told_apart(deliveries: Deliveries) -> None:
+    """Nothing but the connection's own end tells that such a file is whole."""
+    delivery = await deliveries.available()
+    files = [
+        make_file("checked", file_id=1, position=0, size=None, md5="0" * 32),
+        make_file("sized", file_id=2, position=1, size=5, md5=None),
+        make_file("unknown", file_id=3, position=2, size=None, md5=None),
+        make_file("unknown, too", file_id=4, position=3, size=None, md5=None),
+    ]
+    with capture_logs() as logs:
+        async with deliveries.store.transaction() as tx:
+            await write(tx, delivery, files)
+    told = [line for line in logs if line["event"] == "files_without_checksum"]
+    assert [(line["files"], line["example"], line["consequence"]) for line in told] == [
+        (1, "sized", "verified by size alone"),
+        (2, "unknown", "not verified: rs-order tells no size of them either"),
+    ]

@@ -45,9 +45,15 @@ class Server:
             raise SourceUnavailableError("broke off")
 
 
-async def read(server: Server, *, tries: int = 5, size: int | None = len(CONTENT)) -> bytes:
+async def read(
+    server: Server,
+    *,
+    tries: int = 5,
+    size: int | None = len(CONTENT),
+    compared: bool = False,
+) -> bytes:
     how = Resumption(tries=tries, backoff=Backoff(first=0, longest=0))
-    stream = resumed(server.open_at, what="file 1", size=size, how=how)
+    stream = resumed(server.open_at, what="file 1", size=size, compared=compared, how=how)
     return b"".join([chunk async for chunk in stream])
 
 
@@ -83,12 +89,28 @@ async def test_a_file_of_unknown_size_is_resumed_too_and_ends_where_it_ends() ->
     assert await read(Server(1000), size=None) == CONTENT
 
 
+async def test_a_file_that_nothing_is_known_of_ends_only_where_that_is_told() -> None:
+    """A gateway that breaks off by a clean close would make half a file a whole one."""
+    server = Server(1000, ends=True)
+    with pytest.raises(SourceUnavailableError, match="file 1 ended after 1000 bytes, and nothing"):
+        await read(server, size=None)
+    assert server.asked == [0]
+    assert await read(Server(), size=None) == CONTENT
+
+
+async def test_a_file_of_unknown_size_whose_checksum_is_compared_ends_where_it_ends() -> None:
+    """The verifier finds out whether that is all of it."""
+    server = Server(1000, ends=True)
+    assert await read(server, size=None, compared=True) == CONTENT[:1000]
+
+
 async def test_a_file_that_changed_in_the_meantime_is_not_glued_together() -> None:
     server = Server(1000, ranges=False)
     stream = resumed(
         server.open_at,
         what="file 1",
         size=len(CONTENT),
+        compared=False,
         how=Resumption(tries=1, backoff=Backoff(first=0, longest=0)),
     )
     await anext(stream)
@@ -129,6 +151,7 @@ async def test_a_file_that_shrank_below_what_was_read_is_a_wrong_one() -> None:
         server.open_at,
         what="f",
         size=None,
+        compared=False,
         how=Resumption(tries=1, backoff=Backoff(first=0, longest=0)),
     )
     assert await anext(stream)
@@ -150,7 +173,11 @@ async def test_a_refusal_is_not_tried_again() -> None:
 
     with pytest.raises(SourceRefusedError):
         async for _ in resumed(
-            refuse, what="f", size=1, how=Resumption(tries=3, backoff=Backoff(first=0, longest=0))
+            refuse,
+            what="f",
+            size=1,
+            compared=False,
+            how=Resumption(tries=3, backoff=Backoff(first=0, longest=0)),
         ):
             pass
     assert opened == 1
