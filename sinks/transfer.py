@@ -49,7 +49,7 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import BYTES_KEPT, TARGET_BYTES, TRANSFERS_RESUMED
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
-from sinks.formats import FORMATS, FormatsMade, format_of
+from sinks.formats import FORMATS, FormatsMade, format_of, has_sizes_first
 from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
 from sinks.formats.files import Files
 from sinks.pipeline.archive import ArchiveStream
@@ -244,6 +244,7 @@ class _Transfer:
             after=after,
             tail=tail,
             repeats=making.placer is None,
+            takes_told_sizes=has_sizes_first(self.form),
         )
         del tail
         checkpoints = Checkpoints(archive, save)

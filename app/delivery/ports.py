@@ -562,7 +562,7 @@ class OrderSource(Protocol):
     def download(
         self, delivery: Delivery, file: ManifestFile
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a file's bytes, from the first to the last.
+        """Open a file's bytes, from the first to the last: `FileBytes`, where their number is told.
 
         Reading raises SourceGoneError when rs-order had the file, and has it no more, with its
         position.

@@ -22,6 +22,15 @@ FORMATS = formats_with(zstd_level=DEFAULT_LEVEL)
 FILES = Files()
 
 
+def has_sizes_first(form: ArchiveFormat | Files) -> bool:
+    """Whether a file's size stands before its bytes: one that is not listed is the answer's then.
+
+    The bytes are the same, then, whether it is told or all are held to count them. In a ZIP they
+    are not, so that knows the listing's sizes alone.
+    """
+    return isinstance(form, Tar | TarZst)
+
+
 def suffix_of(name: str) -> str:
     """Return what archives of a format are called behind their names: a dot, and its own name.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 
 from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
-from app.delivery.manifest import Seam
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.object_store import StoredPart
 from app.errors import CheckpointUnusableError, WorkerStoppedError
 from sinks.formats.archive_format import ArchiveWriter, Member
@@ -28,7 +30,9 @@ class ArchiveStream:
     `writer` makes it, in a thread of its own. (Not one of the default executor: transfers that wait
     for each other's there would stand still for ever.) It knows the members that end before the
     checkpoint; the prefetcher brings those behind. `tail` is what this has beyond its last part.
-    `repeats` tells that members behind a checkpoint that does not end with one are read again.
+    `repeats` tells that members behind a checkpoint that does not end with one are read again,
+    `takes_told_sizes` that the archive has a file's size before its bytes: where the listing does
+    not tell it, the answer may.
     """
 
     def __init__(
@@ -42,10 +46,12 @@ class ArchiveStream:
         after: Checkpoint | None = None,
         tail: Sequence[bytes] = (),
         repeats: bool = True,
+        takes_told_sizes: bool = False,
     ) -> None:
         self._prefetcher = prefetcher
         self._verifier = verifier
         self._writer = writer
+        self._takes_told_sizes = takes_told_sizes
         self._part_size = plan.part_size
         self._meter = meter
         self._loop = asyncio.get_running_loop()
@@ -241,11 +247,20 @@ class ArchiveStream:
     def _members(self) -> Iterator[Member]:
         """Yield the members of a segment."""
         while isinstance(opened := self._prefetcher.next(), Opened):
-            blocks = rechunk(_chunks(opened))
-            yield opened.file, self._verifier.verified(opened.file, blocks)
+            file, chunks = opened.file, _chunks(opened)
+            if file.size is None and self._takes_told_sizes:
+                file, chunks = _told(opened)
+            yield file, self._verifier.verified(file, rechunk(chunks))
             self._prefetcher.done(opened)
             self._meter.files += 1
         self._ended_by = opened
+
+
+def _told(opened: Opened) -> tuple[ManifestFile, Iterator[bytes]]:
+    """Return a file with the size that its answer tells, which is verified as a listing's is."""
+    first = opened.chunks.get()
+    file = replace(opened.file, size=opened.chunks.total)
+    return file, itertools.chain(first, _chunks(opened))
 
 
 def _chunks(opened: Opened) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ class ByteQueue:
         self._loop = loop
         self._capacity = capacity
         self._batch = min(batch, capacity)
+        self.total: int | None = None  # bytes that come, where it is told before the first of them
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._ended = False

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.delivery.file_bytes import FileBytes
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.errors import DeliveryError
@@ -125,6 +126,8 @@ class Prefetcher:
         try:
             async with self._source.download(self._delivery, file) as stream:
                 async for chunk in stream:
+                    if chunks.total is None and isinstance(stream, FileBytes):
+                        chunks.total = stream.size
                     await chunks.put(chunk)
             chunks.end()
         except AbortedError:

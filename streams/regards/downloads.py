@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import aiohttp
 
+from app.delivery.file_bytes import FileBytes
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.errors import SourceGoneError, SourceNotReadyError, SourceUnavailableError
@@ -57,24 +58,28 @@ class Downloads:
                     )
                 if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
                     validators["If-Range"] = etag
+                if not offset:
+                    stream.size = _told_size(response)
                 yield Connection(
                     start=_start_of(response),
                     chunks=self._chunks(response, what),
                     tells_its_end="Content-Length" in response.headers
                     or "Transfer-Encoding" in response.headers,
+                    size=stream.size,
                 )
 
-        stream = resumed(
+        chunks = resumed(
             open_at,
             what=what,
             size=file.size,
             compared=file.md5 is not None,
             how=self._resumption,
         )
+        stream = FileBytes(chunks)
         try:
             yield stream
         finally:
-            await stream.aclose()
+            await chunks.aclose()
 
     async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
         with breaking_off(what):
@@ -103,6 +108,20 @@ def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:
         and response.content_length is not None
         and file.size != _start_of(response) + response.content_length
     )
+
+
+def _told_size(response: aiohttp.ClientResponse) -> int | None:
+    """Return how many bytes a file has, as the answer that begins it tells; None: it does not.
+
+    Of bytes that a gateway has encoded, though identity is asked for, it would be another number
+    whenever that does it otherwise.
+    """
+    headers = response.headers
+    if response.status != 200 or "Transfer-Encoding" in headers:
+        return None
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        return None
+    return response.content_length
 
 
 def _start_of(response: aiohttp.ClientResponse) -> int:

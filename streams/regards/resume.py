@@ -29,6 +29,7 @@ class Connection:
     start: int  # offset of the first; 0 where a range was asked for and ignored
     chunks: AsyncIterator[bytes]
     tells_its_end: bool  # by a length or a last chunk: then an end without error is the end
+    size: int | None = None  # bytes of the whole file, where the answer tells
 
 
 OpenAt = Callable[[int], AbstractAsyncContextManager[Connection]]
@@ -66,6 +67,7 @@ async def resumed(
                 open_at(done) as connection,
                 aclosing(_from(done, connection, crc=crc, what=what)) as rest,
             ):
+                size = connection.size if size is None else size
                 async for chunk in rest:
                     crc = isal_zlib.crc32(chunk, crc)
                     done += len(chunk)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from app.delivery.file_bytes import FileBytes
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
@@ -353,6 +354,16 @@ class OrderSourceContract:
         orders.hold(ORDERED, FILES)
         files = await orders.files()
         assert {name: await orders.read(file) for name, file in files.items()} == FILES
+
+    async def test_an_answer_tells_how_many_bytes_a_file_has(self, orders: Orders) -> None:
+        """Before the first one is used; whatever the listing says."""
+        orders.hold(ORDERED, FILES)
+        for name, file in (await orders.files()).items():
+            listed = replace(file, size=None)
+            async with orders.source.download(ORDERED, listed) as chunks:
+                await anext(chunks, b"")
+                assert isinstance(chunks, FileBytes)
+                assert chunks.size == len(FILES[name])
 
     async def test_files_are_read_side_by_side(self, orders: Orders) -> None:
         orders.hold(ORDERED, FILES)

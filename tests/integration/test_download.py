@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from app.delivery.file_bytes import FileBytes
 from app.errors import SourceNotReadyError, SourceUnavailableError, WrongFileError
 from app.waiting.backoff import Backoff
 from streams.regards.orders import open_session
@@ -96,6 +97,33 @@ async def test_a_broken_download_is_resumed_in_place(read: Read, how: str, range
     first, second = faulty.asked
     assert first is None
     assert second is not None
+
+
+@pytest.mark.parametrize(
+    ("how", "size"), [("as it is", len(CONTENT)), ("in chunks", None), ("encoded", None)]
+)
+async def test_a_size_is_the_answers_only_where_it_is_the_files(how: str, size: int | None) -> None:
+    """A gateway that encodes a file, though it was not asked to, tells another number each time."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if how == "in chunks":
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = len(CONTENT)
+        if how == "encoded":
+            response.headers["Content-Encoding"] = "gzip"
+        await response.prepare(request)
+        await response.write(CONTENT)
+        return response
+
+    async with open_session(stall_timeout=60) as session, serving(handle) as port:
+        source = rs_order_at(port, session)
+        file = make_file("a.bin", file_id=5, size=None)
+        async with source.download(ORDERED, file) as chunks:
+            await anext(chunks)
+            assert isinstance(chunks, FileBytes)
+            assert chunks.size == size
 
 
 async def test_a_file_that_is_not_there_yet_is_waited_for(read: Read) -> None:

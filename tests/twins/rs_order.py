@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from app.delivery.file_bytes import FileBytes
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import DatasetFacts, OrderFacts, OrderFile
@@ -71,6 +72,8 @@ class _Bytes:
         self.most_open = 0
         self.behaviour = Behaviour(switches=UNLIMITED)
         self._sleep = sleep
+        self.tells_sizes = True  # with the first bytes of a file
+        self._streams: dict[int, FileBytes] = {}
 
     @property
     def faults(self) -> Faults:
@@ -90,7 +93,8 @@ class _Bytes:
         self.most_open = max(self.most_open, self.open)
         try:
             async with contextlib.aclosing(self.chunks(delivery, file)) as chunks:
-                yield chunks
+                stream = self._streams[file.file_id] = FileBytes(chunks)
+                yield stream
         finally:
             self.open -= 1
 
@@ -100,6 +104,8 @@ class _Bytes:
             content, faults = opened.content, self.faults
             if faults.use("wrong_checksums") and content:
                 content = bytes([content[0] ^ 0xFF]) + content[1:]
+            if self.tells_sizes and file.file_id in self._streams:
+                self._streams[file.file_id].size = len(content)
             breaks_at = faults.drop_after if faults.use("drops") else None
             if not content:
                 opened.end()

@@ -31,8 +31,10 @@ from app.errors import (
     StoreUnavailableError,
     TargetRefusedError,
     WorkerStoppedError,
+    WrongFileError,
 )
 from sinks import formats, transfer
+from sinks.formats import has_sizes_first
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.formats.tar import Tar
 from sinks.formats.zip import Zip
@@ -354,6 +356,7 @@ async def test_an_archive_that_has_more_parts_than_an_upload_takes_ends_in_words
 async def test_a_tar_of_a_large_file_whose_size_is_not_told_ends_in_words(suffix: str) -> None:
     """No object appears, and no thread is left that waits for the rest."""
     source, store = Counted(LARGE), MemoryObjectStore(least_part=PART)
+    source.tells_sizes = False
     delivery = delivery_of(f"P_v1{suffix}", source)
     upload = await store.create_upload(TARGET, "key", {}, media_type="")
     files = [replace(file, size=None) for file in source.manifest()]
@@ -363,6 +366,46 @@ async def test_a_tar_of_a_large_file_whose_size_is_not_told_ends_in_words(suffix
     assert store.objects(TARGET) == {}
     left = set(threading.enumerate()) - before
     assert [thread for thread in left if thread.name.startswith("archive")] == []
+
+
+@each_format
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_size_that_the_answer_tells_is_as_good_as_the_listings(
+    archive_format: ArchiveFormat, tells: bool
+) -> None:
+    """Of a file that can be held, the archive is the same whether an answer tells it or not."""
+    files = LARGE if tells else {n: c for n, c in LARGE.items() if len(c) < 8 * MIB}
+    source, store = Counted(files), MemoryObjectStore(least_part=PART)
+    source.tells_sizes = tells
+    delivery = delivery_of(f"P_v1{archive_format.suffix}", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    unlisted = [replace(file, size=None) for file in source.manifest()]
+    assert await follow(source, store, delivery, upload, unlisted) is not None
+    content = store.objects(TARGET)["key"].content
+    assert READERS[archive_format.suffix](content) == files
+    if has_sizes_first(archive_format):
+        assert content == made(archive_format, files)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.zst"])
+@pytest.mark.parametrize("more", [1, -1])
+async def test_a_size_that_the_answer_tells_is_verified(suffix: str, more: int) -> None:
+    class Wrong(Counted):
+        async def chunks(
+            self, delivery: Delivery, file: ManifestFile
+        ) -> AsyncGenerator[bytes, None]:
+            async for chunk in super().chunks(delivery, file):
+                if file.member == "second.bin":
+                    self._streams[file.file_id].size = len(self.files["second.bin"]) + more
+                yield chunk
+
+    source, store = Wrong(LARGE), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of(f"P_v1{suffix}", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    files = [replace(file, size=None, md5=None) for file in source.manifest()]
+    with pytest.raises(WrongFileError, match=rf"second\.bin.*expected {13 * MIB + more} bytes"):
+        await follow(source, store, delivery, upload, files)
+    assert store.objects(TARGET) == {}
 
 
 def segmented(
