@@ -523,7 +523,7 @@ _TIMES = {
     "delivery": (
         *("requested_at", "expires_at", "rank", "not_before", "updated_at", "state_since"),
         *("finished_at", "lease_until", "completing_until", "answers_until"),
-        "order_out_at",
+        *("order_out_at", "deadline"),
     ),
     "delivery_history": ("at",),
     "inbox": ("received_at", "arrived_at", "returned_at"),

@@ -46,6 +46,7 @@ def _on_database(run: Callable[[PostgresDatabase], Awaitable[T]]) -> T:
 )
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
 @click.option("--user", help="Only of this ordering user.")
+@click.option("--label", "labels", multiple=True, help="Only with this label (repeat: with all).")
 @click.option("--text", help="In correlation id, archive name or cause.")
 @click.option(
     "--hours",
@@ -59,6 +60,7 @@ def list_(
     states: Sequence[str],
     active: bool,
     user: str | None,
+    labels: Sequence[str],
     text: str | None,
     hours: float | None,
     limit: int,
@@ -71,6 +73,7 @@ def list_(
     wanted = Filter.read(
         {
             "state": _states(states, active=active),
+            "label": list(labels) or None,
             "text": text,
             "since": hours_ago(hours) if hours is not None else None,
         }

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,6 +53,8 @@ class DeliveryFailedError(DeliveryError):
     type=click.Choice(FORMATS),
     help="What the files are delivered as; default: what FILE says, else the tenant's.",
 )
+@click.option("--label", "labels", multiple=True, help="What you call it, to find it by (repeat).")
+@click.option("--deadline", help="When it is of no use any more, as 2026-01-31T12:00:00Z.")
 @click.option("--wait", is_flag=True, help="Show progress, and print the answer.")
 @click.option("--timeout", type=float, default=3600, show_default=True, help="Seconds to wait.")
 def submit(
@@ -60,6 +62,8 @@ def submit(
     tenant: str | None,
     priority: int,
     format_name: str | None,
+    labels: Sequence[str],
+    deadline: str | None,
     wait: bool,
     timeout: float,
 ) -> None:
@@ -70,8 +74,10 @@ def submit(
     """
     settings = load_settings()
     body = _read(file)
-    if format_name is not None:
-        body["delivery"] = _options(file, body) | {"format": format_name}
+    chosen = {"format": format_name, "labels": list(labels) or None, "deadline": deadline}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if chosen:
+        body["delivery"] = _options(file, body) | chosen
     tenant = chosen_tenant(settings, tenant)
     try:
         asyncio.run(

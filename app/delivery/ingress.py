@@ -72,6 +72,8 @@ class DeliveryRequest:
     trace: str | None = None  # W3C traceparent
     target: str
     format: str | None = None  # None: the tenant's
+    labels: tuple[str, ...] = ()  # what its client calls it
+    deadline: datetime | None = None  # when it is of no use any more
     user: str
     order: dict[str, Any]  # queries, filters and user as received, for rs-order
 

@@ -19,7 +19,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from app.delivery.deadline import Deadline
 from app.delivery.formats import FormatName
+from app.delivery.labels import Labels
 from app.delivery.orders import OrderStatus
 from app.delivery.states import Status
 from app.errors import ErrorType
@@ -105,6 +107,14 @@ class DeliveryOptions(Wire):
     format: FormatName | None = Field(
         None,
         description="What the files are delivered as; missing: the tenant's `delivery_format`.",
+    )
+    labels: Labels | None = Field(
+        None, description="What the client calls it; deliveries are found by them."
+    )
+    deadline: Deadline | None = Field(
+        None,
+        description="When it is of no use any more, where that is before the tenant's "
+        "`request_ttl` is over.",
     )
 
 
@@ -194,6 +204,7 @@ _WORDS = {
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
     "value_error": "{error}",
+    "string_too_short": "must not be empty",
     "string_too_long": "must not be longer than {max_length} characters",
     "too_short": "must have at least one entry",
     "too_long": "must not have more than {max_length} entries",

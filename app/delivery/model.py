@@ -52,6 +52,8 @@ class Delivery:
     order_error: OrderError | None = None  # and this, while files were downloaded
     announced: int = 0  # suborders that it says are available
     format: str = DEFAULT_FORMAT  # what its files are delivered as; maybe a later version's
+    labels: tuple[str, ...] = ()  # what its client calls it
+    deadline: datetime | None = None  # its client's; None: it has the tenant's time
     plan: OrderPlan | None = None  # None: all was available when the archive was laid out
     parked: bool = False  # its archive is half-made, and goes on when a further suborder comes
     archive_name: str | None = None  # with its format's suffix; None: not planned yet

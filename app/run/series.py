@@ -25,7 +25,11 @@ def make_series(settings: Settings) -> None:
     for work in Work:
         metrics.TAKEOVERS.labels(work.value)
         metrics.LEASES_LOST.labels(work.value)
+    metrics.COUNTED_LABELS.update(settings.metric_labels)
     for tenant in settings.tenants:
+        for label in settings.metric_labels:
+            for state in State.DONE, State.ERROR:
+                metrics.FINISHED_LABELLED.labels(tenant, label, state.value)
         for outcome in _OUTCOMES:
             metrics.REQUESTS.labels(tenant, outcome)
         metrics.FINISHED.labels(tenant, State.DONE.value, "")

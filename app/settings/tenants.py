@@ -26,6 +26,11 @@ class TenantSection(Section):
     max_suborders: int = Field(
         0, ge=0, description="Suborders that an order may have, for tenants that set none; 0: any."
     )
+    metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Labels of deliveries that are counted in metrics, separated by commas; others "
+        "are not, as clients choose them.",
+    )
     delivery_bucket: str = Field(
         "default-delivery-bucket",
         description="Bucket that archives are put into. `{tenant}` stands for the tenant's name: "
@@ -94,7 +99,7 @@ class TenantSection(Section):
                 prefix(value.replace(TENANT, tenant))
         return value
 
-    @field_validator("tenants", "secret_keys", mode="before")
+    @field_validator("tenants", "secret_keys", "metric_labels", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return from_list(value)

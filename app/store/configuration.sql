@@ -36,8 +36,8 @@ ON CONFLICT (tenant) DO UPDATE SET active = excluded.active, updated_at = now()
 RETURNING active, updated_at;
 
 -- name: restart_waiting
--- Requests that waited for the end of a maintenance have their whole time before them.
-UPDATE delivery SET expires_at = now() + (expires_at - requested_at), not_before = now()
+-- Requests that waited for the end of a maintenance have their whole time before them, up to a deadline.
+UPDATE delivery SET expires_at = least(now() + (expires_at - requested_at), deadline), not_before = now()
 WHERE tenant = :tenant AND state = 'RECEIVED';
 
 -- name: sealed_settings

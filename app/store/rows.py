@@ -34,6 +34,8 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         announced=row["announced"],
         parked=row["parked"],
         format=row["format"],
+        labels=tuple(row["labels"]),
+        deadline=row["deadline"],
         archive_name=row["archive_name"],
         file_count=row["file_count"],
         total_bytes=row["total_bytes"],

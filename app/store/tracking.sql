@@ -2,8 +2,8 @@
 -- What lists and feeds show of a delivery: all but what it ordered, which may have half a megabyte.
 d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
 d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.archive_name, d.file_count,
-d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.error_type,
+d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.labels, d.deadline, d.archive_name,
+d.file_count, d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.error_type,
 d.error_message, d.ending_type, d.ending_message
 
 -- fragment: step
@@ -23,6 +23,7 @@ SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERA
            OR (d.requested_at, d.id) < (:before_at, :before_id::uuid))
       AND (:states::text[] IS NULL OR d.state = ANY (:states))
       AND (:user::text IS NULL OR d.user_email = :user)
+      AND (:labels::text[] IS NULL OR d.labels @> :labels)
       AND (:since::timestamptz IS NULL OR d.requested_at >= :since)
       AND (:until::timestamptz IS NULL OR d.requested_at < :until)
       AND (:text::text IS NULL OR position(lower(:text) IN lower(concat_ws(

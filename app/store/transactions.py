@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
@@ -117,6 +118,8 @@ class PostgresUnitOfWork:
                 ttls=[opening.ttl for opening in openings],
                 traces=[request.trace for request in requests],
                 formats=[opening.format for opening in openings],
+                labels=[json.dumps(request.labels) for request in requests],
+                deadlines=[request.deadline for request in requests],
             )
         )
         return [delivery_of(row) for row in opened]

@@ -84,18 +84,19 @@ FROM refused LEFT JOIN LATERAL (
 ) d ON true;
 
 -- name: open_deliveries
--- Save new deliveries, each with its time to live from :requested_at on (null is now). No row for one
--- whose correlation id is in use.
+-- Save new deliveries, each with its time to live from :requested_at on (null is now), up to a deadline. No
+-- row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
-                      origin_app, priority, requested_at, expires_at, trace, rank, format)
+                      origin_app, priority, requested_at, expires_at, trace, rank, format, labels, deadline)
 SELECT id, tenant, correlation_id, state, user_email, target, order_request,
-       origin_app, priority, at, at + ttl, trace, at - priority * interval '1 minute', format
+       origin_app, priority, at, least(at + ttl, deadline), trace, at - priority * interval '1 minute', format,
+       ARRAY(SELECT json_array_elements_text(labels::json)), deadline
 FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[], :states::text[],
             :users::text[], :targets::text[], :orders::json[], :origin_apps::text[],
             :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[],
-            :formats::text[])
+            :formats::text[], :labels::text[], :deadlines::timestamptz[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
-                 origin_app, priority, requested_at, ttl, trace, format),
+                 origin_app, priority, requested_at, ttl, trace, format, labels, deadline),
      LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
 RETURNING *;

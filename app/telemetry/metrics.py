@@ -8,6 +8,7 @@ What is in the database is the same for all processes, and counted where it is s
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
@@ -24,6 +25,12 @@ FINISHED = Counter(
     "Deliveries that ended in this process; error_type is empty for DONE.",
     ("tenant", "state", "error_type"),
 )
+FINISHED_LABELLED = Counter(
+    "delivery_labelled_finished",
+    "Deliveries that ended in this process, for each label of theirs that an operator has named.",
+    ("tenant", "label", "state"),
+)
+COUNTED_LABELS: set[str] = set()  # that series were made for (`app.run.series`)
 SOURCE_BYTES = Counter(
     "delivery_source_bytes", "Bytes of files read from rs-order and verified.", ("tenant",)
 )
@@ -146,3 +153,10 @@ HTTP_REFUSED_CONNECTIONS = Counter(
 )
 BUILD = Info("delivery_build", "What runs here.")
 BUILD.info({"version": __version__, "python": platform.python_version()})
+
+
+def ended(tenant: str, state: str, error_type: str = "", *, labels: Iterable[str] = ()) -> None:
+    """Count a delivery that has ended; by its labels only where there is a series for them."""
+    FINISHED.labels(tenant, state, error_type).inc()
+    for label in COUNTED_LABELS.intersection(labels):
+        FINISHED_LABELLED.labels(tenant, label, state).inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore
 from app.errors import ErrorType
 from app.usecases.fail import fail
@@ -24,11 +25,17 @@ async def expire(*, store: DeliveryStore, limit: int) -> int:
                 current = await tx.lock(delivery.tenant, delivery.correlation_id)
                 if current is None or current.id != delivery.id:
                     continue
-                hours = (delivery.expires_at - delivery.requested_at).total_seconds() / 3600
-                message = f"not done within {hours:g} hours; it was {current.state} at the end"
+                message = f"{_late(current)}; it was {current.state} at the end"
                 if current.last_cause:
                     message += f", because {current.last_cause}"
                 ended += await fail(tx, current, ErrorType.EXPIRED, message) is not None
         total += ended
         if len(overdue) < limit or not ended:  # others end the same ones, or there are no more
             return total
+
+
+def _late(delivery: Delivery) -> str:
+    if delivery.expires_at == delivery.deadline:
+        return f"not done by its deadline, {delivery.deadline:%FT%TZ}"
+    hours = (delivery.expires_at - delivery.requested_at).total_seconds() / 3600
+    return f"not done within {hours:g} hours"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.ports import UnitOfWork
@@ -57,7 +59,8 @@ async def fail(
     if asked and not answered and known is None:
         await tx.await_order(delivery)
     await tx.enqueue(outgoing.error(delivery, error_type, message))
-    tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.ERROR.value, error_type.value).inc)
+    count = partial(metrics.ended, delivery.tenant, State.ERROR.value, error_type.value)
+    tx.on_commit(partial(count, labels=delivery.labels))
     if cancel and known is not None:
         await tx.enqueue(outgoing.cancel(delivery, known))
     log.warning(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,7 +28,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
-from app.usecases.submit import opening, save, unfit_target
+from app.usecases.submit import opening, save, unfit
 from app.views.deliveries import Tracked, Tracking
 
 log = get_logger(__name__)
@@ -77,7 +77,8 @@ class Interventions:
         """Try again at once what waits for a later attempt, or again what ended in ERROR.
 
         What has ended is asked for again as its client would: a new delivery of the same request,
-        with new responses. Raises UnknownDeliveryError, NotPossibleError.
+        with new responses, and all of the tenant's time. Raises UnknownDeliveryError,
+        NotPossibleError.
         """
         async with self.store.transaction() as tx:
             active = _of(user, await tx.lock(actor.tenant, correlation_id))
@@ -102,6 +103,7 @@ class Interventions:
             priority=last.priority,
             target=last.target,
             format=last.format,
+            labels=last.labels,
             user=last.user,
             order=last.order,
         )
@@ -131,9 +133,9 @@ class Interventions:
         async with self.store.transaction() as tx:
             before = await tx.asked_before(asked, active=named or key is None)
             if before is None:
-                unfit = unfit_target(request, tenants=self.tenants)
-                if unfit is not None:
-                    raise InvalidRequestError([unfit])
+                flaw = unfit(request, at=datetime.now(UTC), tenants=self.tenants)
+                if flaw is not None:
+                    raise InvalidRequestError([flaw])
                 delivery_id = (await self._open(tx, actor, "submit", request)).id
             elif before.request == asked.request:
                 delivery_id = before.delivery_id

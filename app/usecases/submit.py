@@ -50,8 +50,8 @@ async def receive(
                 tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, str(request))
-            elif (unfit := unfit_target(request, tenants=tenants)) is not None:
-                await _denied(tx, message, ErrorType.INVALID_CONTENT, unfit)
+            elif (flaw := unfit(request, at=arrived_at, tenants=tenants)) is not None:
+                await _denied(tx, message, ErrorType.INVALID_CONTENT, flaw)
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
         deliveries = await save(tx, openings, tenants=tenants) if openings else []
@@ -103,7 +103,12 @@ async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestEr
         return error
 
 
-def unfit_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
+def unfit(request: DeliveryRequest, *, at: datetime, tenants: ConfiguredTenants) -> str | None:
+    """Return why what is asked for at a time can't be done, as things stand; None if it can."""
+    return _unfit_target(request, tenants=tenants) or _missed(request, at)
+
+
+def _unfit_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing.
 
     It is unknown, or can't keep what is asked for. (One that only another version can use is that
@@ -124,6 +129,16 @@ def unfit_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str
     return (
         f"targetDelivery {request.target[:100]!r} can't keep a delivery as {format_name}: {lacks}; "
         "choose another delivery.format, or another target"
+    )
+
+
+def _missed(request: DeliveryRequest, at: datetime) -> str | None:
+    """Return why a request that came then comes too late for its deadline; None if it does not."""
+    if request.deadline is None or request.deadline > at:
+        return None
+    return (
+        f"delivery.deadline {request.deadline:%FT%TZ} was over when the request came in; ask with "
+        "a later one, or without"
     )
 
 

@@ -515,7 +515,8 @@ class Transfers:
                 await tx.enqueue(outgoing.done(delivery, result))
                 if self.frees_places:
                     await may_keep_place(tx, delivery)
-                tx.on_commit(metrics.FINISHED.labels(delivery.tenant, State.DONE.value, "").inc)
+                count = partial(metrics.ended, delivery.tenant, State.DONE.value)
+                tx.on_commit(partial(count, labels=delivery.labels))
         # An earlier try may have done it, and only its answer was lost.
         return ended or (again and await self.store.done_by(delivery))
 

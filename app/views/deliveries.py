@@ -16,7 +16,7 @@ from app.delivery.object_store import StoredObject
 from app.delivery.states import State
 from app.views.progress import ProgressView
 from app.views.segments import SegmentSeen, suborders_in_words
-from app.views.view import Milliseconds, Query, Text, Time, View
+from app.views.view import Milliseconds, Query, Text, Texts, Time, View
 
 _WORKER_TIMEOUT = 60.0  # seconds after which a worker counts as gone; it tells every ten
 
@@ -84,6 +84,9 @@ class Filter(Query):
 
     states: list[State] | None = Field(None, alias="state", description="Only these.")
     user: Text = Field(None, description="Only of this ordering user.")
+    labels: Texts = Field(
+        None, alias="label", description="Only with this label; with all of them, if given again."
+    )
     since: Time = Field(None, description="Requested then or later.")
     until: Time = Field(None, description="Requested earlier.")
     # Case does not matter.
@@ -250,6 +253,10 @@ class DeliveryView(View):
         None, description="Since when a half-made archive waits for the next suborder."
     )
     format: str | None = Field(None, description="What its files are delivered as.")
+    labels: list[str] | None = Field(None, description="What its client calls it.")
+    deadline: Milliseconds | None = Field(
+        None, description="Its client's; it expires then at the latest."
+    )
     archive_name: str | None = None
     files: int | None = None
     bytes: int | None = Field(None, description="Of the files together.")
@@ -296,6 +303,8 @@ class DeliveryView(View):
             order_done=delivery.order_done or None,
             parked_since=tracked.parked_since,
             format=delivery.format,
+            labels=list(delivery.labels) or None,
+            deadline=delivery.deadline,
             archive_name=delivery.archive_name,
             files=delivery.file_count,
             bytes=delivery.total_bytes,

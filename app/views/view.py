@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -85,6 +85,10 @@ def _read_text(given: str | None) -> str | None:
     return given
 
 
+def _read_texts(given: Sequence[str] | None) -> list[str] | None:
+    return [text for text in map(_read_text, given or ()) if text is not None] or None
+
+
 def _read_time(given: object) -> object:
     if not isinstance(given, str):
         return given
@@ -96,6 +100,7 @@ def _read_time(given: object) -> object:
 
 # What a query string may have: None where it is missing or empty.
 Text = Annotated[str | None, BeforeValidator(_read_text)]
+Texts = Annotated[list[str] | None, BeforeValidator(_read_texts)]
 Time = Annotated[datetime | None, BeforeValidator(_read_time)]
 
 

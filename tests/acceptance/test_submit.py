@@ -18,11 +18,14 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
 
 
 async def submit(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    return await command(stack, "submit", *arguments, stdin=stdin)
+
+
+async def command(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "app.cli",
-        "submit",
         *arguments,
         cwd=ROOT,
         env={**os.environ, **stack.environment},
@@ -54,6 +57,21 @@ async def test_an_option_chooses_the_format(stack: Stack, make_product: Callable
     code, out, error = await submit(stack, *arguments, stdin=json.dumps(body).encode())
     assert code == 0, error
     assert json.loads(out)["url"].endswith("_v1.tar.zst")
+
+
+async def test_labels_and_a_deadline_are_chosen_by_options(
+    stack: Stack, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a": b"a"}))
+    arguments = ("-", "--wait", "--label", "a label", "--label", "b", "--deadline", "2126-01-31")
+    code, out, _ = await submit(stack, *arguments, stdin=json.dumps(body).encode())
+    assert code == 1
+    assert "delivery.deadline must be a time with its zone" in json.loads(out)["message"]
+    arguments = (*arguments[:-1], "2126-01-31T12:00:00Z")
+    code, out, error = await submit(stack, *arguments, stdin=json.dumps(body).encode())
+    assert code == 0, error
+    _, listed, _ = await command(stack, "list", "--label", "b", "--label", "a label", "--json")
+    assert json.loads(listed)["labels"] == ["a label", "b"]
 
 
 async def test_a_denial_is_an_exit_code(stack: Stack) -> None:

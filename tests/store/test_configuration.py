@@ -9,7 +9,7 @@ import pytest
 
 from app.delivery.states import State, Work
 from compose.embedded.stack import TENANT
-from tests.builders import make_done
+from tests.builders import make_body, make_done
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
 
@@ -64,6 +64,9 @@ async def test_requests_wait_for_the_end_of_a_maintenance_and_have_their_whole_t
     assert await store.maintenance(TENANT) is None
     waits = await deliveries.put(await deliveries.granted("waits"), State.RECEIVED)
     began = await deliveries.granted("began")
+    deadline = deliveries.now() + timedelta(hours=20)
+    body = make_body("due") | {"delivery": {"deadline": deadline.isoformat()}}
+    due = await deliveries.put(await deliveries.granted("due", body=body), State.RECEIVED)
     async with store.change(TENANT) as change:
         assert (await change.maintain(active=True)).active
     assert (await store.read()).paused == {TENANT}
@@ -78,6 +81,7 @@ async def test_requests_wait_for_the_end_of_a_maintenance_and_have_their_whole_t
     assert not now.active
     row = await deliveries.row(waits)
     assert row.expires_at > deliveries.now() + timedelta(hours=11)
+    assert (await deliveries.row(due)).expires_at - deliveries.now() < timedelta(hours=7)
     claimed = await leases.claim(Work.CHECK)
     assert claimed is not None
     assert claimed.id == waits.id

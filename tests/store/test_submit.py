@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from app.delivery.ports import Users
 from app.delivery.targets import TargetKinds
+from app.errors import InvalidRequestError
+from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
@@ -40,12 +43,7 @@ async def test_a_delivery_is_of_the_format_of_its_request_or_of_its_tenant(
     await deliveries.granted("unsaid")
     await deliveries.granted("said", body=make_body("said") | {"delivery": {"format": "zip"}})
     deliveries.tenants.give(TENANT, delivery_format="zip")
-    interventions = Interventions(
-        store=deliveries.store,
-        tracking=deliveries.tracking,
-        tenants=deliveries.tenants,
-        users=AnyUser(),
-    )
+    interventions = make_interventions(deliveries)
     await interventions.cancel(make_actor(), "unsaid")
     await interventions.retry(make_actor(), "unsaid")
     asked = {name: await deliveries.active(name) for name in ("before", "unsaid", "said")}
@@ -80,3 +78,60 @@ async def test_a_request_waits_for_no_answer_about_its_user(deliveries: Deliveri
     users = MemoryUsers()
     await deliveries.receive(deliveries.message(), users=users)
     assert users.asked == []
+
+
+async def test_a_deadline_ends_a_delivery_before_its_tenants_time_would(
+    deliveries: Deliveries,
+) -> None:
+    soon, late = (deliveries.now() + timedelta(hours=hours) for hours in (1, 100))
+    for name, deadline in ("soon", soon), ("late", late):
+        body = make_body(name) | {"delivery": {"deadline": deadline.isoformat()}}
+        await deliveries.granted(name, body=body)
+    times = {name: await deliveries.active(name) for name in ("soon", "late")}
+    lives = {name: found.expires_at - found.requested_at for name, found in times.items()}
+    assert lives["soon"] < timedelta(hours=1) < lives["late"] == timedelta(hours=12)
+    await deliveries.elapse(timedelta(hours=2))
+    assert await expire(store=deliveries.store, limit=9) == 1
+    told = [told.body for told in await deliveries.outgoing() if told.body.get("errorType")]
+    assert [(body["correlationId"], body["errorType"]) for body in told] == [("soon", "EXPIRED")]
+    assert told[0]["message"].startswith("not done by its deadline, 20")
+
+
+async def test_a_request_that_comes_after_its_deadline_is_denied(deliveries: Deliveries) -> None:
+    body = make_body("past") | {"delivery": {"deadline": "2026-01-31T12:00:00Z"}}
+    await deliveries.receive(deliveries.message("past", body=body))
+    (denial,) = [told.body for told in await deliveries.outgoing()]
+    assert denial == {
+        "correlationId": "past",
+        "status": "DENIED",
+        "errorType": "INVALID_CONTENT",
+        "message": "delivery.deadline 2026-01-31T12:00:00Z was over when the request came in; ask "
+        "with a later one, or without",
+    }
+    interventions = make_interventions(deliveries)
+    with pytest.raises(InvalidRequestError, match="was over when the request came in"):
+        await interventions.submit(make_actor(), body)
+
+
+async def test_what_is_tried_again_keeps_its_labels_and_no_deadline(
+    deliveries: Deliveries,
+) -> None:
+    deadline = deliveries.now() + timedelta(hours=1)
+    asked = {"labels": ["a", "b"], "deadline": deadline.isoformat()}
+    first = await deliveries.granted("c", body=make_body("c") | {"delivery": asked})
+    assert (first.labels, first.deadline) == (("a", "b"), deadline)
+    interventions = make_interventions(deliveries)
+    await interventions.cancel(make_actor(), "c")
+    await interventions.retry(make_actor(), "c")
+    again = await deliveries.active("c")
+    assert (again.labels, again.deadline) == (("a", "b"), None)
+    assert again.expires_at - again.requested_at == timedelta(hours=12)
+
+
+def make_interventions(deliveries: Deliveries) -> Interventions:
+    return Interventions(
+        store=deliveries.store,
+        tracking=deliveries.tracking,
+        tenants=deliveries.tenants,
+        users=AnyUser(),
+    )

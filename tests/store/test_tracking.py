@@ -14,7 +14,7 @@ from app.usecases.intervene import Interventions
 from app.views.deliveries import Filter, Tracked
 from compose.embedded.stack import TENANT, USER
 from streams.regards.users import AnyUser
-from tests.builders import make_actor, make_stored
+from tests.builders import make_actor, make_body, make_stored
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
 
@@ -34,13 +34,17 @@ async def test_deliveries_are_found_by_what_is_known_of_them(deliveries: Deliver
     await deliveries.elapse(SECOND)
     await deliveries.ready("Second", tenant=OTHER)
     await deliveries.elapse(SECOND)
-    third = await deliveries.granted("third")
+    labelled = make_body("third") | {"delivery": {"labels": ["été", "a, b"]}}
+    third = await deliveries.granted("third", body=labelled)
     await deliveries.fail(third, "50% of it_all is away")
     assert await names(deliveries) == ["third", "Second", "first"]
     assert await names(deliveries, OTHER) == ["Second"]
     assert await names(deliveries, states=[State.READY, State.ERROR]) == ["third", "Second"]
     assert await names(deliveries, user=USER) == ["third", "Second", "first"]
     assert await names(deliveries, user="unknown@example.org") == []
+    assert await names(deliveries, labels=["a, b"]) == ["third"]
+    assert await names(deliveries, labels=["a, b", "été"]) == ["third"]
+    assert await names(deliveries, labels=["a, b", "a"]) == []
     assert await names(deliveries, since=third.requested_at) == ["third"]
     assert await names(deliveries, until=third.requested_at) == ["Second", "first"]
     assert await names(deliveries, text="sECOND") == ["Second"]

@@ -124,3 +124,16 @@ def test_promtool_accepts_the_rules(arguments: tuple[str, ...]) -> None:
         [promtool, *arguments], cwd=MONITORING, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_deliveries_are_counted_by_the_labels_that_an_operator_has_named() -> None:
+    make_series(Settings(tenants=("labelled",), metric_labels=("known", "unused")))
+    metrics.ended("labelled", "DONE", labels=("known", "another"))
+
+    def counted(label: str) -> float | None:
+        return REGISTRY.get_sample_value(
+            "delivery_labelled_finished_total",
+            {"tenant": "labelled", "label": label, "state": "DONE"},
+        )
+
+    assert (counted("known"), counted("unused"), counted("another")) == (1, 0, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -145,3 +146,53 @@ def test_the_first_of_many_broken_rules_are_named_and_the_rest_counted() -> None
 def test_the_largest_allowed_request_is_taken() -> None:
     order = {"user": "u", "queries": ["x" * 10_000] * 1000}
     assert parse({"correlationId": "c", "order": order}).order == order
+
+
+@pytest.mark.parametrize("options", [{}, {"labels": None}, {"labels": []}])
+def test_a_request_needs_no_labels(options: dict[str, Any]) -> None:
+    assert parse(GOOD | {"delivery": options}).labels == ()
+
+
+def test_a_request_may_have_ten_labels() -> None:
+    labels = ["été 2026", "x" * 64, *(f"{number}" for number in range(8))]
+    assert parse(GOOD | {"delivery": {"labels": labels}}).labels == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ("a", "delivery.labels must be a list"),
+        ([1], "delivery.labels.0 must be a text"),
+        ([""], "delivery.labels.0 must not be empty"),
+        (["x" * 65], "delivery.labels.0 must not be longer than 64 characters"),
+        ([" a"], "delivery.labels.0 must be printable, without a space at its ends"),
+        (["a\nb"], "delivery.labels.0 must be printable, without a space at its ends"),
+        (["a", "b", "a"], "delivery.labels must not have the same one twice"),
+        ([f"{n}" for n in range(11)], "delivery.labels must not have more than 10 entries"),
+    ],
+)
+def test_wrong_labels_are_refused(labels: object, reason: str) -> None:
+    assert broken(GOOD | {"delivery": {"labels": labels}}) == (reason,)
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    ["2026-01-31T12:00:00Z", "2026-01-31T13:30:00+01:30", "2026-01-31t12:00:00.000z"],
+)
+def test_a_deadline_is_a_moment(deadline: str) -> None:
+    asked = parse(GOOD | {"delivery": {"deadline": deadline}}).deadline
+    assert asked == datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        *("tomorrow", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T12:00:00Z", ""),
+        *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00", "2026-01-31T12:00Z"),
+        *(1769860800, ["2026-01-31T12:00:00Z"], "٢٠٢٦-01-31T12:00:00Z"),
+    ],
+)
+def test_what_is_no_moment_is_no_deadline(deadline: object) -> None:
+    assert broken(GOOD | {"delivery": {"deadline": deadline}}) == (
+        "delivery.deadline must be a time with its zone, such as 2026-01-31T12:00:00Z",
+    )

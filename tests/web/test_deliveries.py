@@ -18,7 +18,7 @@ from app.delivery.orders import OrderStatus
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
 from app.run.wiring.tenants import ConfigurationParts
-from tests.builders import make_message, make_stored, make_upload
+from tests.builders import make_body, make_message, make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
@@ -107,6 +107,9 @@ async def test_suborders_are_shown_of_one_and_counted_in_lists(
         ("text=wait", {"waiting"}),
         (f"user={quote(USER)}", {"failed", "waiting", "ready"}),
         ("user=somebody", set()),
+        ("label=a+label", {"waiting"}),
+        ("label=a+label&label=another", set()),
+        ("label=", {"failed", "waiting", "ready"}),
         ("since=2999-01-01", set()),
         ("until=2999-01-01T00:00:00Z", {"failed", "waiting", "ready"}),
         ("text=%25", set()),
@@ -117,7 +120,8 @@ async def test_lists_are_filtered(
 ) -> None:
     failed = await deliveries.ready("failed")
     await deliveries.fail(failed, "there is no such bucket")
-    await deliveries.granted("waiting")
+    labelled = make_body("waiting") | {"delivery": {"labels": ["a label"]}}
+    await deliveries.granted("waiting", body=labelled)
     await deliveries.ready("ready")
     shown = await content(await api.call("GET", f"/deliveries?{query}"))
     assert {delivery["correlationId"] for delivery in shown} == found
@@ -127,7 +131,8 @@ async def test_lists_are_filtered(
     "query",
     [
         *("state=LOST", "size=0", "size=501", "since=yesterday", "after=!", "after=YWJj"),
-        *("text=%00", "since=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59-01:00"),
+        *("text=%00", "label=%00"),
+        *("since=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59-01:00"),
         f"after={cursor('0001-01-01T00:00:00+14:00')}",
         f"after={cursor('9999-12-31T23:59:59-00:01')}",
         f"after={cursor('2026-01-01T00:00:00Z', delivery='x')}",

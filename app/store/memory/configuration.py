@@ -6,9 +6,11 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from app.audit import AuditRecord
+from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.store.memory.audit import record
 from app.store.memory.database import MemoryDatabase, as_json
@@ -65,10 +67,7 @@ class _Change:
                 self._session,
                 delivery_id,
                 lambda row: replace(
-                    row.having(
-                        expires_at=now + (row.delivery.expires_at - row.delivery.requested_at)
-                    ),
-                    not_before=now,
+                    row.having(expires_at=_with_whole_time(row.delivery, now)), not_before=now
                 ),
                 lambda row: row.state is State.RECEIVED,
             )
@@ -76,6 +75,11 @@ class _Change:
     async def audit(self, done: AuditRecord) -> None:
         await self._database.trip()
         record(self._database, self._session, done)
+
+
+def _with_whole_time(delivery: Delivery, now: datetime) -> datetime:
+    end = now + (delivery.expires_at - delivery.requested_at)
+    return min(end, delivery.deadline or end)
 
 
 class MemoryConfiguration:

@@ -79,6 +79,7 @@ class MemoryTracking:
                 and (before is None or (delivery.requested_at, delivery.id) < before)
                 and (wanted.states is None or row.state in wanted.states)
                 and wanted.user in (delivery.user, None)
+                and set(wanted.labels or ()) <= set(delivery.labels)
                 and (wanted.since is None or delivery.requested_at >= wanted.since)
                 and (wanted.until is None or delivery.requested_at < wanted.until)
                 and (wanted.text is None or wanted.text.lower() in _text_of(row).lower())

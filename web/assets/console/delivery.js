@@ -1,19 +1,21 @@
 // One delivery: where it stands, how it got there, why it failed, what it holds.
 
 import { call, follow } from "./api.js";
-import { alertOf, bar, confirmed, h, liveness, say, seconds, size, state, suborders, time } from "./dom.js";
+import { alertOf, bar, confirmed, h, labelled, liveness, say, seconds, size, state, suborders, time } from "./dom.js";
 
 const FACTS = [
   ["User", (d) => d.user],
   ["Target", (d) => d.target],
   ["Requested", (d) => time(d.requestedAt)],
   ["Expires", (d) => (d.finishedAt ? "" : time(d.expiresAt))],
+  ["Deadline", (d) => d.deadline && time(d.deadline)],
   ["Ended", (d) => time(d.finishedAt)],
   ["In this state since", (d) => (d.finishedAt ? "" : time(d.stateSince))],
   ["Order", (d) => d.orderId],
   ["Suborders", (d) => (d.finishedAt && d.totalSubOrders > 1 ? d.totalSubOrders : "")],
   ["Archive", (d) => d.archiveName],
   ["Files", (d) => (d.files ? `${d.files}, ${size(d.bytes)}` : "")],
+  ["Labels", labelled],
   ["Attempt", (d) => d.attempt || ""],
   ["Worker", (d) => d.worker],
   ["Next attempt", (d) => (new Date(d.nextAttemptAt) > Date.now() ? time(d.nextAttemptAt) : "")],

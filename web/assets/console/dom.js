@@ -75,6 +75,12 @@ export function addressOf({ correlationId, id }) {
   return [".", "..", "events", "by-id"].includes(correlationId) ? `${page}?id=${id}` : page;
 }
 
+// Each leads to what else has it.
+export function labelled({ labels }) {
+  return labels && h("span", { class: "labels" }, labels.map((label) =>
+    h("a", { href: `#/deliveries?${new URLSearchParams({ label })}` }, label)));
+}
+
 export function alertOf(error) {
   const reasons = error.reasons && error.reasons.length > 1
     ? h("ul", {}, error.reasons.map((reason) => h("li", {}, reason))) : null;

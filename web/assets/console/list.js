@@ -1,7 +1,7 @@
 // The live list of deliveries.
 
 import { call, follow, plainUser } from "./api.js";
-import { addressOf, alertOf, bar, h, liveness, seconds, size, state, suborders, time } from "./dom.js";
+import { addressOf, alertOf, bar, h, labelled, liveness, seconds, size, state, suborders, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
 const ENDED = ["DONE", "ERROR"];
@@ -18,7 +18,7 @@ function row({ delivery, progress }) {
   const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}`
     : delivery.parkedSince ? "" : delivery.lastCause; // what it waits for is told beside its progress
   const cells = [
-    h("a", { href: addressOf(delivery) }, delivery.correlationId),
+    h("span", {}, h("a", { href: addressOf(delivery) }, delivery.correlationId), labelled(delivery)),
     h("span", {}, state(delivery.state), age(delivery)),
     progress ? bar(progress, delivery.correlationId) : suborders(delivery) || "",
     delivery.user,
@@ -42,12 +42,13 @@ function refreshed(old, element) {
 export async function list(content, { signal, query }) {
   const wanted = query.get("state") || "";
   const text = query.get("text") || "";
+  const label = query.get("label") || "";
   const counts = h("ul", { class: "counts", "aria-label": "Deliveries by state" });
   const body = h("tbody", {});
   const more = h("button", { type: "button", hidden: true }, "Older deliveries");
   const said = h("div", {});
   const live = liveness();
-  content.append(h("h1", {}, "Deliveries"), counts, filters(wanted, text), live.element, said,
+  content.append(h("h1", {}, "Deliveries"), counts, filters({ wanted, text, label }), live.element, said,
     h("table", { class: "cards" },
       h("caption", {}, "The newest first"),
       h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
@@ -59,6 +60,7 @@ export async function list(content, { signal, query }) {
   const current = new Map(); // by correlation id: the newest of them
   const matches = (delivery) =>
     (!wanted || (wanted === "active" ? ACTIVE.includes(delivery.state) : delivery.state === wanted)) &&
+    (!label || delivery.labels?.includes(label)) &&
     (!text || JSON.stringify([delivery.correlationId, delivery.archiveName, delivery.errorType,
       delivery.errorMessage, delivery.lastCause]).toLowerCase().includes(text.toLowerCase()));
 
@@ -90,7 +92,8 @@ export async function list(content, { signal, query }) {
     one.element ||= element;
   }
 
-  let next = pathOf(wanted, text);
+  const first = pathOf({ wanted, text, label });
+  let next = first;
   let asking = false;
   async function page() {
     if (asking) return; // a button that is disabled would lose the focus
@@ -113,7 +116,7 @@ export async function list(content, { signal, query }) {
     shown.clear();
     current.clear();
     body.replaceChildren();
-    next = pathOf(wanted, text);
+    next = first;
     await page();
   }
   function hear(event, told) {
@@ -134,7 +137,7 @@ export async function list(content, { signal, query }) {
   if (plainUser()) {
     // The stream and the figures are of the whole tenant.
     await page();
-    lookAgain(pathOf(wanted, text), signal, live, (found) => {
+    lookAgain(first, signal, live, (found) => {
       if (found.length) said.replaceChildren();
       found.reverse().forEach((delivery) => put(delivery, { first: true }));
       older();
@@ -177,27 +180,30 @@ async function countAgain(counts, signal, older) {
   if (!signal.aborted) setTimeout(() => { if (!signal.aborted) countAgain(counts, signal, older); }, 5000);
 }
 
-function pathOf(wanted, text) {
+function pathOf({ wanted, text, label }) {
   const query = new URLSearchParams();
   for (const name of wanted === "active" ? ACTIVE : wanted ? [wanted] : []) query.append("state", name);
   if (text) query.set("text", text);
+  if (label) query.set("label", label);
   return `/deliveries?${query}`;
 }
 
-function filters(wanted, text) {
+function filters({ wanted, text, label }) {
   const choice = h("select", { id: "state" },
     [["", "all"], ["active", "under way"], ...STATES.map((name) => [name, name])].map(([value, label]) =>
       h("option", { value, selected: value === wanted }, label)));
   const search = h("input", { id: "text", type: "search", value: text });
+  const named = h("input", { id: "label", type: "search", value: label });
   return h("form", {
     class: "filters",
     role: "search",
     onsubmit: (event) => {
       event.preventDefault();
-      location.hash = `#/deliveries?${new URLSearchParams({ state: choice.value, text: search.value })}`;
+      location.hash = `#/deliveries?${new URLSearchParams({ state: choice.value, text: search.value, label: named.value })}`;
     },
   },
   h("div", {}, h("label", { for: "state" }, "State"), choice),
   h("div", {}, h("label", { for: "text" }, "Id, archive or cause"), search),
+  h("div", {}, h("label", { for: "label" }, "Label"), named),
   h("button", {}, "Show"));
 }

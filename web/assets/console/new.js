@@ -25,6 +25,8 @@ export async function ask(content, { signal }) {
   const format = h("select", { id: "format" },
     h("option", { value: "" }, "as the tenant's settings say"),
     FORMATS.map((name) => h("option", { value: name }, name)));
+  const labels = h("input", { id: "labels", "aria-describedby": "labels-hint" });
+  const deadline = h("input", { id: "deadline", type: "datetime-local", "aria-describedby": "deadline-hint" });
   content.append(h("h1", {}, "New delivery"), said, h("form", {
     class: "wide",
     onsubmit: async (event) => {
@@ -32,7 +34,12 @@ export async function ask(content, { signal }) {
       const lines = queries.value.split("\n").map((line) => line.trim()).filter(Boolean);
       const body = { order: { user: user.value, queries: lines } };
       if (id.value.trim()) body.correlationId = id.value;
-      if (format.value) body.delivery = { format: format.value };
+      const asked = {};
+      if (format.value) asked.format = format.value;
+      const named = labels.value.split(",").map((label) => label.trim()).filter(Boolean);
+      if (named.length) asked.labels = named;
+      if (deadline.value) asked.deadline = new Date(deadline.value).toISOString();
+      if (Object.keys(asked).length) body.delivery = asked;
       if (target.value.trim()) body.targetDelivery = target.value.trim();
       try {
         const { content: taken } = await call("POST", "/deliveries", { body });
@@ -53,6 +60,10 @@ export async function ask(content, { signal }) {
   h("label", { for: "format" }, "Format"), format,
   h("label", { for: "target" }, "Target"), target,
   h("p", { class: "hint", id: "target-hint" }, "Empty: the tenant's default."),
+  h("label", { for: "labels" }, "Labels"), labels,
+  h("p", { class: "hint", id: "labels-hint" }, "Up to ten, with commas between; deliveries are found by them."),
+  h("label", { for: "deadline" }, "Deadline"), deadline,
+  h("p", { class: "hint", id: "deadline-hint" }, "Empty: the tenant's time. After it, the delivery ends in an error."),
   h("button", { class: "main" }, "Deliver")));
   if (plain) {
     const { content: { correlationIdPrefix } } = await call("GET", "/me", { signal });
