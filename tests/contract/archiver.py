@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import pytest
 
@@ -160,10 +161,10 @@ def in_segments(*lengths: int) -> list[ManifestFile | Seam]:
     return files
 
 
-def listed_wrongly(member: str, wrong: dict[str, str | int]) -> list[ManifestFile]:
+def listed_wrongly(member: str, wrong: Mapping[str, str | int | None]) -> list[ManifestFile]:
     """Return all files, one of which is not what the manifest says."""
     return [
-        replace(file, **wrong) if file.member == member else file  # type: ignore[arg-type]
+        replace(file, **dict[str, Any](wrong)) if file.member == member else file
         for file in plan_files(FILES)
     ]
 

@@ -6,7 +6,7 @@ What is asked of `AzureCalls`, each request carried out as a whole when its turn
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.delivery.object_store import PartBody
@@ -14,7 +14,7 @@ from app.errors import TargetRefusedError
 from sinks.stores.azure.blocks import BlockId, StagedBlock
 from sinks.stores.azure.calls import Blob, BlocksGoneError, NotMetError
 from sinks.stores.azure.target import AzureTarget
-from tests.unit.every_order import at_once
+from tests.unit.every_order import Model
 
 TARGET = AzureTarget(
     endpoint="https://a.blob.core.windows.net", account="a", container="c", key="a2V5"
@@ -22,10 +22,9 @@ TARGET = AzureTarget(
 
 
 @dataclass(kw_only=True)
-class AzureModel:
-    """A container. `turn` is awaited before each request: then it is carried out."""
+class AzureModel(Model):
+    """A container."""
 
-    turn: Callable[[], Awaitable[None]] = at_once
     may_remove: bool = True
     blobs: dict[str, Blob] = field(default_factory=dict)
     blocks: dict[str, dict[BlockId, StagedBlock]] = field(default_factory=dict)  # by name

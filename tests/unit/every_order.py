@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 
 async def at_once() -> None:
     """Let a request be carried out when it is sent."""
 
 
-class Model(Protocol):
+@dataclass(kw_only=True)
+class Model:
     """A store's rules: `turn` is awaited before each request, which is then carried out whole."""
 
-    turn: Callable[[], Awaitable[None]]
+    turn: Callable[[], Awaitable[None]] = field(default=at_once)
 
 
 @dataclass

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.delivery.object_store import PartBody
 from sinks.stores.gcs.calls import NONE, NotMetError, Stored
 from sinks.stores.gcs.target import GcsTarget
-from tests.unit.every_order import at_once
+from tests.unit.every_order import Model
 
 TARGET = GcsTarget(container="b", credentials="identity")
 
 
 @dataclass(kw_only=True)
-class GcsModel:
-    """A bucket. `turn` is awaited before each request: then it is carried out."""
+class GcsModel(Model):
+    """A bucket."""
 
-    turn: Callable[[], Awaitable[None]] = at_once
     objects: dict[str, Stored] = field(default_factory=dict)
     names_given: list[str] = field(default_factory=list)
     _generations: itertools.count[int] = field(default_factory=lambda: itertools.count(1))

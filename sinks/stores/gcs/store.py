@@ -87,6 +87,7 @@ class GcsObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
+        md5: str | None = None,  # noqa: ARG002 - an object of several pieces has none there
         again: bool = False,
     ) -> str:
         """Make the object appear, and verify it by size, CRC32C and ETag; return that.
