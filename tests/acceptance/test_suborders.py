@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -47,7 +49,11 @@ async def test_more_suborders_than_are_restored_at_a_time_are_one_archive(
 
     correlation_id = body["correlationId"]
     assert answer["url"] == f"s3://deliveries/{correlation_id}/{product}_v1.zip"
-    assert contents(await client.fetch(answer["url"])) == files
+    archive = await client.fetch(answer["url"])
+    assert contents(archive) == files
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        methods = {member.compress_type for member in opened.infolist()}
+    assert methods == {zipfile.ZIP_STORED}, "the CRC-32 of each was told before its suborder came"
     assert await fetched(cutting, correlation_id) == [1] * 7
     assert client.heard(correlation_id, ORDER_CANCELS) == []
     assert await client.open_uploads(correlation_id) == []
