@@ -59,6 +59,7 @@ def lay_out(
                 md5=file.md5,
                 product_id=as_cause(file.product_id),
                 product_version=file.version,
+                media_type=file.media_type,
             )
         )
     if single:

@@ -33,6 +33,7 @@ class ListedFile:
     md5: str | None  # hex, lower case, where the listing tells
     crc32: int | None = None  # where it is told: by rs-order from 2.4 on, in lists of all files
     listed: int | None = None  # how many files the listing has, where its pages tell
+    media_type: str | None = None  # where the listing tells one, as type/subtype
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +48,7 @@ class ManifestFile:
     crc32: int | None = None  # where the listing tells, or what was told of the order before
     product_id: str | None = None  # rs-order's; None: planned by a version that did not keep it
     product_version: int | None = None
+    media_type: str | None = None  # as rs-order tells it; None: its name tells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,6 +244,7 @@ def _members(
             crc32=file.crc32,
             product_id=as_cause(file.product_id),
             product_version=file.version,
+            media_type=file.media_type,
         )
 
 

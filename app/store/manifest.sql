@@ -1,6 +1,6 @@
 -- name: files
 -- The next files of a manifest, after position :after.
-SELECT position, file_id, member, size, md5, crc32, product_id, product_version
+SELECT position, file_id, member, size, md5, crc32, product_id, product_version, media_type
 FROM delivery_file
 WHERE delivery_id = :delivery AND position > :after
 ORDER BY position

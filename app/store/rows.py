@@ -113,6 +113,7 @@ def file_of(row: asyncpg.Record) -> ManifestFile:
         crc32=row["crc32"],
         product_id=row["product_id"],
         product_version=row["product_version"],
+        media_type=row["media_type"],
     )
 
 

@@ -45,9 +45,11 @@ class Placed:
 Place = Callable[[ManifestFile, Iterator[bytes]], "Future[Placed]"]
 
 
-def media_type_of(member: str) -> str:
-    """Return the media type of a file, as its name tells."""
-    kind, encoding = _TYPES.guess_type(f"file:{member}", strict=True)
+def media_type_of(file: ManifestFile) -> str:
+    """Return the media type of a file, as rs-order tells it; else as its name does."""
+    if file.media_type is not None:
+        return file.media_type
+    kind, encoding = _TYPES.guess_type(f"file:{file.member}", strict=True)
     return kind if kind and not encoding else "application/octet-stream"
 
 
@@ -119,7 +121,7 @@ def _line(file: ManifestFile, placed: Placed) -> bytes:
             **{name: value for name, value in product.items() if value is not None},
             "size": placed.size,
             "md5": placed.md5,
-            "mediaType": media_type_of(file.member),
+            "mediaType": media_type_of(file),
         }
     )
 

@@ -155,7 +155,7 @@ class Placer:
         """Put a file that is whole, and verified."""
         by = self._by
         marks = {**by.marks, MD5_MARK: placed.md5}
-        media_type = media_type_of(file.member)
+        media_type = media_type_of(file)
 
         async def put() -> str:
             await by.may.may_put()  # so that the store, which has looked then, need not wait for it
@@ -243,7 +243,7 @@ class _LargeFile:
         await by.may.may_put()
         await by.may.clear(self._key)
         self._upload = await by.objects.create_upload(
-            by.target, self._key, self._marks, media_type=media_type_of(self._file.member)
+            by.target, self._key, self._marks, media_type=media_type_of(self._file)
         )
         self._placer.opened(self)
         return self._upload

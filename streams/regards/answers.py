@@ -19,6 +19,8 @@ UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _CRC32 = re.compile(r"[0-9a-fA-F]{8}")
+# Two restricted names of RFC 6838: what has more than that, as parameters, is taken for none.
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,126}/[A-Za-z0-9][\w!#$&^.+-]{0,126}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +112,7 @@ def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
     size = data.get("filesize", data.get("fileSize"))
     checksum = str(data.get("checksum") or "")
     crc32 = data.get("crc32")
+    kind = str(data.get("mimeType") or "")
     return ListedFile(
         file_id=int(data["id"]),
         product_id=str(data.get("productId") or ""),
@@ -120,4 +123,5 @@ def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
         # A text, and nothing else: a number does not tell its leading zeros, nor its base.
         crc32=int(crc32, 16) if isinstance(crc32, str) and _CRC32.fullmatch(crc32) else None,
         listed=listed,
+        media_type=kind.lower() if _MEDIA_TYPE.fullmatch(kind) else None,
     )

@@ -513,6 +513,20 @@ async def test_what_a_worker_that_died_had_begun_is_removed(folder: Folder) -> N
     assert folder.shelf.open() == []
 
 
+async def test_the_media_type_of_a_file_is_kept_as_rs_order_has_told_it(
+    deliveries: Deliveries,
+) -> None:
+    folder = Folder(deliveries)
+    folder.source = CountedSource({"a.csv": b"1", "b.csv": b"2"})
+    told, untold = list_files(folder.source.files)
+    listing = [replace(told, media_type="application/netcdf"), untold]
+    await deliveries.plan(await deliveries.available(), listing, archive_name=MANIFEST_NAME)
+    await folder.attempt()
+    there = folder.shelf.objects(TARGET)
+    assert there["c/a.csv"].media_type == "application/netcdf"
+    assert there["c/b.csv"].media_type == "text/csv"
+
+
 async def test_an_upload_that_a_put_has_left_open_is_swept_though_all_went_well(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

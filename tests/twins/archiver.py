@@ -227,7 +227,7 @@ class _Begun:
             f"{self.folder}{file.member}",
             Part.of(content),
             self._marks | {MD5_MARK: placed.md5},
-            media_type=media_type_of(file.member),
+            media_type=media_type_of(file),
             may=folder.may_put,
         )
         self._placed[file.position] = placed

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.delivery.object_store import May, PartBody, StoredPart, Upload
+from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.delivery.progress import Phase
-from app.errors import ArchiveTooLargeError, TargetUnavailableError
+from app.errors import ArchiveTooLargeError, LeaseLostError, TargetUnavailableError
 from sinks.formats.files import AT_ONCE, Files, media_type_of
 from sinks.pipeline.parts import MAX_PARTS, MIB, plan_folder
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
-from tests.builders import make_file
+from tests.builders import make_file, plan_files
 from tests.conftest import noise
-from tests.contract.archiver import PART, Making, in_segments
-from tests.contract.files import FilesContract, delivered
+from tests.contract.archiver import PART, TARGET, Making, in_segments, pauses
+from tests.contract.files import FilesContract, delivered, manifest
 from tests.twins.rs_order import Source
 from tests.unit.test_archiver_contract import plain, streaming
 
@@ -173,6 +174,7 @@ async def test_a_file_that_can_t_be_put_ends_it_while_the_next_one_is_awaited(
     assert making.reports[-1].phase is Phase.FAILED
 
 
+@pauses
 async def test_a_pause_waits_for_what_is_on_its_way(making: Making) -> None:
     making.store = crowded = Crowded(3)
     files: list[ManifestFile | Seam] = [*in_segments()[3:6], Seam.PAUSE]
@@ -239,4 +241,36 @@ def test_it_gets_along_with_the_memory_of_a_transfer(memory: int, part_size: int
     ],
 )
 def test_the_media_type_is_told_by_the_name(member: str, kind: str) -> None:
-    assert media_type_of(member) == kind
+    assert media_type_of(make_file(member)) == kind
+
+
+async def test_the_media_type_that_rs_order_has_told_counts(making: Making) -> None:
+    making.source = Source({"a.csv": b"1", "b.csv": b"2"})
+    first, second = plan_files(making.source.files)
+    told = replace(first, media_type="application/netcdf")
+    await making.run(await making.begin(), files=[told, second])
+    kinds = {path: there.media_type for path, there in making.store.objects(TARGET).items()}
+    assert kinds["c/a.csv"] == "application/netcdf"
+    assert kinds["c/b.csv"] == "text/csv"
+    assert [line["mediaType"] for line in manifest(making)["files"]] == [
+        "application/netcdf",
+        "text/csv",
+    ]
+
+
+async def test_a_store_asks_itself_whether_a_file_may_be_put(making: Making) -> None:
+    """The lease is lost while it looks at the file's place."""
+
+    class Looks(MemoryObjectStore):
+        async def find(self, target: MemoryTarget, key: str) -> FoundObject | None:
+            making.folder.may = False
+            return await super().find(target, key)
+
+        async def put_object(self, *args: Any, **named: Any) -> str:
+            await self.find(args[0], args[1])
+            return await super().put_object(*args, **named)
+
+    making.store = looks = Looks(least_part=PART)
+    with pytest.raises(LeaseLostError):
+        await making.run(await making.begin())
+    assert looks.objects(TARGET) == {}
