@@ -68,5 +68,6 @@ async def test_an_archive_is_delivered_to_a_container_that_a_tenant_has_set(
             assert [found async for found in container.list_blob_names()] == [name]
             found = await container.get_blob_client(name).get_blob_properties()
         assert found.content_settings.content_type == "application/zip"
+        assert found.content_settings.content_md5 == bytearray.fromhex(done["md5"])
         assert server.key not in await dump(apart["DELIVERY_DATABASE_URL"])
         assert server.key not in child.log.read_text()
