@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel
@@ -110,23 +109,11 @@ class TargetKinds:
     """The kinds of stores that archives can be put on. What names no kind is of the first one.
 
     What tenants set names it as `type`, what is noted of a target as `kind`.
-
-    `lacking` is, by kind, the formats that it can't keep, each with the reason in a client's words.
     """
 
-    def __init__(
-        self,
-        default: TargetKind,
-        *others: TargetKind,
-        lacking: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, default: TargetKind, *others: TargetKind) -> None:
         self._default = default
         self._kinds = {kind.kind: kind for kind in (default, *others)}
-        self._lacking = lacking
-
-    def lacks(self, target: Target, format_name: str) -> str | None:
-        """Return why a delivery of a format can't be put on a target; None: it can."""
-        return self._lacking.get(target.kind, {}).get(format_name)
 
     def read(self, noted: Mapping[str, Any]) -> Target:
         """Read a target that was noted. Raises TargetUnavailableError: another version's kind."""

@@ -12,7 +12,7 @@ from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
 from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
-from app.errors import ErrorType, InvalidRequestError, TargetUnavailableError, as_cause
+from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
@@ -105,31 +105,19 @@ async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestEr
 
 def unfit(request: DeliveryRequest, *, at: datetime, tenants: ConfiguredTenants) -> str | None:
     """Return why what is asked for at a time can't be done, as things stand; None if it can."""
-    return _unfit_target(request, tenants=tenants) or _missed(request, at)
+    return _unknown_target(request, tenants=tenants) or _missed(request, at)
 
 
-def _unfit_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
+def _unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing.
 
-    It is unknown, or can't keep what is asked for. (One that only another version can use is that
-    version's to judge: its deliveries wait.)
+    (One that only another version can use is that version's to judge: its deliveries wait.)
     """
     settings = tenants.settings(request.tenant)
-    if not settings.knows(request.target):
-        known = ", ".join(sorted(settings.names))
-        return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
-    format_name = request.format or settings.delivery_format
-    try:
-        target = settings.target_named(request.target)
-    except TargetUnavailableError:
+    if settings.knows(request.target):
         return None
-    lacks = None if target is None else tenants.kinds.lacks(target, format_name)
-    if lacks is None:
-        return None
-    return (
-        f"targetDelivery {request.target[:100]!r} can't keep a delivery as {format_name}: {lacks}; "
-        "choose another delivery.format, or another target"
-    )
+    known = ", ".join(sorted(settings.names))
+    return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
 
 
 def _missed(request: DeliveryRequest, at: datetime) -> str | None:

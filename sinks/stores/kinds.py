@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -68,8 +68,6 @@ class StoreKind:
     check: Callable[[Settings], Iterable[Finding]]
     # Opens it; the figure shows which of its servers answer. Raises ConfigurationError.
     open: Callable[[Settings, Gauge | None], AbstractAsyncContextManager[ManagedStore[Any]]]
-    # Formats of deliveries that it can't keep, and why, in a client's words.
-    lacks: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stores:

@@ -25,7 +25,6 @@ from app.errors import (
 )
 from app.settings import Settings
 from sinks.pipeline.parts import Part
-from sinks.stores.file.names import MARKER
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
@@ -101,8 +100,8 @@ def target_of(root: Path) -> FileTarget:
 
 
 def hidden_in(root: Path) -> list[str]:
-    """Return all of the service's own names."""
-    return [path.name for path in root.rglob(".rs-delivery-*") if path.name != MARKER]
+    """Return all of the service's own names, but for the folder that they are in."""
+    return [path.name for path in root.rglob(".rs-delivery-*/*")]
 
 
 class Life:

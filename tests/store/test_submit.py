@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from app.delivery.ports import Users
-from app.delivery.targets import TargetKinds
 from app.errors import InvalidRequestError
 from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
-from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
 from tests.builders import make_actor, make_body
 from tests.deliveries import Deliveries
@@ -49,29 +46,6 @@ async def test_a_delivery_is_of_the_format_of_its_request_or_of_its_tenant(
     asked = {name: await deliveries.active(name) for name in ("before", "unsaid", "said")}
     formats = {name: delivery.format for name, delivery in asked.items()}
     assert formats == {"before": "zip", "unsaid": "cab", "said": "zip"}
-
-
-@pytest.mark.parametrize("chosen", [{"delivery": {"format": "tar"}}, {}])
-async def test_a_target_that_can_not_keep_the_format_is_denied_in_words(
-    deliveries: Deliveries, chosen: dict[str, Any]
-) -> None:
-    """Be that the request's, or its tenant's."""
-    lacking = {S3Target.kind: {"tar": "it keeps no tar"}}
-    deliveries.tenants.kinds = TargetKinds(S3Target, lacking=lacking)
-    deliveries.tenants.give(TENANT, delivery_format="tar")
-    await deliveries.granted("zip", body=make_body("zip") | {"delivery": {"format": "zip"}})
-    await deliveries.receive(deliveries.message("tar", body=make_body("tar") | chosen))
-    (denial,) = [told for told in await deliveries.outgoing() if told.body.get("errorType")]
-    assert denial.body | {"message": ""} == {
-        "correlationId": "tar",
-        "status": "DENIED",
-        "errorType": "INVALID_CONTENT",
-        "message": "",
-    }
-    assert denial.body["message"] == (
-        "targetDelivery 'regards-s3-minio' can't keep a delivery as tar: it keeps no tar; choose "
-        "another delivery.format, or another target"
-    )
 
 
 async def test_a_request_waits_for_no_answer_about_its_user(deliveries: Deliveries) -> None:

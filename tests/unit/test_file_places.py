@@ -357,17 +357,16 @@ async def test_archives_and_folders_get_mode_and_group(
     before = os.umask(0o077)
     try:
         upload = await store.create_upload(target, "in/c/a.zip", {}, media_type=ZIP)
-        assert [path.stat().st_mode & 0o077 for path in tmp_path.rglob(".rs-delivery-*.*")] == [0]
+        assert [path.stat().st_mode & 0o077 for path in tmp_path.rglob("*.upload")] == [0]
         part = await store.put_part(target, upload, 1, Part.of(b"x"))
         await store.complete(target, upload, [part], 1, marks={})
     finally:
         os.umask(before)
     made = tmp_path / "in" / "c" / "a.zip"
-    (note,) = made.parent.glob(".rs-delivery-*")
+    (note,) = made.parent.glob(".rs-delivery-*/*")
     assert [path.stat().st_mode & 0o7777 for path in (made, note)] == [mode] * 2
-    assert [path.stat().st_mode & 0o7777 for path in (made.parent, made.parent.parent)] == [
-        0o2000 | folder
-    ] * 2
+    folders = (note.parent, made.parent, made.parent.parent)
+    assert [path.stat().st_mode & 0o7777 for path in folders] == [0o2000 | folder] * 3
     assert made.stat().st_gid == group
 
 
@@ -467,11 +466,6 @@ async def test_an_upload_is_ended_also_where_a_folder_has_the_name_of_its_object
     (root / "c" / "a.zip").mkdir()
     await store.abort(target, upload)
     assert left_in(root) == ["c", "c/a.zip"]
-
-
-def test_a_folder_keeps_no_delivery_as_files() -> None:
-    assert "read again" in (KINDS.lacks(FileTarget(path="/mnt/a"), "files") or "")
-    assert KINDS.lacks(FileTarget(path="/mnt/a"), "tar") is None
 
 
 async def test_a_folder_that_is_missing_or_not_allowed_is_told(root: Path) -> None:

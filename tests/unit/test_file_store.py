@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import pytest
 
+from app.delivery.marks import marks_of
 from app.settings import Settings
+from sinks.pipeline.parts import Part
 from sinks.stores.file.managed import FileStore
-from sinks.stores.file.names import MARKER
+from sinks.stores.file.names import MARKER, beside
+from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
+from tests.builders import make_delivery
 from tests.contract.object_store import ObjectStoreContract, Place
 
 
@@ -55,3 +61,42 @@ async def place(tmp_path: Path) -> Place:
 
 class TestFile(ObjectStoreContract):
     """All that is asked of every store."""
+
+
+class Counting(System):
+    """Counts what it is asked for, and the names that it tells of."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name != "calls":
+            self.calls[name] += 1
+        return super().__getattribute__(name)
+
+    def names(self, folder: int) -> list[str]:
+        found = super().names(folder)
+        self.calls["told"] += len(found)
+        return found
+
+
+async def test_a_file_costs_the_same_however_many_there_are(tmp_path: Path) -> None:
+    """So a delivery of many files in one folder takes as much for each of them."""
+    system = Counting()
+    store = FileStore(make_settings(tmp_path), system=system)
+    target, marks = FileTarget(path=str(tmp_path)), marks_of(make_delivery())
+    costs: list[Counter[str]] = []
+    for name in ("first", "second", "last"):
+        if name == "last":
+            for number in range(1000):
+                key = f"c/{number}.tif"
+                (tmp_path / key).touch()
+                (tmp_path / "c" / beside(key)).mkdir()  # what is noted of it
+        for _ in range(2):  # it is put, and then replaced
+            system.calls.clear()
+            key = f"c/{name}.tif"
+            await store.put_object(target, key, Part.of(b"x"), marks, media_type="image/tiff")
+            assert await store.find(target, key) is not None
+            assert await store.open_uploads(target, key) == []
+            costs.append(system.calls.copy())
+    assert costs[2:4] == costs[4:6]

@@ -18,7 +18,4 @@ STORES: tuple[StoreKind, ...] = (
     GCS,
 )
 
-KINDS = TargetKinds(
-    *(store.targets for store in STORES),
-    lacking={store.targets.kind: store.lacks for store in STORES},
-)
+KINDS = TargetKinds(*(store.targets for store in STORES))

@@ -85,7 +85,10 @@ class FileCompletion:
             if there is not None:
                 self.expected.check_replaceable(there.found, self.place.target, self.upload.key)
             note = self._finish(upload)
-            write_note(self.place, upload.beside, self.upload.upload_id, note)
+            try:
+                write_note(self.place, upload.hidden, self.upload.upload_id, note)
+            except FileNotFoundError as error:
+                raise lost(self.place.target, self.upload) from error
             if not self._appear(upload, there):
                 return None
             # Before the lock is let go of: it is the object, or what that has taken the place of.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from app.delivery.marks import tenant_of
 from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
+from sinks.stores.file import names
 from sinks.stores.file.groups import group_id
 from sinks.stores.file.names import HIDDEN, MARKER
 from sinks.stores.file.roots import Roots
@@ -145,6 +146,21 @@ class Place:
                 fd = inner
                 opened.callback(self.system.close, fd)
             yield fd, name
+
+    @contextlib.contextmanager
+    def beside(self, folder: int, name: str, *, make: bool = False) -> Iterator[int | None]:
+        """Open the hidden folder of an object; None: there is none. `make`: it is made."""
+        fd = self._enter(names.beside(name), at=folder, make=make)
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                self.system.close(fd)
+
+    def leave_beside(self, folder: int, name: str) -> None:
+        """Remove the hidden folder of an object if it is empty."""
+        with contextlib.suppress(OSError):  # something is in it, as a rule, or it is gone
+            self.system.remove_folder(names.beside(name), at=folder)
 
     def _parts(self, key: str) -> list[str]:
         """Return the names that a key is made of. Raises TargetRefusedError."""

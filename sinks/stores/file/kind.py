@@ -51,8 +51,4 @@ async def _open(settings: Settings, up: Gauge | None) -> AsyncIterator[ManagedSt
         yield store
 
 
-# Whose an archive is lies beside it, and is found by reading its folder: for many files, that many
-# times.
-_LACKS = {"files": "in a shared folder, each file would have all that is there read again"}
-
-FILE = StoreKind(targets=FileTarget, check=_check, open=_open, lacks=_LACKS)
+FILE = StoreKind(targets=FileTarget, check=_check, open=_open)

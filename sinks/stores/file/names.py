@@ -2,13 +2,16 @@
 
 Of an object `a.zip`, in the folder where it is or comes to be:
 
-    .rs-delivery-<digest>-<upload>.upload/    an upload; gone once the object is there
-        data                                  the object-to-be: parts at their places
-        parts                                 which parts are there: `ledger`
-        about.json                            whose it is, as it was said when it was opened
-        <number>.aside                        a part that came before its place was known
-    .rs-delivery-<digest>-<upload>.json       whose the object is: `notes` (`.new`: being written)
-    .rs-delivery-<digest>-<upload>.whole      what is put aside, while it is being written
+    .rs-delivery-<digest>/          all that is of this object: no look reads what is of others
+        <upload>.upload/            an upload; gone once the object is there
+            data                    the object-to-be: parts at their places
+            parts                   which parts are there: `ledger`
+            about.json              whose it is, as it was said when it was opened
+            <number>.aside          a part that came before its place was known
+        <upload>.json               whose the object is: `notes` (`.new`: being written)
+        <upload>.whole              what is put aside, while it is being written
+
+The folder is made with the first of these, and goes with the last.
 
 In each folder that the operator allows, made by the operator: `.rs-delivery-root`, which says that
 the file system is mounted.
@@ -39,26 +42,17 @@ def is_id(upload_id: str) -> bool:
     return _ID.fullmatch(upload_id) is not None
 
 
-def hidden(name: str, upload_id: str, ending: str) -> str:
-    """Return what is called so beside the object with this name."""
-    return f"{_stem(name)}{upload_id}{ending}"
+def beside(name: str) -> str:
+    """Return what the hidden folder of the object with this name is called."""
+    return f"{HIDDEN}{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
-def ids(name: str, ending: str, listed: list[str]) -> list[str]:
-    """Return the upload ids of what a folder has beside the object with this name."""
-    stem = _stem(name)
-    found = (
-        entry[len(stem) : -len(ending)]
-        for entry in listed
-        if entry.startswith(stem) and entry.endswith(ending)
-    )
+def ids(ending: str, listed: list[str]) -> list[str]:
+    """Return the upload ids of what such a folder has with this ending."""
+    found = (entry.removesuffix(ending) for entry in listed if entry.endswith(ending))
     return sorted(filter(is_id, found))
 
 
 def aside(number: int) -> str:
     """Return what a part is kept as that has no place yet."""
     return f"{number}.aside"
-
-
-def _stem(name: str) -> str:
-    return f"{HIDDEN}{hashlib.sha256(name.encode()).hexdigest()[:32]}-"

@@ -1,9 +1,10 @@
 """What an object says of itself: whose it is, and its ETag.
 
 Not every file system keeps attributes with a file (NFS hardly does), so it lies beside it, in a
-hidden file that is written before the object appears. It tells the object that it is about by size
-and time of change, and by the number of its inode where several would fit: so what was written by
-other means has none, and what was copied here with its times still has its own.
+hidden folder of this object's own, and is written before the object appears. It tells the object
+that it is about by size and time of change, and by the number of its inode where several would fit:
+so what was written by other means has none, and what was copied here with its times still has its
+own.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import asdict, dataclass
 from app.delivery.object_store import FoundObject
 from app.delivery.targets import Noted
 from app.errors import TargetRefusedError
+from sinks.stores.file.faults import is_removed
 from sinks.stores.file.folders import Place
-from sinks.stores.file.names import NEW, NOTES, UPLOAD, WHOLE, hidden, ids
+from sinks.stores.file.names import NEW, NOTES, UPLOAD, WHOLE, ids
 
 _LARGEST = 64 * 1024  # bytes that are read of one
 
@@ -50,15 +52,15 @@ class There:
     noted_by: str | None  # the id of the upload that noted it; None: none has
 
 
-def write_note(place: Place, folder: int, upload_id: str, note: Note) -> None:
+def write_note(place: Place, beside: int, upload_id: str, note: Note) -> None:
     """Note what will be the object: whole, and lasting, before this returns."""
-    name, new = (hidden(note.name, upload_id, ending) for ending in (NOTES, NEW))
+    name, new = (f"{upload_id}{ending}" for ending in (NOTES, NEW))
     raw = json.dumps(asdict(note)).encode()
     with contextlib.suppress(FileNotFoundError):  # of a try before
-        place.system.unlink(new, at=folder)
-    write_file(place, new, raw, at=folder, mode=place.target.mode)  # who copies both can read it
-    place.system.rename(new, name, at=folder, to_at=folder)
-    place.system.sync(folder)
+        place.system.unlink(new, at=beside)
+    write_file(place, new, raw, at=beside, mode=place.target.mode)  # who copies both can read it
+    place.system.rename(new, name, at=beside, to_at=beside)
+    place.system.sync(beside)
 
 
 def write_file(place: Place, name: str, raw: bytes, *, at: int, mode: int | None = None) -> None:
@@ -94,12 +96,11 @@ def look(place: Place, folder: int, name: str) -> There | None:
             f"{place.target.path}/…/{name} is a link or a folder, and no archive is put there: "
             "remove it, or ask with another correlationId"
         )
-    noted = {
-        upload_id: note
-        for upload_id in ids(name, NOTES, place.system.names(folder))
-        if (note := _read(place, folder, name, upload_id)) is not None and note.is_about(file)
-    }
-    for upload_id, note in sorted(noted.items(), key=lambda one: one[1].inode != file.st_ino):
+    # Opened after the look, by its name: as long as the object is there, so is what is noted of it.
+    with place.beside(folder, name) as beside:
+        notes = {} if beside is None else _notes(place, beside, name)
+    noted = [(upload_id, note) for upload_id, note in notes.items() if note.is_about(file)]
+    for upload_id, note in sorted(noted, key=lambda one: one[1].inode != file.st_ino):
         found = FoundObject(size=file.st_size, etag=note.etag, marks=dict(note.marks))
         return There(file=file, found=found, noted_by=upload_id)
     # Nothing is known of its bytes: what tells it from another is when it was written.
@@ -112,23 +113,45 @@ def tidy(place: Place, folder: int, name: str) -> None:
 
     What is being completed has its upload there until its object is; so it is seen as one of both.
     """
-    listed = place.system.names(folder)
+    with place.beside(folder, name) as beside:
+        if beside is None:
+            return
+        listed = listed_in(place, beside)
+        try:
+            there = look(place, folder, name)
+        except TargetRefusedError:  # no file has the name: nothing is noted of what has
+            there = None
+        kept = {*ids(UPLOAD, listed), *([there.noted_by] if there else [])}
+        for ending in (NOTES, NEW, WHOLE):
+            for upload_id in ids(ending, listed):
+                if upload_id not in kept:
+                    with contextlib.suppress(FileNotFoundError):
+                        place.system.unlink(f"{upload_id}{ending}", at=beside)
+    place.leave_beside(folder, name)
+
+
+def listed_in(place: Place, beside: int) -> list[str]:
+    """Return what such a folder has: nothing, where another has just removed it."""
     try:
-        there = look(place, folder, name)
-    except TargetRefusedError:  # no file has the name: nothing is noted of what has
-        there = None
-    kept = {*ids(name, UPLOAD, listed), *([there.noted_by] if there else [])}
-    for ending in (NOTES, NEW, WHOLE):
-        for upload_id in ids(name, ending, listed):
-            if upload_id not in kept:
-                with contextlib.suppress(FileNotFoundError):
-                    place.system.unlink(hidden(name, upload_id, ending), at=folder)
+        return place.system.names(beside)
+    except OSError as error:
+        if not is_removed(error):
+            raise
+        return []
 
 
-def _read(place: Place, folder: int, name: str, upload_id: str) -> Note | None:
+def _notes(place: Place, beside: int, name: str) -> dict[str, Note]:
+    """Return what is noted of an object, by the ids of the uploads."""
+    found = (
+        (each, _read(place, beside, name, each)) for each in ids(NOTES, listed_in(place, beside))
+    )
+    return {upload_id: note for upload_id, note in found if note is not None}
+
+
+def _read(place: Place, beside: int, name: str, upload_id: str) -> Note | None:
     """Return a note; None where there is none, or none that can be understood."""
     try:
-        raw = read_file(place, hidden(name, upload_id, NOTES), at=folder)
+        raw = read_file(place, f"{upload_id}{NOTES}", at=beside)
         note = Note.read(json.loads(raw))
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None

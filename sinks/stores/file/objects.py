@@ -70,7 +70,9 @@ def put_aside(
         try:
             with place.folder_of(key, make=True) as found:
                 assert found is not None  # noqa: S101 - it is made
-                _put(place, *found, put_id, pieces, md5, marks, read_back=read_back)
+                with place.beside(*found, make=True) as hidden:
+                    assert hidden is not None  # noqa: S101 - it is made
+                    _put(place, hidden, *found, put_id, pieces, md5, marks, read_back=read_back)
         except BaseException as error:
             with contextlib.suppress(Exception), place.folder_of(key) as found:
                 if found is not None:
@@ -90,6 +92,7 @@ def put_aside(
 
 def _put(
     place: Place,
+    hidden: int,
     folder: int,
     name: str,
     put_id: str,
@@ -99,11 +102,11 @@ def _put(
     *,
     read_back: bool,
 ) -> None:
-    system, new = place.system, names.hidden(name, put_id, names.WHOLE)
+    system, new = place.system, f"{put_id}{names.WHOLE}"
     size = sum(map(len, pieces))
     place.check()
     place.check_room(folder, size)
-    fd = system.make_file(new, at=folder)
+    fd = system.make_file(new, at=hidden)
     try:
         write_pieces(place, fd, pieces, 0, read_back=read_back)
         file = system.describe_open(fd)
@@ -118,9 +121,9 @@ def _put(
         media_type=_MEDIA_TYPE,
         marks=dict(marks),
     )
-    write_note(place, folder, put_id, note)
+    write_note(place, hidden, put_id, note)
     place.check()
-    system.rename(new, name, at=folder, to_at=folder)
+    system.rename(new, name, at=hidden, to_at=folder)
     system.sync(folder)
     tidy(place, folder, name)
 

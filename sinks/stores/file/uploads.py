@@ -24,7 +24,7 @@ from sinks.stores.file import names
 from sinks.stores.file.faults import PlaceBusyError, is_removed, lost
 from sinks.stores.file.folders import Place
 from sinks.stores.file.ledger import Ledger, Recorded, header
-from sinks.stores.file.notes import read_file, tidy, write_all, write_file
+from sinks.stores.file.notes import listed_in, read_file, tidy, write_all, write_file
 from sinks.stores.file.target import FileTarget
 
 LOCKS = 2**62  # from this byte on there are locks in place of data
@@ -48,8 +48,9 @@ class OpenUpload:
 
     place: Place
     upload: Upload
-    beside: int  # the folder that it is in
+    beside: int  # the folder that its object comes to
     name: str  # of its object, there
+    hidden: int  # the hidden folder of that, which it is in
     folder: int
     data: int
     ledger: Ledger
@@ -101,9 +102,10 @@ def create(place: Place, key: str, marks: Mapping[str, str], media_type: str) ->
         try:
             with place.folder_of(key, make=True) as found:
                 assert found is not None  # noqa: S101 - it is made
-                folder, name = found
-                place.check_room(folder, 0)
-                _make(place, folder, name, upload, marks, media_type)
+                place.check_room(found[0], 0)
+                with place.beside(*found, make=True) as hidden:
+                    assert hidden is not None  # noqa: S101 - it is made
+                    _make(place, hidden, upload, marks, media_type)
         except BaseException as error:
             with contextlib.suppress(Exception):  # what is left is found by `list_open`
                 abort(place, upload)
@@ -121,15 +123,14 @@ def create(place: Place, key: str, marks: Mapping[str, str], media_type: str) ->
 
 def _make(
     place: Place,
-    beside: int,
-    name: str,
+    hidden: int,
     upload: Upload,
     marks: Mapping[str, str],
     media_type: str,
 ) -> None:
-    system, called = place.system, names.hidden(name, upload.upload_id, names.UPLOAD)
-    system.make_folder(called, 0o700, at=beside)
-    folder = system.open_folder(called, at=beside)
+    system, called = place.system, f"{upload.upload_id}{names.UPLOAD}"
+    system.make_folder(called, 0o700, at=hidden)
+    folder = system.open_folder(called, at=hidden)
     try:
         said = {
             "container": upload.container,
@@ -145,7 +146,7 @@ def _make(
         system.sync(folder)
     finally:
         system.close(folder)
-    system.sync(beside)
+    system.sync(hidden)
 
 
 @contextlib.contextmanager
@@ -157,9 +158,11 @@ def opened(place: Place, upload: Upload) -> Iterator[OpenUpload]:
         if found is None or not names.is_id(upload.upload_id):
             raise lost(place.target, upload)
         beside, name = found
+        hidden = stack.enter_context(place.beside(beside, name))
+        if hidden is None:
+            raise lost(place.target, upload)
         try:
-            called = names.hidden(name, upload.upload_id, names.UPLOAD)
-            folder = system.open_folder(called, at=beside)
+            folder = system.open_folder(f"{upload.upload_id}{names.UPLOAD}", at=hidden)
             stack.callback(system.close, folder)
             data = system.open_file(names.DATA, at=folder, write=True)
             stack.callback(system.close, data)
@@ -172,6 +175,7 @@ def opened(place: Place, upload: Upload) -> Iterator[OpenUpload]:
             upload=upload,
             beside=beside,
             name=name,
+            hidden=hidden,
             folder=folder,
             data=data,
             ledger=Ledger(system, parts),
@@ -292,20 +296,25 @@ def list_open(place: Place, key: str) -> list[Upload]:
     with place.folder_of(key) as found:
         if found is None:
             return []
-        folder, name = found
-        listed = [
-            Upload(container=place.target.container, key=key, upload_id=upload_id)
-            for upload_id in names.ids(name, names.UPLOAD, place.system.names(folder))
-        ]
-        return [upload for upload in listed if _is_begun_as(place, folder, name, upload)]
+        with place.beside(*found) as hidden:
+            if hidden is None:
+                return []
+            entries = listed_in(place, hidden)
+            listed = [
+                Upload(container=place.target.container, key=key, upload_id=upload_id)
+                for upload_id in names.ids(names.UPLOAD, entries)
+            ]
+            found_open = [upload for upload in listed if _is_begun_as(place, hidden, upload)]
+        if not entries:  # a worker died as it began one: there is nothing else to end
+            place.leave_beside(*found)
+        return found_open
 
 
-def _is_begun_as(place: Place, beside: int, name: str, upload: Upload) -> bool:
+def _is_begun_as(place: Place, hidden: int, upload: Upload) -> bool:
     """Whether an upload was begun by these names; or by a worker that died before it noted any."""
     system = place.system
     try:
-        called = names.hidden(name, upload.upload_id, names.UPLOAD)
-        folder = system.open_folder(called, at=beside)
+        folder = system.open_folder(f"{upload.upload_id}{names.UPLOAD}", at=hidden)
     except FileNotFoundError:
         return False
     try:
@@ -339,9 +348,15 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
     closed. Raises TargetUnavailableError while a call that hangs has one: what is left can't be
     completed, but it is not gone.
     """
-    system, called = place.system, names.hidden(name, upload_id, names.UPLOAD)
+    with place.beside(beside, name) as hidden:
+        if hidden is not None:
+            _remove(place, hidden, name, upload_id)
+
+
+def _remove(place: Place, hidden: int, name: str, upload_id: str) -> None:
+    system, called = place.system, f"{upload_id}{names.UPLOAD}"
     try:
-        folder = system.open_folder(called, at=beside)
+        folder = system.open_folder(called, at=hidden)
     except FileNotFoundError:
         return
     try:
@@ -350,7 +365,7 @@ def remove(place: Place, beside: int, name: str, upload_id: str) -> None:
                 system.unlink(names.DATA, at=folder)
             kept = _empty(place, folder)
             try:
-                system.remove_folder(called, at=beside)
+                system.remove_folder(called, at=hidden)
             except FileNotFoundError:
                 return
             except OSError as error:
