@@ -25,6 +25,7 @@ from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
     UploadLostError,
+    WrongObjectError,
 )
 from app.network.hosts import AllowedHosts
 from app.run import doctor
@@ -596,6 +597,104 @@ async def test_a_full_disk_is_known_by_its_room_where_the_server_only_fails(
     server.faults.before = At(fail, names="write")
     with pytest.raises(TargetUnavailableError, match="is full"):
         await store.put_part(server.target, upload, 1, Part.of(PART))
+
+
+@either_way
+async def test_an_object_that_is_not_what_was_uploaded_is_said_to_be_wrong(
+    server: OwnServer, store: SftpStore
+) -> None:
+    """As where the server's disk has lost what was written."""
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+
+    def cut(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("link", "rename") and arguments[1].endswith(b"/c-1/a.zip"):
+            path = server.file(target.url_of(KEY))
+            times = path.stat()
+            os.truncate(path, 3)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    server.faults.after = cut
+    with pytest.raises(WrongObjectError, match="found 3 bytes"):
+        await complete(store, target, upload, parts)
+
+
+async def test_a_file_that_has_lost_bytes_before_it_appears_does_not(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+
+    def cut(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "rename" and arguments[1].endswith(b"/whole"):
+            (whole,) = server.folder.rglob("whole")
+            os.truncate(whole, 3)
+
+    server.faults.after = cut
+    with pytest.raises(UploadLostError, match=f"its file has 3 bytes of {len(WHOLE)}"):
+        await complete(store, target, upload, parts)
+    assert await store.find(target, KEY) is None
+
+
+def order_of(steps: list[str], *names: str) -> list[str]:
+    """Return what was done, in order: of several in a row of one name, the last."""
+    done = [name for name in steps if name in names]
+    return [name for name, after in zip(done, [*done[1:], ""], strict=True) if name != after]
+
+
+async def test_what_was_sent_is_on_the_servers_disk_before_it_counts(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target, steps = server.target, server.faults.steps
+    upload = await begin(store, target)
+    names = ("write", "fsync", "posix_rename", "rename", "link")
+    steps.clear()
+    last = await store.put_part(target, upload, 2, Part.of(REST))
+    assert order_of(steps, *names) == ["write", "fsync", "posix_rename"]
+    steps.clear()
+    first = await store.put_part(target, upload, 1, Part.of(PART))
+    assert order_of(steps, *names) == ["write", "fsync", "posix_rename"]
+    steps.clear()
+    await complete(store, target, upload, [first, last])
+    # The part is moved, the fence; then the note, and its place; the name; the end of the upload.
+    ready = ["write", "fsync", "rename"]
+    assert order_of(steps, *names)[:6] == [*ready, "link", "write", "fsync"]
+    assert order_of(steps, *names)[6:] == ["rename", "link", "rename"]
+
+
+async def test_a_part_that_the_disk_does_not_confirm_is_none(
+    server: OwnServer, store: SftpStore
+) -> None:
+    def fail() -> None:
+        raise asyncssh.SFTPFailure("Input/output error")
+
+    target = server.target
+    upload = await begin(store, target)
+    server.faults.before = At(fail, names="fsync")
+    with pytest.raises(TargetUnavailableError):
+        await store.put_part(target, upload, 1, Part.of(PART))
+    assert await store.part_etags(target, upload) == {}
+    parts = await send(store, target, upload)
+    server.faults.before = At(fail, names="fsync")
+    with pytest.raises(TargetUnavailableError):
+        await complete(store, target, upload, parts)
+    assert await store.find(target, KEY) is None
+
+
+async def test_a_server_that_can_not_ask_its_disk_is_taken_at_its_word(
+    server: OwnServer, store: SftpStore
+) -> None:
+    def unsupported(name: str, _: tuple[Any, ...]) -> None:
+        if name == "fsync":
+            raise asyncssh.SFTPOpUnsupported("never heard of it")
+
+    server.faults.before = unsupported
+    target = server.target
+    upload = await begin(store, target)
+    await complete(store, target, upload, await send(store, target, upload))
+    assert left(server) == OBJECT
 
 
 async def test_a_file_that_can_not_be_replaced_in_one_step_is_not_replaced(
