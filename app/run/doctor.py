@@ -10,6 +10,7 @@ from itertools import chain, product
 from app.delivery.targets import Probe, Target, TargetCheck
 from app.errors import UNFORESEEN, DeliveryError
 from app.run.wiring.database import connected
+from app.run.wiring.formats import memory_lack_of
 from app.run.wiring.targets import check_stores, open_trial
 from app.run.wiring.tenants import unread_tenants
 from app.settings import Settings
@@ -49,6 +50,16 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     async for finding in check_targets(settings, tenants):
         yield finding
     yield check_checkpoints()
+    yield check_memory(settings)
+
+
+def check_memory(settings: Settings) -> Finding:
+    """Look whether archives of every format can be made in the memory that is set."""
+    lack = memory_lack_of(settings)
+    if lack is None:
+        return good("transfers", "memory", "enough for an archive of each format")
+    cause, _, advice = lack.partition(": ")
+    return bad("transfers", "memory", f"{cause}; a worker would not start", advice)
 
 
 def check_checkpoints() -> Finding:

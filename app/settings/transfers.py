@@ -51,19 +51,22 @@ class TransferSection(Section):
         ge=1,
         le=19,
         description="How hard a `tar.zst` is compressed, 1 to 19: 1 is several times as fast as 3, "
-        "and 6 three times as slow. A transfer that goes on at another level begins again.",
+        "and 6 three times as slow. A `tar.zst` takes 60 MiB of memory or more at 3, 147 at 10, "
+        "198 at 19. A transfer that goes on at another level begins again.",
     )
     transfer_memory: int = Field(
         128 * MIB,
         ge=32 * MIB,
         description="Bytes that one transfer may hold: prefetch, parts being filled and sent. "
-        "An archive of more than about 480 GB needs larger parts, and takes more.",
+        "An archive of more than about 480 GB needs larger parts, and takes more; so does a "
+        "`tar.zst` of a level above 9, and the names of many files.",
     )
     worker_memory: int = Field(
         1280 * MIB,
         ge=32 * MIB,
         description="Bytes that all transfers and plans of a worker may hold; each waits until "
-        "what it needs is free. An archive of 5 TiB needs 1,074 MiB.",
+        "what it needs is free. An archive of 5 TiB needs 1,074 MiB. A worker in which no archive "
+        "of some format fits does not start.",
     )
     max_order_files: int = Field(
         1_000_000,

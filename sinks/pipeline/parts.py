@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import ArchiveTooLargeError, CheckpointUnusableError
 from sinks.formats.archive_format import BLOCK, Form
 
@@ -80,10 +81,11 @@ def plan_parts(
         wanted = part_size_for(min(at_most, max_object_size))
         size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
     directory = archive_format.memory(file_count=file_count, name_bytes=name_bytes)
-    plan = _plan_with(size, memory=memory, directory=directory)
+    limits = memory, worker_memory
+    plan = _plan_with(size, limits, directory=directory)
     if sent_in is not None:
         saved = sent_members * _SAVED
-        rest = _plan_with(sent_in, memory=memory, directory=directory + saved)
+        rest = _plan_with(sent_in, limits, directory=directory + saved)
         is_enough = sent_in >= part_size_for(total_bytes)
         if is_enough and rest.memory <= worker_memory:
             return rest
@@ -182,18 +184,54 @@ def _part_size_for(size: int) -> int:
     return -(-size // (MAX_PARTS * MIB)) * MIB
 
 
-def _plan_with(size: int, *, memory: int, directory: int) -> PartPlan:
+def _plan_with(size: int, limits: tuple[int, int], *, directory: int) -> PartPlan:
+    """Plan with as many parts at once as gain something, and fit into a limit that takes one.
+
+    The limits are what a transfer is to get along with, and what a worker has; where neither takes
+    one, it is planned with one all the same.
+    """
+    memory, _ = limits
     lag = memory // 32
     ahead = memory // 4 - 2 * lag
     in_flight = memory * 3 // 4 // size - 1
     if in_flight < 1:
         ahead = min(ahead, _MIN_PREFETCH)
-    return PartPlan(
+    least = PartPlan(
         part_size=size,
-        in_flight=max(1, min(in_flight, _MAX_IN_FLIGHT)),
+        in_flight=1,
         prefetch=ahead - min(directory, ahead // 2),
         lag=lag,
         directory=directory,
+    )
+    most = max(1, min(in_flight, _MAX_IN_FLIGHT))
+    for limit in limits:
+        if least.memory <= limit:
+            return replace(least, in_flight=min(most, 1 + (limit - least.memory) // size))
+    return least
+
+
+def memory_lack(
+    forms: Iterable[Form], *, part_size: int, memory: int, worker_memory: int
+) -> str | None:
+    """Return why a worker could make no archive at all in some form, however small; None: it could.
+
+    Told of the one that takes most, with the figure that works.
+    """
+    least = {
+        form.suffix: _plan_with(
+            -(-part_size // 64) * 64,
+            (memory, worker_memory),
+            directory=form.memory(file_count=1, name_bytes=MAX_MEMBER_BYTES),
+        ).memory
+        for form in forms
+    }
+    suffix = max(least, key=least.__getitem__)
+    if least[suffix] <= worker_memory:
+        return None
+    return (
+        f"a {suffix} of whatever size takes {least[suffix]} bytes of memory, and "
+        f"DELIVERY_WORKER_MEMORY is {worker_memory}: raise it to {least[suffix]} or more; or lower "
+        "DELIVERY_PART_SIZE, DELIVERY_TRANSFER_MEMORY or, for .tar.zst, DELIVERY_ZSTD_LEVEL"
     )
 
 

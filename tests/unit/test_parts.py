@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.errors import ArchiveTooLargeError, CheckpointUnusableError
 from sinks import formats
-from sinks.pipeline.parts import MAX_PARTS, MIB, PartPlan, plan_parts, within
+from sinks.pipeline.parts import MAX_PARTS, MIB, PartPlan, memory_lack, plan_parts, within
 
 TIB = 1024**4
 
@@ -99,10 +99,49 @@ def test_what_was_saved_of_many_files_is_part_of_the_memory() -> None:
 
 def test_what_takes_the_memory_is_told_where_it_is_not_enough() -> None:
     """Names may be what does, and parts of another size help nothing then."""
-    with pytest.raises(ArchiveTooLargeError, match=r"5 parts of 8388608, 1300000000 for"):
-        plan(1, file_count=1_000_000, name_bytes=1_159_000_000)
+    with pytest.raises(ArchiveTooLargeError, match=r"2 parts of 8388608, 1341000000 for"):
+        plan(1, file_count=1_000_000, name_bytes=1_200_000_000)
     with pytest.raises(ArchiveTooLargeError, match=r"2 parts of 440401920, 1024141 for"):
         plan(4 * TIB, worker_memory=256 * MIB, file_count=1, name_bytes=1_024_000)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "memory", "level"),
+    [(".tar", 32, 3), (".tar.zst", 64, 3), (".tar.zst", 224, 19), (".zip", 32, 3)],
+)
+def test_parts_leave_room_for_what_a_format_holds(suffix: str, memory: int, level: int) -> None:
+    """Fewer at once, rather than refuse for good what would fit."""
+    (form,) = [each for each in formats.formats_with(zstd_level=level) if each.suffix == suffix]
+    chosen = plan_parts(
+        form,
+        total_bytes=1000,
+        file_count=1,
+        name_bytes=10,
+        at_most=1000,
+        part_size=8 * MIB,
+        memory=memory * MIB,
+        worker_memory=memory * MIB,
+        max_object_size=5 * TIB,
+    )
+    assert chosen.in_flight >= 1
+    assert chosen.memory <= memory * MIB
+
+
+def test_more_parts_at_once_are_sent_where_a_worker_has_the_memory_for_many_members() -> None:
+    """A directory that is larger than what a transfer is to have takes nothing from its parts."""
+    assert plan(1, file_count=1_000_000, name_bytes=100_000_000).in_flight == 4
+
+
+def test_memory_that_is_too_little_for_any_archive_of_a_format_is_told() -> None:
+    limits = {"part_size": 8 * MIB, "memory": 128 * MIB}
+    made = formats.formats_with(zstd_level=19)
+    lack = memory_lack(made, worker_memory=128 * MIB, **limits)
+    assert lack is not None
+    assert "a .tar.zst of whatever size" in lack
+    figure = int(lack.split("raise it to ")[1].split()[0])
+    assert memory_lack(made, worker_memory=figure, **limits) is None
+    assert memory_lack(made, worker_memory=figure - 1, **limits) is not None
+    assert memory_lack(formats.FORMATS, worker_memory=128 * MIB, **limits) is None
 
 
 def test_parts_are_whole_blocks_of_md5() -> None:

@@ -8,6 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import ConfigurationError
+from app.run.doctor import check_memory
+from app.run.wiring.worker import require_memory
 from app.settings import Settings, environment_names, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,3 +173,18 @@ def test_settings_of_a_secured_kafka_that_go_together_are_taken(
     settings = load_settings()
     assert settings.kafka_security_protocol == changes["KAFKA_SECURITY_PROTOCOL"]
     assert "hunter2" not in repr(settings)
+
+
+def test_a_worker_without_memory_for_a_format_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would take such requests in, and end each of them in ERROR, however little is ordered."""
+    monkeypatch.setenv("DELIVERY_WORKER_MEMORY", str(128 * 1024**2))
+    require_memory(load_settings())
+    assert check_memory(load_settings()).ok
+    monkeypatch.setenv("DELIVERY_ZSTD_LEVEL", "19")
+    with pytest.raises(ConfigurationError, match=r"\.tar\.zst .*raise it to 2\d+ .*_ZSTD_LEVEL"):
+        require_memory(load_settings())
+    found = check_memory(load_settings())
+    assert not found.ok
+    assert "a worker would not start" in found.message

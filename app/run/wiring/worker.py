@@ -13,8 +13,10 @@ from aio_pika.abc import AbstractRobustConnection
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import Archiver, OrderSource
 from app.delivery.states import Work
+from app.errors import ConfigurationError
 from app.run.wiring.amqp import open_amqp
 from app.run.wiring.database import open_migrated
+from app.run.wiring.formats import formats_of, memory_lack_of
 from app.run.wiring.kafka import make_topics, open_events
 from app.run.wiring.regards import open_regards
 from app.run.wiring.services import Services
@@ -24,7 +26,6 @@ from app.settings import Settings
 from app.tenants.secret_rules import require_token_secret
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
-from sinks.formats import formats_with
 from sinks.pipeline.budget import Budget
 from sinks.transfer import StreamingArchiver
 from streams.amqp.dead_letters import count_dead_letters
@@ -109,7 +110,7 @@ class WorkerServices(Services):
             max_object_size=settings.max_object_size,
             connections=settings.source_connections,
             patience=patience,
-            formats=formats_with(zstd_level=settings.zstd_level),
+            formats=formats_of(settings),
         )
 
     async def count_dead_letters(self) -> None:
@@ -124,6 +125,7 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
     Raises ConfigurationError naming what can't be reached.
     """
     require_token_secret(settings)
+    require_memory(settings)
     async with contextlib.AsyncExitStack() as stack:
         # First: a migration that takes minutes must not begin again for the silence of others.
         database = await stack.enter_async_context(open_migrated(settings))
@@ -155,6 +157,13 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
             events=events.result(),
             source=source,
         )
+
+
+def require_memory(settings: Settings) -> None:
+    """Raise ConfigurationError unless a worker can make archives of every format."""
+    lack = memory_lack_of(settings)
+    if lack is not None:
+        raise ConfigurationError(lack)
 
 
 @contextlib.asynccontextmanager
