@@ -109,7 +109,7 @@ def _read_page(body: bytes, page: int, read: Callable[[dict[str, Any], int | Non
 
 def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
     data = _content(entry)
-    size = data.get("filesize", data.get("fileSize"))
+    size = _number(data.get("filesize", data.get("fileSize")))
     checksum = str(data.get("checksum") or "")
     crc32 = data.get("crc32")
     kind = str(data.get("mimeType") or "")
@@ -118,7 +118,8 @@ def _read_file(entry: dict[str, Any], listed: int | None) -> ListedFile:
         product_id=str(data.get("productId") or ""),
         version=int(data.get("version") or 1),
         filename=str(data.get("filename") or ""),
-        size=int(size) if size is not None else None,
+        # A negative one is a word for none: no file has it, and no archive can hold it.
+        size=size if size is not None and size >= 0 else None,
         md5=checksum.lower() if _MD5.fullmatch(checksum) else None,
         # A text, and nothing else: a number does not tell its leading zeros, nor its base.
         crc32=int(crc32, 16) if isinstance(crc32, str) and _CRC32.fullmatch(crc32) else None,

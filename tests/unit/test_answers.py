@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -35,3 +36,19 @@ def test_a_media_type_is_kept_where_it_is_well_formed(told: object, kept: str | 
     page = {"content": [{"id": 1, "mimeType": told}]}
     (file,) = read_listed(json.dumps(page).encode(), 0).entries
     assert file.media_type == kept
+
+
+def listed(**fields: Any) -> bytes:
+    """Return a page with one file."""
+    content = {"id": 12, "productId": "P", "version": 1, "filename": "a.tif", **fields}
+    return json.dumps({"content": [{"content": content}], "links": []}).encode()
+
+
+@pytest.mark.parametrize("name", ["filesize", "fileSize"])
+@pytest.mark.parametrize(("told", "size"), [(0, 0), (5, 5), (None, None), (-1, None)])
+def test_a_size_that_no_file_can_have_is_not_known(
+    name: str, told: int | None, size: int | None
+) -> None:
+    """A tar would have it in a header, and every attempt would call the file a wrong one."""
+    (file,) = read_listed(listed(**{name: told}), 0).entries
+    assert file.size == size
