@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.delivery.formats import AS_FILES
 from app.errors import RetryableError
-from sinks.formats.archive_format import ArchiveFormat
+from sinks.formats.archive_format import ArchiveFormat, Form
 from sinks.formats.files import Files
 from sinks.formats.tar import Tar
 from sinks.formats.tar_zst import DEFAULT_LEVEL, TarZst
@@ -29,6 +29,16 @@ def has_sizes_first(form: ArchiveFormat | Files) -> bool:
     are not, so that knows the listing's sizes alone.
     """
     return isinstance(form, Tar | TarZst)
+
+
+def least_of(form: Form, *, total_bytes: int, file_count: int) -> int:
+    """Return the bytes that an object of such files is taken to have at least, before it is made.
+
+    Where it may become smaller than the files are, that is not counted on.
+    """
+    if isinstance(form, Tar):
+        return form.least(total_bytes=total_bytes, file_count=file_count)
+    return total_bytes
 
 
 def suffix_of(name: str) -> str:

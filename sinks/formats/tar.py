@@ -148,6 +148,10 @@ class Tar:
         """Return the bytes at most: the files, and what stands around each."""
         return largest_of(total_bytes=total_bytes, file_count=file_count)
 
+    def least(self, *, total_bytes: int, file_count: int) -> int:
+        """Return the bytes at least: a header for each file, and the end."""
+        return total_bytes + file_count * RECORD + len(END)
+
     def memory(self, *, file_count: int, name_bytes: int) -> int:
         """Return the bytes that the members' sizes take, and a file whose own is not told."""
         del name_bytes

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from app.delivery.manifest import ManifestFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import ArchiveTooLargeError, CheckpointUnusableError
+from sinks.formats import least_of
 from sinks.formats.archive_format import BLOCK, Form
 
 MIB = 1024 * 1024
@@ -65,10 +66,12 @@ def plan_parts(
     worker has not so much, or there are more files by now than fit, and it could make the archive
     from the start.
     """
-    if total_bytes > max_object_size:
+    least = least_of(archive_format, total_bytes=total_bytes, file_count=file_count)
+    if least > max_object_size:
         raise ArchiveTooLargeError(
-            f"the files have {total_bytes} bytes, but the target takes {max_object_size} in one "
-            "object: order less at once, or raise DELIVERY_MAX_OBJECT_SIZE if it takes more"
+            f"the files have {total_bytes} bytes, and are {least} or more in one object, but the "
+            f"target takes {max_object_size} in one: order less at once, or raise "
+            "DELIVERY_MAX_OBJECT_SIZE if it takes more"
         )
 
     def part_size_for(total_bytes: int) -> int:

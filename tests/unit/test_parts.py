@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,24 @@ def test_the_directory_of_many_files_is_part_of_the_memory() -> None:
 def test_an_archive_too_large_for_its_target_is_told_before_it_starts() -> None:
     with pytest.raises(ArchiveTooLargeError, match="DELIVERY_MAX_OBJECT_SIZE"):
         plan(6 * TIB)
+
+
+def test_a_tar_that_is_too_large_with_its_headers_is_told_before_it_starts() -> None:
+    """Not by its last part, hours later."""
+    limits: dict[str, Any] = {
+        "total_bytes": 1000 * MIB,
+        "file_count": 1000,
+        "name_bytes": 0,
+        "at_most": 1000 * MIB,
+        "part_size": 8 * MIB,
+        "memory": 128 * MIB,
+        "worker_memory": 1280 * MIB,
+    }
+    _, tar, _ = formats.FORMATS
+    least = 1000 * MIB + 1000 * 512 + 1024
+    with pytest.raises(ArchiveTooLargeError, match=f"are {least} or more"):
+        plan_parts(tar, max_object_size=least - 1, **limits)
+    plan_parts(tar, max_object_size=least, **limits)
 
 
 def test_an_archive_too_large_for_the_memory_is_told_with_the_figure_that_works() -> None:
