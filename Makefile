@@ -30,6 +30,7 @@ help: ## List the targets
 setup: $(READY) ## Install what is missing: Debian's RabbitMQ, a virtual environment, dependencies
 	@sh compose/embedded/setup.sh
 	@sh compose/embedded/openssh.sh .tools/openssh
+	@$(BIN)/python -m compose.embedded.fake_gcs
 
 ifneq ($(origin PYTHON),file)
 ifneq ($(shell $(PYTHON) -c '$(WHICH)'),$(shell { $(BIN)/python -c '$(WHICH)'; } 2>/dev/null))

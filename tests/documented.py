@@ -21,6 +21,7 @@ from compose.rs_order.faults import Faults
 from compose.rs_order.states import FILE_MOVES
 from compose.rs_order.switches import Switches
 from sinks.stores.azure.rights import NEEDED as AZURE_RIGHTS
+from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
 
@@ -106,6 +107,10 @@ def _azure_rights() -> str:
     )
 
 
+def _gcs_rights() -> str:
+    return _table(("permission", "for"), ((f"`{right.name}`", right.why) for right in GCS_RIGHTS))
+
+
 def _fields(model: type[BaseModel], what: str) -> str:
     return _table(
         (what, "default", "meaning"),
@@ -137,6 +142,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "policy of S3": _s3_policy,
         "rights in S3": _s3_rights,
         "rights in Azure": _azure_rights,
+        "rights in GCS": _gcs_rights,
     },
     "docs/stand-in.md": {
         "moves of a file": _file_moves,

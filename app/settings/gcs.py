@@ -57,3 +57,13 @@ class GcsSection(Section):
         for place in value:
             GcsIdentityPlace.read(place)
         return value
+
+    def of_tenant(self, tenant: str) -> Self:
+        """Return the settings as far as they hold for a tenant: with its own places."""
+        settings = super().of_tenant(tenant)
+        own = tuple(
+            place
+            for place in self.gcs_identity_places
+            if GcsIdentityPlace.read(place).tenant == tenant
+        )
+        return settings.model_copy(update={"gcs_identity_places": own})

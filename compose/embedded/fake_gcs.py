@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -78,3 +79,17 @@ async def fake_gcs(folder: Path) -> AsyncIterator[Server]:
         answers = partial(listens, port)
         await wait_until(answers, child)
         yield Server(url=f"http://127.0.0.1:{port}", child=child, answers=answers)
+
+
+def main() -> None:
+    """Build it, where Go is: a build takes minutes, which no test should wait for."""
+    try:
+        if missing() is None and not _program().exists():
+            print("setup: building fake-gcs-server for the tests")
+            _built()
+    except StackError as error:
+        print(f"setup: {error}\nwhat is tested against it is skipped", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -101,3 +102,21 @@ async def test_what_an_end_that_broke_off_has_left_is_told_as_an_upload_and_ende
     await store.abort(target, upload)
     assert await names(server, target.container) == []
     assert await place.open_uploads() == []
+
+
+async def test_an_archive_keeps_its_md5_beside_its_marks(
+    store: GcsStore, place: Place, target: GcsTarget
+) -> None:
+    """Google keeps none of what is composed."""
+    marks = marks_of(make_delivery())
+    upload = await place.begin(marks)
+    parts = await place.send(upload, b"content")
+    md5 = hashlib.md5(b"content").hexdigest()
+    await store.complete(target, upload, parts, 7, marks=marks, md5=md5)
+    stored = await store.calls.describe(target, place.key)
+    assert stored is not None
+    assert stored.metadata["rs-delivery-md5"] == md5
+    assert stored.media_type == "application/zip"
+    found = await place.find()
+    assert found is not None
+    assert found.marks == marks

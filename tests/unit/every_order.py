@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 
 async def at_once() -> None:
@@ -16,7 +16,10 @@ async def at_once() -> None:
 class Model:
     """A store's rules: `turn` is awaited before each request, which is then carried out whole."""
 
-    turn: Callable[[], Awaitable[None]] = field(default=at_once)
+    turn: Callable[[], Awaitable[None]] = at_once
+
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Course:
 
 
 async def every_order(
-    begin: Callable[[], Awaitable[tuple[Model, dict[str, Any], Callable[[], None]]]],
+    begin: Callable[[], Awaitable[tuple[ModelT, dict[str, Any], Callable[[], None]]]],
     *,
     at_least: int,
 ) -> None:

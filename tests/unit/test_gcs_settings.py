@@ -114,7 +114,7 @@ def test_a_tenant_uses_the_identity_nowhere_else(place: str, changed: dict[str, 
     places = [place] if place else []
     assert identity_flaw(replace(OWN, **changed), places, tenant="esa") is not None
     entry = ENTRY | {"prefix": "esa", "credentials": "identity"} | changed
-    flaw = GcsTarget.flaw_of(entry, Settings(gcs_identity_places=()))
+    flaw = GcsTarget.flaw_of(entry, Settings(gcs_identity_places=tuple(places)).of_tenant("esa"))
     assert flaw is not None
     assert flaw[0] == "credentials"
     assert "DELIVERY_GCS_IDENTITY_PLACES" in flaw[1]

@@ -18,16 +18,15 @@ from app.delivery.object_store import PartBody
 from app.errors import TargetRefusedError, WrongObjectError
 from app.telemetry import tracing
 from sinks.stores.breaker import Breakers
+from sinks.stores.deadlines import CALL_TIMEOUT, for_part
 from sinks.stores.gcs import answers, checksum
 from sinks.stores.gcs.breaker import SIGNS
 from sinks.stores.gcs.clients import GcsClient, GcsClients
 from sinks.stores.gcs.requests import (
     BAD,
-    CALL_TIMEOUT,
     COMPOSE_TIMEOUT,
     GONE,
     NOT_MET,
-    for_part,
     status_of,
     translate_errors,
 )

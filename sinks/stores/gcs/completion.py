@@ -23,7 +23,7 @@ from sinks.stores.gcs import checksum
 from sinks.stores.gcs.at_once import each
 from sinks.stores.gcs.calls import MAX_SOURCES, NONE, GcsCalls, NotMetError, Stored
 from sinks.stores.gcs.names import PartName, new_composed
-from sinks.stores.gcs.objects import ETAG, generation_of, object_of
+from sinks.stores.gcs.objects import ETAG, MD5, generation_of, object_of
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.uploads import Record, Uploads
 
@@ -41,6 +41,7 @@ class GcsCompletion:
     upload: Upload
     parts: Sequence[StoredPart]
     expected: Expected
+    md5: str | None  # of the object, in hex: Google keeps none of what is composed
     ask_until: float  # by the clock: what is asked for later is not decided when it was said to be
     clock: Callable[[], float] = time.monotonic
 
@@ -138,7 +139,7 @@ class GcsCompletion:
                 self.upload.key,
                 sources,
                 media_type=record.media_type,
-                metadata={**record.marks, ETAG: etag},
+                metadata={**record.marks, ETAG: etag} | ({MD5: self.md5} if self.md5 else {}),
                 generation=generation,
             )
         except TargetUnavailableError as error:

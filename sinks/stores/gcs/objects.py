@@ -5,7 +5,10 @@ from __future__ import annotations
 from app.delivery.object_store import FoundObject
 from sinks.stores.gcs.calls import NONE, Stored
 
-ETAG = "rs-delivery-etag"  # metadata: that of the object, as `sinks.stores.expected` makes it
+# Metadata beside the marks.
+ETAG = "rs-delivery-etag"  # that of the object, as `sinks.stores.expected` makes it
+MD5 = "rs-delivery-md5"  # of a composed object, in hex: for those who read it
+_OWN = (ETAG, MD5)
 
 
 def object_of(stored: Stored | None) -> FoundObject | None:
@@ -17,7 +20,7 @@ def object_of(stored: Stored | None) -> FoundObject | None:
     if stored is None:
         return None
     own = stored.md5.hex() if stored.md5 is not None else stored.generation
-    marks = {name: value for name, value in stored.metadata.items() if name != ETAG}
+    marks = {name: value for name, value in stored.metadata.items() if name not in _OWN}
     return FoundObject(size=stored.size, etag=stored.metadata.get(ETAG) or own, marks=marks)
 
 

@@ -20,14 +20,7 @@ from sinks.stores.gcs.tokens import NoIdentityError
 from sinks.stores.guard import EndlessAnswerError, ForbiddenAddressError
 from sinks.stores.https import said
 
-# What a call may take, in seconds.
-CALL_TIMEOUT = 30.0
-COMPOSE_TIMEOUT = 120.0
-# In which an object is composed after it was noted that it may be: with the deadline of that, less
-# than the time after which others take it for decided (`app.usecases.transfer`).
-COMPLETION_WINDOW = 45.0
-_PART_TIMEOUT = 120.0  # and what its bytes take at the slowest pace
-_MIN_RATE = 256 * 1024  # bytes a second
+COMPOSE_TIMEOUT = 120.0  # seconds
 
 BAD = 400
 GONE = 404
@@ -62,11 +55,6 @@ _ADVICE = {
     "objectUnderActiveHold": "let the owner of the bucket release the hold of the object",
     "orgPolicyConstraintFailed": "let the owner of the bucket see to its organisation's policies",
 }
-
-
-def for_part(size: int) -> float:
-    """Return how long a part of so many bytes may take, in seconds."""
-    return _PART_TIMEOUT + size / _MIN_RATE
 
 
 class RequestFailedError(Exception):

@@ -13,14 +13,14 @@ from uuid import uuid4
 
 from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError, TargetRefusedError
-from sinks.pipeline.parts import Part
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
 from sinks.stores.gcs.requests import by_google
+from sinks.stores.gcs.small import Small
 from sinks.stores.gcs.target import GcsTarget
 
 _STEP_TIMEOUT = 10.0  # seconds for each
 _FOLDER = ".rs-delivery-check/"
-_TRIED = Part.of(b"may be removed")
+_TRIED = Small(b"may be removed")
 _TYPE = "text/plain"
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError
+from sinks.stores.deadlines import COMPLETION_WINDOW
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
 from sinks.stores.gcs.completion import GcsCompletion
 from sinks.stores.gcs.names import PartName, new_part
 from sinks.stores.gcs.objects import ETAG, generation_of, object_of
-from sinks.stores.gcs.requests import COMPLETION_WINDOW
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.uploads import Uploads
 
@@ -87,7 +87,7 @@ class GcsObjectStore:
         size: int,
         *,
         marks: Mapping[str, str],
-        md5: str | None = None,  # noqa: ARG002 - an object of several pieces has none there
+        md5: str | None = None,
         again: bool = False,
     ) -> str:
         """Make the object appear, and verify it by size, CRC32C and ETag; return that.
@@ -105,6 +105,7 @@ class GcsObjectStore:
             upload=upload,
             parts=parts,
             expected=Expected(size=size, etag=etag_of(parts), marks=marks),
+            md5=md5,
             ask_until=time.monotonic() + COMPLETION_WINDOW,
         )
         return await completion.run(again=again)

@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 from app.delivery.object_store import Upload
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
-from sinks.pipeline.parts import Part
 from sinks.stores.gcs.at_once import each
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError, Stored
 from sinks.stores.gcs.names import (
@@ -41,10 +40,11 @@ from sinks.stores.gcs.names import (
     upload_id_in,
 )
 from sinks.stores.gcs.requests import GONE, status_of
+from sinks.stores.gcs.small import Small
 from sinks.stores.gcs.target import GcsTarget
 
 _MAX_ROUNDS = 5  # in which parts may come late
-_EMPTY = Part.of(b"")
+_EMPTY = Small()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
