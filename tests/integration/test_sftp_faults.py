@@ -176,6 +176,51 @@ async def test_once_an_abort_has_returned_no_completion_makes_an_object(
     assert outcomes == {"aborted", "completed"}
 
 
+async def test_an_abort_that_breaks_off_has_fenced_all_the_same(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """Its first step is enough: one more abort removes what is left."""
+    target = server.target
+    upload = await begin(store, target)
+    parts = await send(store, target, upload)
+    server.faults.after = At(server.break_connections, names="rename")
+    with pytest.raises(TargetUnavailableError):
+        await other.abort(target, upload)
+    with pytest.raises(UploadLostError):
+        await store.put_part(target, upload, 3, Part.of(b"more"))
+    with pytest.raises(UploadLostError):
+        await complete(store, target, upload, parts)
+    assert await other.find(target, KEY) is None
+    assert await other.open_uploads(target, KEY) == [upload]
+    await other.abort(target, upload)
+    assert server.left() == []
+
+
+async def test_another_users_object_is_not_replaced_that_came_in_place_of_ones_own(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """After the first look: so it is looked at again, once the file is ready."""
+    target = server.target
+    theirs = marks_of(make_delivery(tenant="swot"))
+    first = await begin(store, target)
+    etag = await complete(store, target, first, await send(store, target, first))
+    upload = await begin(store, target)
+    part = await store.put_part(target, upload, 1, Part.of(b"new"))
+
+    async def come(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "rename" and arguments[1].endswith(b"/whole"):
+            server.faults.before = None
+            await other.delete(target, KEY, etag=etag)
+            upload = await other.create_upload(target, KEY, theirs)
+            part = await other.put_part(target, upload, 1, Part.of(b"theirs"))
+            await other.complete(target, upload, [part], 6, marks=theirs)
+
+    server.faults.before = come
+    with pytest.raises(ForeignObjectError):
+        await store.complete(target, upload, [part], 3, marks=MARKS)
+    assert await server.content(target.url_of(KEY)) == b"theirs"
+
+
 @either_way
 async def test_who_takes_an_upload_over_ends_it_or_finds_it_ended(
     server: OwnServer, store: SftpStore, other: SftpStore
