@@ -36,6 +36,7 @@ from app.delivery.ports import Folder, OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
 from app.errors import (
+    ArchiveTooLargeError,
     CheckpointUnusableError,
     DeliveryError,
     LeaseLostError,
@@ -49,7 +50,14 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import BYTES_KEPT, TARGET_BYTES, TRANSFERS_RESUMED
 from app.waiting.patience import Patience, Retried, Waits, out_of_slot
-from sinks.formats import FORMATS, FormatsMade, format_of, has_sizes_first
+from sinks.formats import (
+    FORMATS,
+    FormatsMade,
+    format_of,
+    going_on,
+    has_sizes_first,
+    made_by_of,
+)
 from sinks.formats.archive_format import ArchiveFormat, ArchiveWriter
 from sinks.formats.files import Files
 from sinks.pipeline.archive import ArchiveStream
@@ -103,9 +111,12 @@ class StreamingArchiver:
         """Return the media type of its archive's format."""
         return self._form_of(delivery).media_type
 
-    def _form_of(self, delivery: Delivery) -> ArchiveFormat | Files:
+    def _form_of(
+        self, delivery: Delivery, after: Checkpoint | None = None
+    ) -> ArchiveFormat | Files:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
-        return format_of(delivery.archive_name, self.formats)
+        form = format_of(delivery.archive_name, self.formats)
+        return form if after is None else going_on(form, after)
 
     def memory_of(
         self,
@@ -117,7 +128,7 @@ class StreamingArchiver:
     ) -> int:
         """Return the bytes of memory that a transfer holds to its end."""
         return self._plan(
-            self._form_of(delivery),
+            self._form_of(delivery, after),
             delivery,
             at_most=at_most,
             name_bytes=name_bytes,
@@ -149,7 +160,7 @@ class StreamingArchiver:
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
         """
-        form = self._form_of(delivery)
+        form = self._form_of(delivery, after)
         planned = replace(delivery, file_count=most_files or delivery.file_count)
         plan = self._plan(form, planned, at_most=at_most, name_bytes=name_bytes, after=after)
         meter = Meter(delivery, self.report)
@@ -192,7 +203,14 @@ class StreamingArchiver:
         }
         if isinstance(form, Files):
             return plan_folder(form, total_bytes=delivery.total_bytes, **limits)
-        return plan_parts(form, total_bytes=delivery.total_bytes, at_most=at_most, **limits)
+        try:
+            return plan_parts(form, total_bytes=delivery.total_bytes, at_most=at_most, **limits)
+        except ArchiveTooLargeError as error:
+            if form is self._form_of(delivery):
+                raise
+            raise CheckpointUnusableError(
+                f"what was sent was made by {made_by_of(form)}: going on so, {error}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -245,6 +263,7 @@ class _Transfer:
             tail=tail,
             repeats=making.placer is None,
             takes_told_sizes=has_sizes_first(self.form),
+            made_by=made_by_of(self.form),
         )
         del tail
         checkpoints = Checkpoints(archive, save)

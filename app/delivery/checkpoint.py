@@ -104,6 +104,7 @@ class Step:
     parts: Sequence[StoredPart]  # from that boundary to this one
     members: Sequence[FinishedMember]  # that ended between that boundary and this one
     tail: Tail | None = None  # ends with the last member; the one of the step before counts no more
+    made_by: str = ""  # what the bytes of its members depend on beside their files; empty: not told
 
     @property
     def follows_members(self) -> int:
@@ -126,6 +127,7 @@ class Step:
             members=len(self.members),
             finished=sum(member.size for member in self.members),
             tail=self.tail,
+            made_by=self.made_by,
         )
 
 
@@ -140,6 +142,7 @@ class SavedStep:
     members: int  # how many it has
     finished: int  # bytes of the archive that these are
     tail: Tail | None = None
+    made_by: str = ""
 
     @property
     def follows_members(self) -> int:
@@ -165,6 +168,7 @@ class Checkpoint:
     steps: Sequence[SavedStep]  # of all members that end before it, or in the tail
     load: LoadMembers = field(repr=False, compare=False)
     tail: Tail | None = None
+    made_by: str = ""  # what made the member that it lies in: see `Step`
     sent: int = 0  # parts that the store was found to have, up to it and behind
 
     @classmethod
@@ -197,6 +201,7 @@ class Checkpoint:
             steps=steps,
             load=load,
             tail=last.tail,
+            made_by=last.made_by,
         )
         if last.tail is not None and checkpoint.kept != checkpoint.finished:
             raise CheckpointUnusableError(

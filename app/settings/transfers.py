@@ -52,7 +52,7 @@ class TransferSection(Section):
         le=19,
         description="How hard a `tar.zst` is compressed, 1 to 19: 1 is several times as fast as 3, "
         "and 6 three times as slow. A `tar.zst` takes 60 MiB of memory or more at 3, 147 at 10, "
-        "198 at 19. A transfer that goes on at another level begins again.",
+        "198 at 19. A transfer goes on at the level that it was begun at.",
     )
     transfer_memory: int = Field(
         128 * MIB,

@@ -71,6 +71,7 @@ class PostgresCheckpoints:
                         tail_key=step.tail.key if step.tail else None,
                         tail_size=step.tail.size if step.tail else None,
                         tail_md5=step.tail.md5 if step.tail else None,
+                        made_by=step.made_by,
                     )
                 )
         return True
@@ -201,4 +202,5 @@ def _step_of(row: asyncpg.Record) -> SavedStep:
         tail=None
         if row["tail_key"] is None
         else Tail(key=row["tail_key"], size=row["tail_size"], md5=row["tail_md5"]),
+        made_by=row["made_by"],
     )

@@ -16,9 +16,10 @@ WHERE delivery_id = :id
 -- Add a step.
 INSERT INTO checkpoint (delivery_id, upload_id, parts, follows, part_size, md5_state, members, crc,
                         part_etags, part_md5s, member_sizes, member_records,
-                        tail_key, tail_size, tail_md5)
+                        tail_key, tail_size, tail_md5, made_by)
 VALUES (:id, :upload_id, :parts, :follows, :part_size, :md5_state, :members, :crc,
-        :part_etags, :part_md5s, :member_sizes, :member_records, :tail_key, :tail_size, :tail_md5);
+        :part_etags, :part_md5s, :member_sizes, :member_records, :tail_key, :tail_size, :tail_md5,
+        :made_by);
 
 -- name: is_kept
 -- Whether an attempt may go on with an upload; if :for_another, a later one than :attempt. Workers of a
@@ -34,7 +35,7 @@ SELECT EXISTS (
 SELECT follows, part_size, parts, md5_state, members, crc, part_etags, part_md5s,
        cardinality(member_sizes) AS count,
        (SELECT coalesce(sum(size), 0)::bigint FROM unnest(member_sizes) AS size) AS finished,
-       tail_key, tail_size, tail_md5
+       tail_key, tail_size, tail_md5, made_by
 FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts, members;
 
 -- name: members

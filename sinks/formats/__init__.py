@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.delivery.checkpoint import Checkpoint
 from app.delivery.formats import AS_FILES
 from app.errors import RetryableError
 from sinks.formats.archive_format import ArchiveFormat, Form
@@ -29,6 +30,22 @@ def has_sizes_first(form: ArchiveFormat | Files) -> bool:
     are not, so that knows the listing's sizes alone.
     """
     return isinstance(form, Tar | TarZst)
+
+
+def made_by_of(form: ArchiveFormat | Files) -> str:
+    """Return what a form's bytes depend on beside the files, where it tells; else nothing."""
+    return form.made_by if isinstance(form, TarZst) else ""
+
+
+def going_on(form: ArchiveFormat | Files, after: Checkpoint) -> ArchiveFormat | Files:
+    """Return a form so that it makes what was sent again, up to a checkpoint, and goes on so.
+
+    Raises CheckpointUnusableError where it can't, before any file is read for it. What ends with a
+    member, as after a pause, is not made again: so it goes on as the form is.
+    """
+    if not (isinstance(form, TarZst) and after.made_by and after.remade):
+        return form
+    return form.as_made_by(after.made_by)
 
 
 def least_of(form: Form, *, total_bytes: int, file_count: int) -> int:

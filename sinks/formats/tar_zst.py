@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
+from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import BLOCK, Member
 from sinks.formats.tar import END, laid_out, largest_of, memory_of, padding, size_of
 
@@ -25,6 +26,7 @@ DEFAULT_LEVEL = 3  # what zstd itself takes
 _THREADS = 4
 # Frames that are not handed on yet: one for each thread, and the next one is at hand.
 _IN_FLIGHT = _THREADS + 1
+_LEVEL = " at level "
 _SMALL = BLOCK  # bytes; a member of more is archived apart
 # Small members are compressed some at a time, for what a hand-over costs; and archived some at a
 # time, so that all threads have work.
@@ -185,6 +187,12 @@ def _compressor(level: int) -> Any:
     return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
 
+def _library() -> str:
+    import zstandard
+
+    return "libzstd " + ".".join(map(str, zstandard.ZSTD_VERSION))
+
+
 def memory_of_level(level: int) -> int:
     """Return the bytes that a compressor takes at most."""
     import zstandard
@@ -201,6 +209,24 @@ class TarZst:
 
     def __init__(self, level: int = DEFAULT_LEVEL) -> None:
         self._level = level  # 1 to 19
+
+    @property
+    def made_by(self) -> str:
+        """What the bytes depend on beside the files."""
+        return f"{_library()}{_LEVEL}{self._level}"
+
+    def as_made_by(self, made_by: str) -> TarZst:
+        """Return this format as a half-made archive has it. Raises CheckpointUnusableError.
+
+        That is, where its library is another one: the same level makes other bytes then.
+        """
+        library, _, level = made_by.rpartition(_LEVEL)
+        if library != _library():
+            raise CheckpointUnusableError(
+                f"what was sent was made by {library or made_by}, and this worker has "
+                f"{_library()}, which makes other bytes of the same files"
+            )
+        return self if int(level) == self._level else TarZst(int(level))
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:
         """Return the bytes at most: those of a tar that nothing compresses, and its frames."""

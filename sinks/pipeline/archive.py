@@ -32,7 +32,7 @@ class ArchiveStream:
     checkpoint; the prefetcher brings those behind. `tail` is what this has beyond its last part.
     `repeats` tells that members behind a checkpoint that does not end with one are read again,
     `takes_told_sizes` that the archive has a file's size before its bytes: where the listing does
-    not tell it, the answer may.
+    not tell it, the answer may. `made_by` is kept with each step.
     """
 
     def __init__(
@@ -47,11 +47,13 @@ class ArchiveStream:
         tail: Sequence[bytes] = (),
         repeats: bool = True,
         takes_told_sizes: bool = False,
+        made_by: str = "",
     ) -> None:
         self._prefetcher = prefetcher
         self._verifier = verifier
         self._writer = writer
         self._takes_told_sizes = takes_told_sizes
+        self._made_by = made_by
         self._part_size = plan.part_size
         self._meter = meter
         self._loop = asyncio.get_running_loop()
@@ -130,6 +132,7 @@ class ArchiveStream:
             boundary=boundary,
             parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
             members=self._writer.finished(members, boundary.members),
+            made_by=self._made_by,
         )
 
     def saved(self, step: Step) -> None:
@@ -165,6 +168,7 @@ class ArchiveStream:
             parts=[self._stored[number] for number in range(parts + 1, self._reached + 1)],
             members=self._writer.finished(members, count),
             tail=tail,
+            made_by=self._made_by,
         )
 
     @property

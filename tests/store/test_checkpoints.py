@@ -38,6 +38,7 @@ def step(
         ],
         members=[FinishedMember(2**40, bytes(range(256)))] * members,
         tail=tail,
+        made_by=f"a library at level {parts}",
     )
 
 
@@ -56,6 +57,7 @@ async def steps_of(
                 parts=saved.parts,
                 members=members,
                 tail=saved.tail,
+                made_by=saved.made_by,
             )
         )
         assert whole[-1].saved == saved

@@ -25,6 +25,7 @@ from app.delivery.ports import Folder
 from app.delivery.progress import Progress
 from app.errors import (
     ArchiveTooLargeError,
+    CheckpointUnusableError,
     RetryableError,
     SizeNotToldError,
     SourceUnavailableError,
@@ -34,9 +35,10 @@ from app.errors import (
     WrongFileError,
 )
 from sinks import formats, transfer
-from sinks.formats import has_sizes_first
+from sinks.formats import formats_with, has_sizes_first
 from sinks.formats.archive_format import ArchiveFormat
 from sinks.formats.tar import Tar
+from sinks.formats.tar_zst import TarZst
 from sinks.formats.zip import Zip
 from sinks.pipeline import checkpoints
 from sinks.pipeline.budget import Budget
@@ -100,6 +102,7 @@ async def run(
     put_aside: PutAside = never_put,
     after: Checkpoint | None = None,
     lease: Lease | None = None,
+    level: int = 3,
 ) -> StoredObject:
     """Transfer all files of a source; the archive may appear."""
     result = await follow(
@@ -112,6 +115,7 @@ async def run(
         put_aside=put_aside,
         after=after,
         lease=lease,
+        level=level,
     )
     assert result is not None
     return result
@@ -130,6 +134,7 @@ async def follow(
     lease: Lease | None = None,
     budget: Budget | None = None,
     folder: Folder | None = None,
+    level: int = 3,
 ) -> StoredObject | None:
     """Transfer files with seams between them."""
 
@@ -140,7 +145,7 @@ async def follow(
         for file in files:
             yield file
 
-    archiver = archiver_of(source, store)
+    archiver = replace(archiver_of(source, store), formats=formats_with(zstd_level=level))
     return await replace(archiver, worker_memory=budget or archiver.worker_memory).run(
         delivery,
         files if isinstance(files, AsyncIterator) else given(files),
@@ -406,6 +411,60 @@ async def test_a_size_that_the_answer_tells_is_verified(suffix: str, more: int) 
     with pytest.raises(WrongFileError, match=rf"second\.bin.*expected {13 * MIB + more} bytes"):
         await follow(source, store, delivery, upload, files)
     assert store.objects(TARGET) == {}
+
+
+async def half_made(
+    level: int, *, at: str = "third.csv"
+) -> tuple[Counted, MemoryObjectStore, Delivery, Upload, Saved]:
+    """Return a tar.zst of a level that broke off in a file."""
+    source, store, saved = Counted(LARGE), MemoryObjectStore(least_part=PART), Saved()
+    delivery = delivery_of("P_v1.tar.zst", source)
+    upload = await store.create_upload(TARGET, "key", {}, media_type="")
+    source.fail = at
+    with pytest.raises(SourceUnavailableError):
+        await run(source, store, delivery, upload, save=saved.save, level=level)
+    source.fail = None
+    source.reads.clear()
+    return source, store, delivery, upload, saved
+
+
+@goes_on
+async def test_a_tar_zst_goes_on_at_the_level_that_it_was_begun_at() -> None:
+    """Whichever its new worker has: else all that was sent would be in vain."""
+    source, store, delivery, upload, saved = await half_made(1)
+    after = saved.checkpoint()
+    assert after is not None
+    assert after.remade > 0
+    await run(source, store, delivery, upload, after=after, save=saved.save, level=5)
+    assert source.reads["first.bin"] == 0
+    assert store.objects(TARGET)["key"].content == made(TarZst(1), LARGE)
+    assert {step.made_by for step in saved.steps} == {TarZst(1).made_by}
+
+
+@goes_on
+async def test_another_library_of_zstandard_is_found_before_a_file_is_read_again() -> None:
+    source, store, delivery, upload, saved = await half_made(3)
+    saved.steps[-1] = replace(saved.steps[-1], made_by="libzstd 1.4.0 at level 3")
+    with pytest.raises(CheckpointUnusableError, match=r"by libzstd 1\.4\.0, and this worker has"):
+        await run(source, store, delivery, upload, after=saved.checkpoint())
+    assert source.reads.total() == 0
+    # What a version before saved, which did not tell, is compared as it is made again.
+    saved.steps[-1] = replace(saved.steps[-1], made_by="")
+    await run(source, store, delivery, upload, after=saved.checkpoint())
+    assert store.objects(TARGET)["key"].content == made(TarZst(3), LARGE)
+
+
+@goes_on
+async def test_a_level_that_this_worker_has_no_memory_for_begins_again() -> None:
+    """It could make the archive at its own: only what was sent is in the way."""
+    source, store, delivery, upload, saved = await half_made(1)
+    last = saved.steps[-1]
+    saved.steps[-1] = replace(last, made_by=last.made_by.replace("level 1", "level 19"))
+    with pytest.raises(
+        CheckpointUnusableError, match="at level 19: going on so, the archive needs"
+    ):
+        await run(source, store, delivery, upload, after=saved.checkpoint())
+    assert source.reads.total() == 0
 
 
 def segmented(
