@@ -8,6 +8,8 @@ PRODUCTS ?=
 # How the stand-in rs-order is set up: RS_ORDER='suborder_files=2 restore_seconds=3'.
 RS_ORDER ?=
 SWITCHES = $(foreach switch,$(RS_ORDER),--rs-order '$(switch)')
+# What is played on S3 servers of other makes.
+STORES := $(addprefix tests/integration/test_,object_store.py archiver.py resume.py files.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11
 # uv is told what pip is told.
@@ -22,7 +24,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-outages check quick steady model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -70,6 +72,9 @@ test-pythons: setup ## Unit tests on each other of Python 3.11, 3.12, 3.13 that 
 
 test-kafka: setup ## Integration tests on Apache Kafka itself (needs Java 17 and Maven)
 	@$(BIN)/python -m compose.embedded.apache_kafka $(BIN)/python -m pytest $(or $(TESTS),tests/integration)
+
+test-stores: setup ## The S3 adapter, and whole deliveries, on S3 servers of other makes (needs Go; MAKES="versitygw")
+	@MAKES="$(MAKES)" $(BIN)/python -m compose.embedded.s3_servers $(BIN)/python -m pytest -q $(or $(TESTS),$(STORES))
 
 test-outages: setup ## Every dependency away for long, in the middle and at start (SECONDS=60)
 	@OUTAGE_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest tests/integration/test_outages.py

@@ -181,11 +181,14 @@ class Client:
             media_type: str = head["ContentType"]
             return media_type
 
-    async def open_uploads(self, correlation_id: str) -> list[str]:
-        """Return the keys of a delivery's multipart uploads that are open."""
+    async def open_uploads(self, correlation_id: str, name: str = "") -> list[str]:
+        """Return the keys of a delivery's multipart uploads that are open, maybe of one name.
+
+        Without, a store tells none that lists the uploads of a whole key alone, as MinIO does.
+        """
         async with self._s3() as store:
             answer = await store.list_multipart_uploads(
-                Bucket=s3.BUCKET, Prefix=f"{correlation_id}/"
+                Bucket=s3.BUCKET, Prefix=f"{correlation_id}/{name}"
             )
             return [upload["Key"] for upload in answer.get("Uploads", [])]
 

@@ -154,7 +154,7 @@ async def test_the_next_attempt_goes_on_and_sends_and_reads_nothing_again_but_at
     assert max(reads.values()) == 2
     assert 1 <= _counted("source_files_again") - files_again <= 3
     assert stopped.sink.aborted == 0
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 async def test_a_part_that_was_replaced_at_the_store_begins_it_again(
@@ -162,25 +162,25 @@ async def test_a_part_that_was_replaced_at_the_store_begins_it_again(
 ) -> None:
     """What is there is not what was sent."""
     await stopped.begin("third.bin")
-    (key,) = await client.open_uploads(stopped.name)
+    (key,) = await client.open_uploads(stopped.name, "P_v1.zip")
     (upload,) = await sink.open_uploads(target, key)
     await sink.put_part(target, upload, 1, Part.of(b"x" * (5 * MIB)))
     row = await stopped.end()
     assert (row["state"], row["md5"]) == ("DONE", undisturbed())
     assert stopped.source.gets["first.bin"] == 2
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 async def test_an_upload_that_was_aborted_meanwhile_begins_again(
     stopped: Stopped, client: Client, sink: S3ObjectStore, target: S3Target
 ) -> None:
     await stopped.begin("third.bin")
-    (key,) = await client.open_uploads(stopped.name)
+    (key,) = await client.open_uploads(stopped.name, "P_v1.zip")
     (upload,) = await sink.open_uploads(target, key)
     await sink.abort(target, upload)
     row = await stopped.end()
     assert (row["state"], row["md5"]) == ("DONE", undisturbed())
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 async def test_a_file_that_is_another_one_by_now_begins_it_again(
@@ -193,7 +193,7 @@ async def test_a_file_that_is_another_one_by_now_begins_it_again(
     assert (row["state"], row["md5"]) == ("DONE", undisturbed())
     assert stopped.source.gets["first.bin"] == 2
     assert stopped.sink.aborted >= 1
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 async def test_what_ends_while_it_is_half_made_leaves_nothing(
@@ -201,7 +201,7 @@ async def test_what_ends_while_it_is_half_made_leaves_nothing(
 ) -> None:
     await stopped.begin("third.bin")
     assert await pool.fetchval("SELECT count(*) FROM checkpoint") > 0
-    assert len(await client.open_uploads(stopped.name)) == 1
+    assert len(await client.open_uploads(stopped.name, "P_v1.zip")) == 1
     await pool.execute(
         "UPDATE delivery SET expires_at = now() WHERE correlation_id = $1", stopped.name
     )
@@ -209,7 +209,7 @@ async def test_what_ends_while_it_is_half_made_leaves_nothing(
     assert await expire(store=worker.deliveries.store, limit=9) == 1
     assert await pool.fetchval("SELECT count(*) FROM checkpoint") == 0
     assert await worker.sweep() == 1
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 # Archives that pause.
@@ -242,7 +242,7 @@ async def test_an_archive_that_pauses_fetches_every_file_once_and_leaves_nothing
     keys = [row["key"] for row in await pool.fetch("SELECT key FROM tail ORDER BY attempt")]
     there = [key for key in keys if await sink.find(target, key) is not None]
     assert there == keys[-1:], "each is dropped when the next step is saved"
-    assert len(await client.open_uploads(stopped.name)) == 1
+    assert len(await client.open_uploads(stopped.name, "P_v1.zip")) == 1
     delivery = await attempt(stopped, None)
     row = await stopped.worker.row(stopped.name)
     assert (row["state"], row["attempt"], row["md5"]) == ("DONE", 4, in_segments())
@@ -251,7 +251,7 @@ async def test_an_archive_that_pauses_fetches_every_file_once_and_leaves_nothing
     assert stopped.sink.parts == Counter(range(1, max(stopped.sink.parts) + 1))
     assert [key for key in keys if await sink.find(target, key) is not None] == []
     assert await stopped.worker.deliveries.checkpoints("any").tails(delivery) == []
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 async def test_a_tail_is_kept_until_the_one_that_goes_on_has_saved_a_step(
@@ -276,7 +276,7 @@ async def test_a_tail_is_kept_until_the_one_that_goes_on_has_saved_a_step(
     row = await stopped.worker.row(stopped.name)
     assert (row["state"], row["md5"]) == ("DONE", in_segments())
     assert stopped.source.gets["first.bin"] == 2
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
 
 
 async def test_what_expires_while_it_is_paused_leaves_nothing(
@@ -290,4 +290,4 @@ async def test_what_expires_while_it_is_paused_leaves_nothing(
     assert await expire(store=stopped.worker.deliveries.store, limit=9) == 1
     assert await stopped.worker.sweep() == 1
     assert await sink.find(target, tail.key) is None
-    assert await client.open_uploads(stopped.name) == []
+    assert await client.open_uploads(stopped.name, "P_v1.zip") == []
