@@ -9,7 +9,7 @@ PRODUCTS ?=
 RS_ORDER ?=
 SWITCHES = $(foreach switch,$(RS_ORDER),--rs-order '$(switch)')
 # What is played on S3 servers of other makes.
-STORES := $(addprefix tests/integration/test_,object_store.py archiver.py resume.py files.py)
+STORES := $(addprefix tests/integration/test_,s3_abilities.py object_store.py archiver.py resume.py files.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11
 # uv is told what pip is told.

@@ -17,11 +17,14 @@ from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store.rights import NEEDED as DATABASE_RIGHTS
 from app.tenants.definitions import Definitions
+from compose.embedded import s3
+from compose.embedded.s3_servers import MAKES
 from compose.rs_order.faults import Faults
 from compose.rs_order.states import FILE_MOVES
 from compose.rs_order.switches import Switches
 from sinks.stores.azure.rights import NEEDED as AZURE_RIGHTS
 from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
+from sinks.stores.s3.abilities import ABILITIES
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
 
@@ -132,9 +135,32 @@ def _file_moves() -> str:
     )
 
 
+def _s3_servers() -> str:
+    makes = [("moto (of the tests)", s3.VERSION, s3.LACKS)]
+    makes += [(make.name, make.version, make.lacks) for make in MAKES.values()]
+    return _table(
+        ("server", "version", "what it can't"),
+        ((name, version, ", ".join(lacks) or "nothing") for name, version, lacks in makes),
+    )
+
+
+def _s3_abilities() -> str:
+    return _table(
+        ("what `delivery doctor` tries", "where a server can't", "which is a problem"),
+        (
+            (ability.check, ability.without, "yes" if ability.needed else "no")
+            for ability in ABILITIES
+        ),
+    )
+
+
 # By the file that it is in, and what its lines call it.
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "docs/configuration.md": {"the settings of a tenant": _tenant_settings},
+    "docs/configuration.md": {
+        "the settings of a tenant": _tenant_settings,
+        "S3 servers": _s3_servers,
+        "what S3 servers are tried for": _s3_abilities,
+    },
     "docs/least-rights.md": {
         "rights in PostgreSQL": _database_rights,
         "rights in RabbitMQ": lambda: _rabbitmq_rights(declares=True),

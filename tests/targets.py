@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from app.delivery.targets import Target
+from compose.embedded.s3_servers import MAKES
 from sinks.stores.s3.target import S3Target
+
+# Of the S3 server that the tests are played on; None: moto.
+MAKE = MAKES.get(os.environ.get("S3_MAKE", ""))
 
 
 def s3_of(target: Target | None) -> S3Target:

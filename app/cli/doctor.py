@@ -21,7 +21,7 @@ class NotWellError(DeliveryError):
 @click.option("--json", "as_json", is_flag=True, help="For scripts: one JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="Only problems.")
 def doctor(as_json: bool, quiet: bool) -> None:
-    """Check every dependency; change nothing. Exit code 1 when there are problems."""
+    """Check every dependency; leave nothing changed. Exit code 1 when there are problems."""
     settings = load_settings()
 
     def report(finding: Finding) -> None:

@@ -164,6 +164,7 @@ class TargetCheck:
 
     check: str  # the step, or the right, in a word for people
     flaw: str = ""  # why it failed, without a secret; empty: it went well
+    note: str = ""  # what is to be known of it, though it went well
 
     @property
     def ok(self) -> bool:
@@ -173,7 +174,7 @@ class TargetCheck:
     @property
     def message(self) -> str:
         """What is told of it."""
-        return self.flaw or "yes"
+        return self.flaw or self.note or "yes"
 
 
 # Tries a target; the first step that fails may end it.

@@ -1,4 +1,4 @@
-"""Looks at everything that the service depends on; changes nothing, and stops at no problem."""
+"""Looks at all that the service depends on; leaves nothing changed, and stops at no problem."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ async def _targets(
         for name, step in product(names[target], steps):
             check = f"{name}: {step.check}"
             if step.ok:
-                yield good(target.kind, check, str(target))
+                yield good(target.kind, check, step.note or str(target))
             else:
                 yield bad(target.kind, check, step.message, "`delivery settings` changes targets")
 

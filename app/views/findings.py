@@ -6,7 +6,7 @@ from app.views.view import View
 
 
 class Finding(View):
-    """The outcome of one check. Checks change nothing."""
+    """The outcome of one check. Checks leave nothing changed."""
 
     part: str  # "rabbitmq", "postgresql", …
     check: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,9 @@ KEY = "demo-access-key"
 SECRET = "demo-secret-key"
 REGION = "eu-west-1"
 BUCKET = "deliveries"
+# Which it is, and what it can't, as `sinks/stores/s3/abilities.py` calls it; a test holds it.
+VERSION = importlib.metadata.version("moto")
+LACKS: tuple[str, ...] = ("Content-MD5 of a part", "If-Match of a completion")
 
 
 @contextlib.asynccontextmanager

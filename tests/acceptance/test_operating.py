@@ -188,6 +188,7 @@ async def test_the_doctor_finds_nothing_where_all_is_well(stack: Stack) -> None:
     for part in ("postgresql, schema", "rabbitmq, exchanges", "kafka, topics", "workers, alive"):
         assert f"ok       {part}: " in out
     assert f"ok       s3, {TENANT} default: writable: " in out
+    assert f"ok       s3, {TENANT} default: If-Match of a completion: not by this store: " in out
 
 
 async def test_the_doctor_names_five_faults_and_what_to_do(stack: Stack) -> None:

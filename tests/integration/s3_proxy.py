@@ -157,8 +157,7 @@ class S3Proxy:
         ):
             if self._use(counter):
                 return web.Response(status=status, text=_ERROR.format(code))
-        for opaque, real in self._real.items():
-            body = body.replace(opaque.encode(), real.encode())
+        body = self._known(body.decode()).encode()
         if self._use("short_objects"):
             body = re.sub(rb"<Part>(?!.*<Part>).*</Part>", b"", body, flags=re.DOTALL)
         self.completion.set()
@@ -191,7 +190,7 @@ class S3Proxy:
         async with self._store() as store:
             key = request.path.partition(f"/{self.target.bucket}/")[2]
             head = await store.head_object(Bucket=self.target.bucket, Key=key)
-        other = head["ETag"] != request.headers["If-Match"]
+        other = head["ETag"] != self._known(request.headers["If-Match"])
         return bool(other or self.completes is Completes.NEVER)
 
     async def _is_open(self, request: web.Request) -> bool:
@@ -211,8 +210,8 @@ class S3Proxy:
     def _disguise(self, headers: dict[str, str], answer: bytes) -> bytes:
         """Give another ETag for each, as a store does that encrypts."""
         headers["x-amz-server-side-encryption"] = "aws:kms"
-        if "ETag" in headers:
-            headers["ETag"] = f'"{self._opaque(headers["ETag"].strip(_QUOTE))}"'
+        for name in [name for name in headers if name.lower() == "etag"]:
+            headers[name] = f'"{self._opaque(headers[name].strip(_QUOTE))}"'
         before, tag, rest = answer.partition(b"<ETag>")
         if not tag:
             return answer
@@ -225,6 +224,12 @@ class S3Proxy:
         self._real[opaque] = etag
         return opaque
 
+    def _known(self, text: str) -> str:
+        """Return what a client says with the ETags that the store knows."""
+        for opaque, real in self._real.items():
+            text = text.replace(opaque, real)
+        return text
+
     def _break(self, request: web.Request) -> web.Response:
         assert request.transport is not None
         request.transport.abort()
@@ -236,7 +241,7 @@ class S3Proxy:
         own = ["Transfer-Encoding", "Content-Length"]  # the body may be another by now
         if self.completes is Completes.ANYHOW and _kind(request) == "completion":
             own += ["If-None-Match", "If-Match"]
-        headers = {k: v for k, v in request.headers.items() if k not in own}
+        headers = {k: self._known(v) for k, v in request.headers.items() if k not in own}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
             session.request(

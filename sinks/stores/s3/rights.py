@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError, TargetRefusedError
+from sinks.stores.s3.abilities import try_abilities
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.requests import code_of, translate_errors
 from sinks.stores.s3.store import S3ObjectStore
@@ -114,7 +115,8 @@ CHECKS = {tried.right: tried.check for tried in (_ABORT, *_OTHERS)} | {_WRITE_RI
 async def try_target(sink: S3ObjectStore, target: S3Target) -> list[TargetCheck]:
     """Return what each step found; the first that fails ends it.
 
-    Steps: the server answers; it accepts the credentials and has the bucket; then each right.
+    Steps: the server answers; it accepts the credentials and has the bucket; then each right; and
+    what the store makes of what deliveries ask of it, where no right is missing.
     """
     found: list[TargetCheck] = []
     for check, look in (("reachable", sink.reach), ("credentials and bucket", sink.find_bucket)):
@@ -127,7 +129,10 @@ async def try_target(sink: S3ObjectStore, target: S3Target) -> list[TargetCheck]
             sentence = f"no answer from {target} within {_STEP_TIMEOUT:g} seconds"
             return [*found, TargetCheck(check=check, flaw=sentence)]
         found.append(TargetCheck(check=check))
-    return found + await try_rights(sink.clients, target)
+    found += await try_rights(sink.clients, target)
+    if all(step.ok for step in found):
+        found += await try_abilities(sink, target)
+    return found
 
 
 async def try_rights(clients: S3Clients, target: S3Target) -> list[TargetCheck]:
