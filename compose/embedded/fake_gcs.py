@@ -88,7 +88,7 @@ def main() -> None:
             print("setup: building fake-gcs-server for the tests")
             _built()
     except StackError as error:
-        print(f"setup: {error}\nwhat is tested against it is skipped", file=sys.stderr)
+        print(f"setup: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

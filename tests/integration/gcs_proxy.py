@@ -36,6 +36,7 @@ _ANSWERS: Mapping[str | None, Callable[[], web.Response]] = {
     "unknown": _refusal(401, "authError"),
     "retained": _refusal(403, "retentionPolicyNotMet"),
     "page": lambda: web.Response(text="<html>maintenance</html>", content_type="text/html"),
+    "odd list": lambda: web.json_response({"kind": "storage#objects", "items": [{"odd": 1}]}),
     "other json": lambda: web.json_response({"status": "up"}),
     "not found": lambda: web.Response(status=404, text="no such page"),
     "redirect": lambda: web.Response(status=307, headers={"location": "http://169.254.169.254/"}),

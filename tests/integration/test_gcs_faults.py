@@ -268,6 +268,15 @@ async def test_what_is_no_answer_of_googles_passes_and_is_told_in_words_without_
         assert secret not in shown
 
 
+async def test_a_list_that_can_not_be_read_passes(store: GcsStore, proxied: Both, key: str) -> None:
+    proxy, target = proxied
+    upload, _ = await begun(store, target, key)
+    for call in (store.open_uploads(target, key), store.part_etags(target, upload)):
+        proxy.faults = {"list": ["odd list"]}
+        with pytest.raises(TargetUnavailableError, match="did not list"):
+            await call
+
+
 async def test_a_server_that_has_too_much_to_do_says_for_how_long(
     store: GcsStore, proxied: Both, key: str
 ) -> None:

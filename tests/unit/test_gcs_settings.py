@@ -15,10 +15,11 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from app.delivery.marks import marks_of
-from app.errors import TargetForbiddenError, TargetUnavailableError
+from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from app.settings import Settings
 from app.settings.gcs import GcsIdentityPlace, GcsSection
 from app.tenants.masks import MASK, masked, not_kept, unmasked
+from sinks.stores.gcs.answers import RefusedError
 from sinks.stores.gcs.checksum import joined
 from sinks.stores.gcs.clients import GcsClients
 from sinks.stores.gcs.requests import translate_errors
@@ -203,6 +204,18 @@ async def test_a_machine_without_an_identity_is_told_in_words(answer: Any) -> No
             async with translate_errors(OWN, "look", 5):
                 await tokens.token()
     assert "canary" not in str(raised.value)
+
+
+async def test_a_token_that_is_refused_is_asked_for_again_where_it_is_this_machines() -> None:
+    """A service account's key that is refused stays so."""
+    refused = RefusedError(401, "authError", None)
+    for target, expected in (
+        (OWN, TargetUnavailableError),
+        (replace(OWN, credentials=credentials()), TargetRefusedError),
+    ):
+        with pytest.raises(expected):
+            async with translate_errors(target, "look", 5):
+                raise refused
 
 
 async def test_a_metadata_server_that_is_not_there_is_told_in_words() -> None:

@@ -6,10 +6,10 @@ import base64
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from prometheus_client import Gauge
@@ -31,6 +31,8 @@ from sinks.stores.gcs.requests import (
     translate_errors,
 )
 from sinks.stores.gcs.target import GcsTarget
+
+FoundT = TypeVar("FoundT")
 
 NONE = "0"  # the generation of what is not there
 MAX_SOURCES = 32  # of which an object may be composed at once
@@ -126,25 +128,23 @@ class GcsCalls:
 
     async def listed(self, target: GcsTarget, beginning: str) -> list[Stored]:
         """Return the objects whose names begin so; of each, what a list tells."""
-        found: list[Stored] = []
         asked = {"prefix": beginning, "fields": f"kind,nextPageToken,items({_LISTED})"}
-        async for page in self._pages(target, beginning, asked):
-            found += [Stored.read(item) for item in page.get("items") or ()]
-        return found
+        return await self._pages(target, beginning, asked, _objects_in)
 
     async def names(self, target: GcsTarget, beginning: str) -> list[str]:
         """Return names that begin so, up to the next slash: of objects, and of folders with it."""
-        found: list[str] = []
         fields = "kind,nextPageToken,prefixes,items(name)"
         asked = {"prefix": beginning, "delimiter": "/", "fields": fields}
-        async for page in self._pages(target, beginning, asked):
-            found += [str(item["name"]) for item in page.get("items") or ()]
-            found += [str(name) for name in page.get("prefixes") or ()]
-        return found
+        return await self._pages(target, beginning, asked, _names_in)
 
     async def _pages(
-        self, target: GcsTarget, beginning: str, asked: Mapping[str, str]
-    ) -> AsyncIterator[dict[str, Any]]:
+        self,
+        target: GcsTarget,
+        beginning: str,
+        asked: Mapping[str, str],
+        read: Callable[[Mapping[str, Any]], list[FoundT]],
+    ) -> list[FoundT]:
+        found: list[FoundT] = []
         more: str | None = ""
         while more is not None:
             parameters = {**asked, "maxResults": _PAGE} | ({"pageToken": more} if more else {})
@@ -153,8 +153,9 @@ class GcsCalls:
                 client.ask("GET", _all(target), parameters) as answer,
             ):
                 page = await answers.resource(answer, "storage#objects")
-            yield page
+                found += read(page)
             more = page.get("nextPageToken") or None
+        return found
 
     async def describe(self, target: GcsTarget, name: str) -> Stored | None:
         """Describe an object; None if there is none."""
@@ -312,6 +313,18 @@ class _Form:
         async for piece in self._body:
             yield piece
         yield self._end
+
+
+def _objects_in(page: Mapping[str, Any]) -> list[Stored]:
+    return [Stored.read(item) for item in page.get("items") or ()]
+
+
+def _names_in(page: Mapping[str, Any]) -> list[str]:
+    try:
+        names = [item["name"] for item in page.get("items") or ()]
+        return [str(name) for name in (*names, *(page.get("prefixes") or ()))]
+    except (KeyError, TypeError):
+        raise ValueError("a list of objects can't be read") from None
 
 
 def _all(target: GcsTarget) -> str:

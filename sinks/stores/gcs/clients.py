@@ -15,7 +15,7 @@ from yarl import URL
 from app.delivery.marks import tenant_of
 from app.errors import TargetForbiddenError
 from app.network.hosts import AllowedHosts
-from sinks.stores.gcs.requests import forbidden, impossible
+from sinks.stores.gcs.requests import UNAUTHORIZED, forbidden, impossible
 from sinks.stores.gcs.target import IDENTITY_ADVICE, GcsTarget, identity_flaw
 from sinks.stores.gcs.tokens import METADATA, AccountTokens, MachineTokens, Tokens
 from sinks.stores.kept import KeptClients
@@ -54,7 +54,7 @@ class GcsClient:
                 allow_redirects=False,
                 **arguments,
             ) as answer:
-                if answer.status == 401:
+                if answer.status == UNAUTHORIZED:
                     self.tokens.forget()
                 yield answer
         except aiohttp.ConnectionTimeoutError:
