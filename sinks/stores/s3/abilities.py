@@ -17,9 +17,9 @@ from typing import NamedTuple
 from app.delivery.object_store import StoredPart, Upload
 from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError, TargetRefusedError, WrongObjectError
+from sinks.stores.deadlines import CALL_TIMEOUT
 from sinks.stores.s3.conditions import NO_OTHER
 from sinks.stores.s3.requests import (
-    CALL_TIMEOUT,
     NO_OBJECT,
     NOT_MET,
     answered,
