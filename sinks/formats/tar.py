@@ -1,4 +1,4 @@
-"""tar, in the form of POSIX' pax: read by every tar there is, with names and sizes of any length.
+"""tar, in the form of POSIX' pax: names and sizes of any length, for every tar that knows pax.
 
 A member's size stands before its bytes, so it has to be known by then. The listing's is verified
 while the member passes: what does not agree with it fails the transfer.
@@ -25,7 +25,8 @@ _EXTENDED = MAX_MEMBER_BYTES + 64
 # The extended header and its records, the member's own header, and what fills it up.
 _HEADERS = RECORD + -(-_EXTENDED // RECORD) * RECORD + RECORD
 _MEMBER = _HEADERS + RECORD - 1
-# Of a file whose size is not told, so many bytes are held until it ends: less than a part has.
+# Of a file whose size is not told, so many bytes are held until it ends: about a part of the size
+# that is set by default.
 _HELD = 8 * BLOCK
 _KEPT = 10  # bytes for a member's size, in a list that grows by a sixteenth at a time
 _SMALL = BLOCK // 8  # bytes; a member of no more is one block: a hand-over costs more than a copy
