@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step, Tail
@@ -19,17 +19,24 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.ports import OrderSource
 from app.errors import CheckpointUnusableError, WrongFileError
+from sinks.formats.files import Placed
 from sinks.pipeline import parts
 from sinks.pipeline.assembler import Rest
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
-from sinks.pipeline.parts import Part, PartPlan
+from sinks.pipeline.parts import FolderPlan, Part, PartPlan
+from sinks.pipeline.placing import MD5_MARK, Placing
 from tests.simulation.processes import Process, current
 
 MEMORY = "bytes of transfers"  # that their plans allow them
 # How many bytes of a plan a byte of a night stands for: the files are small, and yet have several
 # parts, as large ones have.
 _SCALE = 8192
+# Threads that compress take more than half of the memory that the workers of a night have: here a
+# transfer takes no more than others, so that two have room.
+_MOST_MEMORY = 32 * 1024 * 1024
+
+Place = Callable[[ManifestFile, bytes], Awaitable[Placed]]  # puts a file
 
 
 # What ends the line before a member's content, by the kind of processor that made it: libraries
@@ -49,6 +56,20 @@ def is_archive_of(archive: bytes, files: Sequence[tuple[str, bytes]]) -> bool:
             return False
         archive = archive[len(made) :]
     return not archive
+
+
+def is_manifest_of(manifest: bytes, files: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether it tells of these files and of no others."""
+    placed = ((name, Placed(size=len(content), md5=_md5(content))) for name, content in files)
+    return manifest == b"".join(_line(name, each) for name, each in placed)
+
+
+def _line(name: str, placed: Placed) -> bytes:
+    return f"{name} {placed.size} {placed.md5}\n".encode()
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _kind_of(process: Process) -> bytes:
@@ -75,7 +96,16 @@ def plan_parts(*args: Any, sent_in: int | None = None, **of_archive: Any) -> Par
     sent_in = None if sent_in is None else sent_in * _SCALE
     plan = parts.plan_parts(*args, sent_in=sent_in, **of_archive)
     small = asdict(plan) | {"part_size": plan.part_size // _SCALE}
-    return _SmallParts(**small, reserved=plan.memory)
+    return _SmallParts(**small, reserved=min(plan.memory, _MOST_MEMORY))
+
+
+def plan_folder(*args: Any, sent_in: int | None = None, **of_folder: Any) -> FolderPlan:
+    """Plan small parts of a manifest. See `sinks.pipeline.parts.plan_folder`."""
+    sent_in = None if sent_in is None else sent_in * _SCALE
+    plan = parts.plan_folder(*args, sent_in=sent_in, **of_folder)
+    small = asdict(plan.manifest) | {"part_size": plan.manifest.part_size // _SCALE}
+    manifest = _SmallParts(**small, reserved=plan.manifest.memory)
+    return replace(plan, manifest=manifest)
 
 
 class Prefetcher:
@@ -153,16 +183,70 @@ class FileVerifier:
         self._count(len(content))
 
 
+class FileCounter(FileVerifier):
+    """See `sinks.pipeline.verify.FileCounter`."""
+
+    def verify(self, file: ManifestFile, content: bytes) -> None:
+        """Count a file: who puts it verifies it."""
+        del file
+        self._count(len(content))
+
+
+class Placer:
+    """Puts one file after the other. See `sinks.pipeline.placing.Placer`."""
+
+    def __init__(self, by: Placing) -> None:
+        self._by = by
+        self.there: dict[int, Placed] = {}
+
+    async def place(self, file: ManifestFile, content: bytes) -> Placed:
+        """Put a file, unless it is there. Raises WrongFileError."""
+        if not content and (there := self.there.pop(file.position, None)) is not None:
+            return there
+        placed = Placed(size=len(content), md5=_md5(content))
+        if file.size not in (None, placed.size) or file.md5 not in (None, placed.md5):
+            raise WrongFileError(f"file {file.file_id} ({file.member}) is another one")
+        by, body = self._by, Part.of(content)
+        marks = {**by.marks, MD5_MARK: placed.md5}
+
+        async def put() -> str:
+            await by.may.may_put()
+            return await by.objects.put_object(
+                by.target, by.folder + file.member, body, marks, media_type="", may=by.may.may_put
+            )
+
+        await by.send(body, put)
+        return placed
+
+    def abort(self) -> None:
+        """Do nothing: the stage that puts a file is cancelled."""
+
+    async def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
 class Writer:
     """What is known of the members before a checkpoint: see `ArchiveWriter.skip`."""
 
-    def __init__(self, compression: str) -> None:
-        del compression
+    def __init__(self, *_: object) -> None:
+        """Begin one of any format."""
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a member as made."""
         if finished.record != file.member.encode():
             raise CheckpointUnusableError(f"{file.member} is another member than was saved")
+
+
+class ManifestWriter(Writer):
+    """Puts files; its members are the lines that tell of them."""
+
+    def __init__(self, correlation_id: str, place: Place) -> None:
+        del correlation_id
+        self._place = place
+
+    async def line(self, file: ManifestFile, content: bytes) -> bytes:
+        """Return what tells of a file, once it is there."""
+        return _line(file.member, await self._place(file, content))
 
 
 class ArchiveStream:
@@ -183,7 +267,7 @@ class ArchiveStream:
         tail: Sequence[bytes] = (),
         repeats: bool = True,
     ) -> None:
-        del writer
+        self._lines = writer if isinstance(writer, ManifestWriter) else None
         self._prefetcher = prefetcher
         self._verifier = verifier
         self._plan = plan
@@ -217,7 +301,10 @@ class ArchiveStream:
         async for file, content in self._prefetcher.read():
             self._verifier.verify(file, content)
             self._meter.files += 1
-            member = _member(file.member, content, _kind_of(self._process))
+            if self._lines is not None:
+                member = await self._lines.line(file, content)
+            else:
+                member = _member(file.member, content, _kind_of(self._process))
             before = self._members
             buffer += self._unsent(member)
             while len(buffer) > size:

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.store.memory.rows import DeliveryRow
 from sinks.stores.memory import MemoryObject, MemoryTarget
-from tests.simulation.archives import is_archive_of
+from tests.simulation.archives import is_archive_of, is_manifest_of
 from tests.simulation.clients import Clients, Heard
 from tests.simulation.worker import Parties
 
@@ -39,6 +40,7 @@ class Checks:
     def __post_init__(self) -> None:
         self.clients.on_response = self.heard
         self.parties.shelf.appeared = self.appeared
+        self.parties.shelf.placed = self.placed
         self.parties.shelf.fences.wrong = self.wrong
 
     def wrong(self, what: str) -> None:
@@ -71,6 +73,8 @@ class Checks:
             self.wrong(f"{name} hears DONE, and its delivery is not")
             return
         url = heard.body["url"]
+        if url.endswith("/"):
+            url += MANIFEST_NAME
         there = self._object(url)
         if there is None:
             self.wrong(f"{name} hears DONE of {url}, and nothing is there")
@@ -108,6 +112,13 @@ class Checks:
         return None
 
     def _is_archive_of(self, there: MemoryObject, row: DeliveryRow) -> bool:
+        files = self._files_of(row)
+        if row.delivery.archive_name == MANIFEST_NAME:
+            return is_manifest_of(there.content, files)
+        return is_archive_of(there.content, files)
+
+    def _files_of(self, row: DeliveryRow) -> list[tuple[str, bytes]]:
+        """Return the members of a delivery, in their order, and what they are to be."""
         order = self.parties.rs_order.orders[row.delivery.order_id or 0]
         files = sorted(
             (file.position, file.member, order.files[file.file_id])
@@ -115,7 +126,7 @@ class Checks:
                 (key, file.file) for key, file in self.parties.database.files.of(row.delivery.id)
             )
         )
-        return is_archive_of(there.content, [(member, content) for _, member, content in files])
+        return [(member, content) for _, member, content in files]
 
     def appeared(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
         """An object is visible."""
@@ -132,6 +143,34 @@ class Checks:
             self.wrong(f"{key} appears, and is not the archive of {row.delivery}")
         if before is not None and whose(before.found.marks, marks) in _OTHERS:
             self.wrong(f"{key} takes the place of another's object")
+        if row.delivery.archive_name == MANIFEST_NAME:
+            self._has_its_files(target, key, row, "appears")
+
+    def placed(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
+        """A file that is delivered as it is, is visible."""
+        objects = self.parties.shelf.store.objects(target)
+        there = objects[key]
+        row = self.parties.database.deliveries.get(UUID(there.found.marks["rs-delivery-id"]))
+        if row is None or not there.found.has(marks_of(row.delivery)):
+            self.wrong(f"{key} appears, and is of no delivery")
+            return
+        folder = f"{row.delivery.correlation_id}/"
+        if (key.removeprefix(folder), there.content) not in self._files_of(row):
+            self.wrong(f"{key} appears, and is no file of {row.delivery}")
+        if before is not None and whose(before.found.marks, there.found.marks) in _OTHERS:
+            self.wrong(f"{key} takes the place of another's object")
+        manifest = objects.get(folder + MANIFEST_NAME)
+        if manifest is not None and not manifest.found.has(marks_of(row.delivery)):
+            self.wrong(f"{key} appears beside the manifest of another delivery")
+
+    def _has_its_files(self, target: MemoryTarget, key: str, row: DeliveryRow, when: str) -> None:
+        objects, folder = self.parties.shelf.store.objects(target), key.removesuffix(MANIFEST_NAME)
+        for member, content in self._files_of(row):
+            there = objects.get(folder + member)
+            if there is None or there.content != content:
+                self.wrong(f"{key} of {row.delivery} {when}, and {member} is not there as it tells")
+            elif not there.found.has(marks_of(row.delivery)):
+                self.wrong(f"{key} of {row.delivery} {when}, and {member} is another delivery's")
 
     def at_the_end(self) -> None:
         """All has come to rest, or should have."""
@@ -276,9 +315,21 @@ class Checks:
                 delivery_id = UUID(there.found.marks["rs-delivery-id"])
                 row = self.parties.database.deliveries.get(delivery_id)
                 if row is not None and row.state is State.DONE:
+                    self._is_told_by_its_manifest(target, key, row)
                     continue
                 if not self._is_told(target.url_of(key), there):
                     self.wrong(f"{key} is there, and its delivery is {row and row.state}")
+
+    def _is_told_by_its_manifest(self, target: MemoryTarget, key: str, row: DeliveryRow) -> None:
+        """Of files that are delivered as they are none is left that was replaced."""
+        if row.delivery.archive_name != MANIFEST_NAME:
+            return
+        told = f"{row.delivery.correlation_id}/{MANIFEST_NAME}"
+        manifest = self.parties.shelf.store.objects(target).get(told)
+        if manifest is None or not manifest.found.has(marks_of(row.delivery)):
+            self.wrong(f"{key} of {row.delivery} is left, and its manifest is gone")
+        elif key == told:
+            self._has_its_files(target, key, row, "is there in the end")
 
     def _is_told(self, url: str, there: MemoryObject) -> bool:
         """Whether a client was told an object of these bytes.

@@ -20,6 +20,7 @@ from streams.channels import CANCELS, REQUESTS, RESPONSES
 from tests.simulation.rabbitmq import Broker, Stored
 from tests.simulation.weather import Weather, by_no_process
 
+_FORMATS = ("zip", "tar", "tar.zst", "files", "files", "files")
 TERMINAL = ("DENIED", "DONE", "ERROR")
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -59,6 +60,7 @@ class Clients:
 
     weather: Weather
     broker: Broker
+    formats: bool = False  # each request asks for one
     heard: list[Heard] = field(default_factory=list)
     asked: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     # Requests that came when no other of the id was under way: each has an answer of its own.
@@ -88,10 +90,13 @@ class Clients:
             self.alone[key] += 1
         self.asked[key] += 1
         number = next(self._numbers)
-        body = {
+        body: dict[str, Any] = {
             "correlationId": wish.correlation_id,
             "order": {"user": wish.user, "queries": [f"q{number}"]},
         }
+        if self.formats:
+            chosen = self.weather.draws.of("formats").choice(_FORMATS)
+            body["delivery"] = {"format": chosen}
         message = self._message(wish.tenant, body, named=draws.random() < 0.6)
         self.weather.note(f"{wish.user} asks for {wish.correlation_id} of {wish.tenant}")
         self.broker.publish(REQUESTS.exchange.name, message)

@@ -26,11 +26,13 @@ from unittest.mock import patch
 from uuid import UUID
 
 from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep
+from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.model import Delivery
 from app.delivery.naming import object_key
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.states import State
 from app.store.memory import MemoryLeases
+from app.store.memory.rows import DeliveryRow
 from app.store.memory.transaction import MemoryUnitOfWork
 from app.usecases.remove import Removal
 from app.usecases.resume import Resumption
@@ -197,14 +199,35 @@ class Fences:
             self._must_lead(asker, what)
             return
         if there is not None and there.marks[_MARK] != str(asker.delivery.id):
-            self.wrong(f"{asker} {what}, which is another's")
+            before = self._database.deliveries.get(UUID(there.marks[_MARK]))
+            if not self._may_replace(asker.delivery, before, key):
+                self.wrong(f"{asker} {what}, which is another's")
         self._must_hold(asker, what)
+
+    @staticmethod
+    def _may_replace(delivery: Delivery, before: DeliveryRow | None, key: str) -> bool:
+        """Whether files of an earlier delivery of its id make room for those of a delivery."""
+        return (
+            before is not None
+            and delivery.archive_name == MANIFEST_NAME
+            and key.startswith(f"{delivery.correlation_id}/")
+            and before.delivery.tenant == delivery.tenant
+            and before.delivery.correlation_id == delivery.correlation_id
+            and before.delivery.requested_at < delivery.requested_at
+        )
+
+    def puts(self, asker: Asker, key: str) -> None:
+        """A file is put."""
+        self._must_hold(asker, f"puts {key}")
+        self._must_not_know(asker, f"puts {key}")
 
     def removed(self, url: str, there: FoundObject) -> None:
         """An object is gone."""
         rows = [row for _, row in self._database.deliveries.items() if row.state is State.DONE]
         for row in rows:
             told = row.result
+            if url.endswith(f"/{MANIFEST_NAME}"):
+                continue  # it goes before the files of the next delivery of its id come
             if told is not None and (told.url, told.etag) == (url, there.etag):
                 self.wrong(f"{url} is removed, and {row.delivery} is DONE with it")
 

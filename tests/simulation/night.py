@@ -149,7 +149,7 @@ class _Played:
                 knows_all=plan.mute is not None,
             ),
         )
-        self.clients = Clients(weather, broker)
+        self.clients = Clients(weather, broker, plan.formats)
         self.checks = Checks(
             self.parties,
             self.clients,
@@ -317,7 +317,8 @@ class _Played:
 
     @staticmethod
     def _may_be_open(row: Any) -> bool:
-        return bool(row.delivery.attempt > (0 if row.state.value == "ERROR" else 1))
+        may_be = row.state.value == "ERROR" or row.left_open
+        return bool(row.delivery.attempt > (0 if may_be else 1))
 
 
 async def _sleep(self: Service, seconds: Seconds) -> None:
@@ -355,7 +356,15 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             ("sinks.transfer.FileVerifier", archives.FileVerifier),
             ("sinks.transfer.ArchiveStream", archives.ArchiveStream),
             ("sinks.transfer.plan_parts", archives.plan_parts),
+            ("sinks.transfer.plan_folder", archives.plan_folder),
+            ("sinks.transfer.Placer", archives.Placer),
+            ("sinks.transfer.FileCounter", archives.FileCounter),
             ("sinks.formats.zip.ZipWriter", archives.Writer),
+            ("sinks.formats.tar.TarWriter", archives.Writer),
+            ("sinks.formats.tar_zst.TarZstWriter", archives.Writer),
+            ("sinks.formats.files.ManifestWriter", archives.ManifestWriter),
+            ("app.usecases.folders._LATE", _COMPLETION),
+            ("app.usecases.folders._NOTED", 2 * _COMPLETION),
             ("sinks.pipeline.checkpoints._SECONDS", 1.0),
         ):
             stack.enter_context(patch(name, value))

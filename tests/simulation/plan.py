@@ -16,6 +16,8 @@ TENANTS = ("north", "south")
 PATIENT = 900.0  # seconds
 # From this seed on orders are cut into suborders; those before stay the nights that they were.
 SUBORDERS_FROM = 10_000
+# And from this one on clients ask for formats, each request for one.
+FORMATS_FROM = 100_000
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -110,6 +112,7 @@ class Plan:
     storm: float = 150.0  # seconds until the calm
     # Seconds that an order request waits for the answer to another one of its id, at most.
     patience: float = 30.0
+    formats: bool = False  # clients ask for formats; else all that is delivered is a ZIP
     suborders: bool = False  # rs-order cuts orders, and restores two suborders of a user at a time
 
 
@@ -628,6 +631,7 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
         # Now and then so long that no answer comes later; drawn by no stream, so that nights stay.
         patience=kind.patiences[seed % len(kind.patiences)],
         suborders=seed >= SUBORDERS_FROM,
+        formats=seed >= FORMATS_FROM,
     )
 
 

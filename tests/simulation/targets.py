@@ -38,6 +38,7 @@ class Shelf:
     mute: str | None = None  # the container of a server that never answers, until the calm
     store: MemoryObjectStore = field(default_factory=MemoryObjectStore)
     appeared: Callable[[MemoryTarget, str, MemoryObject | None], None] = _ignore
+    placed: Callable[[MemoryTarget, str, MemoryObject | None], None] = _ignore
     _places: dict[str, MemoryTarget] = field(default_factory=dict)  # by container
 
     def __post_init__(self) -> None:
@@ -48,6 +49,11 @@ class Shelf:
         self._places.setdefault(target.container, target)
         self.fences.appeared(target.url_of(key), self.store.objects(target)[key].found)
         self.appeared(target, key, before)
+
+    def comes_beside(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
+        """A file that is delivered as it is, is visible from now on."""
+        self._places.setdefault(target.container, target)
+        self.placed(target, key, before)
 
     def places(self) -> list[MemoryTarget]:
         """Return where objects have appeared."""
@@ -189,16 +195,19 @@ class Objects:
         may: May,
     ) -> str:
         """Make an object at once."""
-        store = self._shelf.store
+        shelf = self._shelf
         await may()  # what is sent then is on its way, whatever comes
-        return await self._ask(
-            target,
-            f"put {key}",
-            lambda: store.put_object(
+        shelf.fences.puts(shelf.fences.asker(), key)
+
+        async def put() -> str:
+            before = shelf.store.objects(target).get(key)
+            etag = await shelf.store.put_object(
                 target, key, body, marks, media_type=media_type, may=at_any_time
-            ),
-            takes=self._shelf.weather.pace,
-        )
+            )
+            shelf.comes_beside(target, key, before)
+            return etag
+
+        return await self._ask(target, f"put {key}", put, takes=shelf.weather.pace)
 
     async def put_aside(
         self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]

@@ -22,7 +22,7 @@ from tests.simulation.checks import Checks
 from tests.simulation.defects import DEFECTS, ROOT, Defect
 from tests.simulation.loop import SimulatedLoop, StandsStillError
 from tests.simulation.night import Night, play
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import FORMATS_FROM, Plan, draw
 from tests.simulation.processes import Process
 from tests.simulation.shrink import shrink
 from tests.simulation.weather import NO_PROCESS
@@ -238,6 +238,17 @@ def test_the_same_seed_gives_the_same_night_in_another_process() -> None:
 
 def test_some_nights_end_well() -> None:
     assert "30 nights" in simulate("--seeds=30", "--jobs=2")
+
+
+def test_each_format_is_asked_for_in_later_nights_alone() -> None:
+    """So that the nights before stay what they were."""
+    before = play(draw(11))
+    assert not before.plan.formats
+    night = play(draw(FORMATS_FROM))
+    assert night.wrong == []
+    made = " ".join(line.what for line in night.lines if line.what.startswith("delivery_done"))
+    assert all(suffix in made for suffix in (".zip", ".tar ", ".tar.zst", "/manifest.json"))
+    assert not any("manifest.json" in line.what or ".tar" in line.what for line in before.lines)
 
 
 def test_nights_that_were_found_end_well() -> None:
