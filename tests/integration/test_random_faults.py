@@ -111,7 +111,8 @@ class Archive:
 
     async def end(self, store: ObjectStore[Any], old: dict[str, str]) -> None:
         """End what is open; what is there is told as what it is."""
-        for upload in await store.open_uploads(self.target, KEY):
+        own = [] if self.upload is None else [self.upload]  # known, though its worker died
+        for upload in [*await store.open_uploads(self.target, KEY), *own]:
             await store.abort(self.target, upload)
         assert await store.open_uploads(self.target, KEY) == []
         found, content = await store.find(self.target, KEY), self.content()

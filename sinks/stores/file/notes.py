@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from app.delivery.object_store import FoundObject
 from app.delivery.targets import Noted
 from app.errors import TargetRefusedError
-from sinks.stores.file.faults import is_removed
 from sinks.stores.file.folders import Place
 from sinks.stores.file.names import NEW, NOTES, UPLOAD, WHOLE, ids
 
@@ -131,12 +130,13 @@ def tidy(place: Place, folder: int, name: str) -> None:
 
 
 def listed_in(place: Place, beside: int) -> list[str]:
-    """Return what such a folder has: nothing, where another has just removed it."""
+    """Return what such a folder has: nothing, where another has just removed it.
+
+    NFS says that of others, too, in another word (ESTALE): so that is an error.
+    """
     try:
         return place.system.names(beside)
-    except OSError as error:
-        if not is_removed(error):
-            raise
+    except FileNotFoundError:
         return []
 
 
