@@ -25,7 +25,7 @@ from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
 from sinks.stores.sftp.managed import open_store
-from tests.builders import make_delivery
+from tests.builders import at_any_time, make_delivery
 from tests.contract.object_store import ZIP
 from tests.sftp_server import OwnServer, own_server
 from tests.unit.test_file_store import left_in, make_settings
@@ -93,7 +93,7 @@ class Archive:
         if self.upload is None:
             for upload in await store.open_uploads(self.target, KEY):
                 await store.abort(self.target, upload)
-            self.upload = await store.create_upload(self.target, KEY, self.marks, media_type=ZIP)
+            self.upload = await store.create_upload(self.target, KEY, self.marks, media_type=ZIP, may=at_any_time)
         else:
             there = await store.part_etags(self.target, self.upload)
         parts: dict[int, StoredPart] = {}
@@ -126,7 +126,7 @@ class Archive:
 
 async def put(store: ObjectStore[Any], target: Target, marks: dict[str, str]) -> None:
     """Make what is there before."""
-    await store.put_object(target, KEY, Part.of(OLD), marks, media_type=ZIP)
+    await store.put_object(target, KEY, Part.of(OLD), marks, media_type=ZIP, may=at_any_time)
 
 
 def hidden(left: list[str]) -> list[str]:
