@@ -234,6 +234,8 @@ WITH advanced AS (
         not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
         finished_at = CASE WHEN :state IN ({ended}) THEN now() END
     WHERE id = :id AND state = :seen AND attempt = :attempt
+      -- What comes too late is not ordered.
+      AND NOT (:state = 'GRANTED' AND coalesce(deadline <= now(), false))
     RETURNING id
 ), forgotten AS (
     DELETE FROM checkpoint USING advanced
@@ -390,8 +392,8 @@ UPDATE arrival SET appends = 0, due_at = now() + :pause::interval WHERE id = :id
 SELECT * FROM (
     (SELECT * FROM delivery
      WHERE state NOT IN ({ended}) AND expires_at <= now() AND ending_type IS NULL
-       -- What waits for the end of a maintenance has not begun yet.
-       AND NOT (state = 'RECEIVED' AND EXISTS (
+       -- What waits for the end of a maintenance has not begun yet; a deadline waits for nothing.
+       AND NOT (state = 'RECEIVED' AND coalesce(deadline > now(), true) AND EXISTS (
            SELECT 1 FROM tenant_maintenance m WHERE m.tenant = delivery.tenant AND m.active))
      ORDER BY expires_at
      LIMIT :limit)

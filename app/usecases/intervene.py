@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,7 +28,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
-from app.usecases.submit import opening, save, unfit
+from app.usecases.submit import missed, opening, save, unknown_target
 from app.views.deliveries import Tracked, Tracking
 
 log = get_logger(__name__)
@@ -133,10 +133,12 @@ class Interventions:
         async with self.store.transaction() as tx:
             before = await tx.asked_before(asked, active=named or key is None)
             if before is None:
-                flaw = unfit(request, at=datetime.now(UTC), tenants=self.tenants)
-                if flaw is not None:
+                if (flaw := unknown_target(request, tenants=self.tenants)) is not None:
                     raise InvalidRequestError([flaw])
-                delivery_id = (await self._open(tx, actor, "submit", request)).id
+                opened = await self._open(tx, actor, "submit", request)
+                if (flaw := missed(request, opened.requested_at)) is not None:
+                    raise InvalidRequestError([flaw])  # by the store's clock; nothing is saved
+                delivery_id = opened.id
             elif before.request == asked.request:
                 delivery_id = before.delivery_id
                 tx.on_commit(metrics.REQUESTS.labels(actor.tenant, "repeated").inc)

@@ -50,7 +50,7 @@ async def receive(
                 tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, str(request))
-            elif (flaw := unfit(request, at=arrived_at, tenants=tenants)) is not None:
+            elif flaw := unknown_target(request, tenants=tenants) or missed(request, arrived_at):
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, flaw)
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
@@ -103,12 +103,7 @@ async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestEr
         return error
 
 
-def unfit(request: DeliveryRequest, *, at: datetime, tenants: ConfiguredTenants) -> str | None:
-    """Return why what is asked for at a time can't be done, as things stand; None if it can."""
-    return _unknown_target(request, tenants=tenants) or _missed(request, at)
-
-
-def _unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
+def unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing.
 
     (One that only another version can use is that version's to judge: its deliveries wait.)
@@ -120,7 +115,7 @@ def _unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> 
     return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
 
 
-def _missed(request: DeliveryRequest, at: datetime) -> str | None:
+def missed(request: DeliveryRequest, at: datetime) -> str | None:
     """Return why a request that came then comes too late for its deadline; None if it does not."""
     if request.deadline is None or request.deadline > at:
         return None

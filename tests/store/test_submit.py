@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from app.delivery.ports import Users
+from app.delivery.states import State
 from app.errors import InvalidRequestError
 from app.usecases.expire import expire
 from app.usecases.intervene import Interventions
@@ -109,3 +110,18 @@ def make_interventions(deliveries: Deliveries) -> Interventions:
         tenants=deliveries.tenants,
         users=AnyUser(),
     )
+
+
+async def test_a_deadline_waits_for_no_maintenance_and_nothing_is_ordered_behind_it(
+    deliveries: Deliveries,
+) -> None:
+    deadline = deliveries.now() + timedelta(hours=1)
+    body = make_body() | {"delivery": {"deadline": deadline.isoformat()}}
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.maintain(active=True)
+    waits = await deliveries.put(await deliveries.granted(body=body), State.RECEIVED)
+    await deliveries.elapse(timedelta(hours=2))
+    async with deliveries.store.transaction() as tx:
+        assert not await tx.advance(waits, State.GRANTED)
+    assert await expire(store=deliveries.store, limit=9) == 1
+    assert await deliveries.states() == ["ERROR"]

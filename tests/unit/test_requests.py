@@ -158,6 +158,10 @@ def test_a_request_may_have_ten_labels() -> None:
     assert parse(GOOD | {"delivery": {"labels": labels}}).labels == tuple(labels)
 
 
+PLAIN = "must be printable, without a comma, or a space at its ends"
+SEEN = "must be what can be seen, in the form NFC of Unicode"
+
+
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
@@ -165,8 +169,12 @@ def test_a_request_may_have_ten_labels() -> None:
         ([1], "delivery.labels.0 must be a text"),
         ([""], "delivery.labels.0 must not be empty"),
         (["x" * 65], "delivery.labels.0 must not be longer than 64 characters"),
-        ([" a"], "delivery.labels.0 must be printable, without a space at its ends"),
-        (["a\nb"], "delivery.labels.0 must be printable, without a space at its ends"),
+        ([" a"], f"delivery.labels.0 {PLAIN}"),
+        (["a\nb"], f"delivery.labels.0 {PLAIN}"),
+        (["a, b"], f"delivery.labels.0 {PLAIN}"),
+        (["e\u0301te"], f"delivery.labels.0 {SEEN}"),
+        (["\u2800"], f"delivery.labels.0 {SEEN}"),
+        (["\u0301"], f"delivery.labels.0 {SEEN}"),
         (["a", "b", "a"], "delivery.labels must not have the same one twice"),
         ([f"{n}" for n in range(11)], "delivery.labels must not have more than 10 entries"),
     ],

@@ -69,7 +69,9 @@ class MemoryStore:
                 return row.completing_until is None or row.completing_until <= session.now
             if row.delivery.expires_at > session.now:
                 return False
-            # What waits for the end of a maintenance has not begun yet.
+            # What waits for the end of a maintenance has not begun yet; no deadline waits.
+            if row.delivery.deadline is not None and row.delivery.deadline <= session.now:
+                return True
             return row.state is not State.RECEIVED or not self._database.is_paused(
                 session, row.delivery.tenant
             )

@@ -484,6 +484,9 @@ class MemoryUnitOfWork:
             )
 
         def is_as_seen(row: DeliveryRow) -> bool:
+            deadline = row.delivery.deadline
+            if state is State.GRANTED and deadline is not None and deadline <= self._session.now:
+                return False  # what comes too late is not ordered
             return (row.state, row.delivery.attempt) == (delivery.state, delivery.attempt)
 
         return (

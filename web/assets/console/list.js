@@ -199,7 +199,7 @@ function filters({ wanted, text, label }) {
     role: "search",
     onsubmit: (event) => {
       event.preventDefault();
-      location.hash = `#/deliveries?${new URLSearchParams({ state: choice.value, text: search.value, label: named.value })}`;
+      location.hash = `#/deliveries?${new URLSearchParams({ state: choice.value, text: search.value, label: named.value.trim() })}`;
     },
   },
   h("div", {}, h("label", { for: "state" }, "State"), choice),
