@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, Entry] = {
         "app.cli.dead_letter_topic:dead_letter_topic",
         "Dead-letter topic: events that failed again and again, each with the reason.",
     ),
-    "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; change nothing."),
+    "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; leave nothing changed."),
     "health": Entry(
         "app.cli.health:health",
         "Tell whether the service in this container lives; exit code 1 if it does not.",

@@ -28,8 +28,9 @@ def make_series(settings: Settings) -> None:
     metrics.COUNTED_LABELS.update(settings.metric_labels)
     for tenant in settings.tenants:
         for label in settings.metric_labels:
-            for state in State.DONE, State.ERROR:
-                metrics.FINISHED_LABELLED.labels(tenant, label, state.value)
+            for state in State:
+                if state.ended:
+                    metrics.FINISHED_LABELLED.labels(tenant, label, state.value)
         for outcome in _OUTCOMES:
             metrics.REQUESTS.labels(tenant, outcome)
         metrics.FINISHED.labels(tenant, State.DONE.value, "")

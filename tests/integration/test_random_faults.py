@@ -93,7 +93,7 @@ class Archive:
         if self.upload is None:
             for upload in await store.open_uploads(self.target, KEY):
                 await store.abort(self.target, upload)
-            self.upload = await store.create_upload(self.target, KEY, self.marks, media_type=ZIP, may=at_any_time)
+            self.upload = await store.create_upload(self.target, KEY, self.marks, media_type=ZIP)
         else:
             there = await store.part_etags(self.target, self.upload)
         parts: dict[int, StoredPart] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -46,8 +47,10 @@ class Folder:
         (note,) = (path.parent / beside(path.name)).glob("*.json")
         noted = json.loads(note.read_text())
         found = FoundObject(size=path.stat().st_size, etag=noted["etag"], marks=noted["marks"])
+        content = path.read_bytes()  # of which a folder keeps no MD5
+        md5 = hashlib.md5(content).hexdigest()
         return SimpleNamespace(
-            content=path.read_bytes(), found=found, media_type=noted["media_type"]
+            content=content, found=found, media_type=noted["media_type"], md5=md5
         )
 
     def open(self) -> list[Upload]:
