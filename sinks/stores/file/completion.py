@@ -234,13 +234,13 @@ class FileCompletion:
             if error.errno not in _CANNOT:
                 raise
             now = look(self.place, upload.beside, upload.name)
-            if now is None or not os.path.samestat(now.file, seen):
+            if now is None or not _is_as_seen(now.file, seen):
                 return False
             system.rename(names.DATA, upload.name, at=upload.folder, to_at=upload.beside)
             return True
         with contextlib.suppress(FileNotFoundError):
             came_out = system.describe(names.DATA, at=upload.folder)
-            if not os.path.samestat(came_out, seen):
+            if not _is_as_seen(came_out, seen):
                 # Another one came in between: it goes back to where it was.
                 system.exchange(names.DATA, upload.name, at=upload.folder, to_at=upload.beside)
                 return False
@@ -259,3 +259,14 @@ class FileCompletion:
         found = None if there is None else there.found
         if found is None or not self.expected.is_met(found) or found.etag != note.etag:
             raise WrongObjectError(self.expected.flaw_of(found, self.place.target, self.upload.key))
+
+
+def _is_as_seen(file: os.stat_result, seen: os.stat_result) -> bool:
+    """Whether a file is the one that was described before, and is closed since.
+
+    File systems give the number of a file that is gone to the next one.
+    """
+    return os.path.samestat(file, seen) and (file.st_size, file.st_mtime_ns) == (
+        seen.st_size,
+        seen.st_mtime_ns,
+    )
