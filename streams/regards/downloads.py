@@ -72,7 +72,7 @@ class Downloads:
             open_at,
             what=what,
             size=file.size,
-            compared=file.md5 is not None,
+            compared=file.md5 is not None or file.crc32 is not None,
             how=self._resumption,
         )
         stream = FileBytes(chunks)

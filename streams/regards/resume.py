@@ -99,8 +99,8 @@ async def resumed(
     # Asked for again at once it would be answered as before, and counts for its user's quota.
     raise SourceUnavailableError(
         f"{what} ended after {done} bytes, and nothing tells whether that is all of it: rs-order "
-        "lists it with neither size nor MD5, and the answer has neither a Content-Length nor "
-        "chunks; let the gateway before rs-order pass one of them on"
+        "lists it with neither size, MD5 nor CRC-32, and the answer has neither a Content-Length "
+        "nor chunks; let the gateway before rs-order pass one of them on"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -179,6 +181,25 @@ async def test_the_timeout_counts_the_source_and_not_its_reader(read: Read) -> N
     assert await anext(chunks) == b"second"
     with pytest.raises(aiohttp.SocketTimeoutError, match=r"no byte for 0\.02 s"):
         await anext(chunks)
+
+
+@pytest.mark.parametrize("known", [{"md5": "0" * 32}, {"crc32": 1}])
+async def test_a_checksum_alone_makes_a_file_readable_whose_end_no_answer_tells(
+    known: dict[str, Any],
+) -> None:
+    """The verifier compares it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf")
+        request.transport.close()
+        return web.Response()
+
+    file = replace(make_file("a.bin", file_id=5), size=None, md5=None, crc32=None)
+    async with open_session(stall_timeout=0.5) as session, serving(handle) as port:
+        source = rs_order_at(port, session, stall_timeout=0.5)
+        async with source.download(ORDERED, replace(file, **known)) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == b"half"
 
 
 async def test_a_source_that_breaks_each_time_is_given_up(read: Read) -> None:
