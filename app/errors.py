@@ -29,6 +29,7 @@ DeliveryError
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongBytesError           a new attempt may get it right; some of them, then the delivery ends
 │   ├── WrongFileError            a file is not what the listing says
+│   │   └── WrongCrc32Error           by its CRC-32; its MD5, the stronger check, decides
 │   └── WrongObjectError          the stored object is not what was sent
 ├── OrderNotToldError         rs-order does not tell this of an order: it is done without
 ├── LeaseLostError            another worker owns this transfer now: stop, change nothing
@@ -230,6 +231,10 @@ class WrongBytesError(DeliveryError):
 
 class WrongFileError(WrongBytesError):
     """Size, MD5 or CRC-32 of a file differ from what rs-order's listing says."""
+
+
+class WrongCrc32Error(WrongFileError):
+    """A file that has an MD5 has another CRC-32 than was told: one of the two is wrong."""
 
 
 class WrongObjectError(WrongBytesError):

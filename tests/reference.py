@@ -57,6 +57,7 @@ def lay_out(
                 member=taken.claim(folder, name),
                 size=file.size,
                 md5=file.md5,
+                crc32=file.crc32,
                 product_id=as_cause(file.product_id),
                 product_version=file.version,
                 media_type=file.media_type,

@@ -212,6 +212,12 @@ class UnitOfWork(Protocol):
     async def take_crc32s(self, delivery: Delivery, file_ids: Sequence[int]) -> Mapping[int, int]:
         """Return what was kept of files, by their id; it is kept no longer."""
 
+    async def forget_crc32s(self, delivery: Delivery) -> bool:
+        """Forget the CRC-32s of all files of the manifest that have an MD5; False: none had one.
+
+        And what was kept of files that are not in it yet, which may come with an MD5 or without.
+        """
+
     async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""
 

@@ -23,7 +23,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "audit": ("SELECT", "INSERT", "DELETE"),
     "checkpoint": ("SELECT", "INSERT", "DELETE"),
     "delivery": _ALL,
-    "delivery_file": ("SELECT", "INSERT", "DELETE"),
+    "delivery_file": _ALL,
     "delivery_history": ("SELECT", "INSERT"),
     "inbox": _ALL,
     "outbox": _ALL,

@@ -330,6 +330,12 @@ class PostgresUnitOfWork:
         rows = await self._connection.fetch(*SQL["take_crc32s"](id=delivery.id, file_ids=file_ids))
         return {row["file_id"]: row["crc32"] for row in rows}
 
+    async def forget_crc32s(self, delivery: Delivery) -> bool:
+        """Forget the CRC-32s of files that have an MD5, and of those that are not listed yet."""
+        return bool(
+            await self._connection.fetchval(*SQL["forget_crc32s_beside_md5s"](id=delivery.id))
+        )
+
     async def _copy(
         self, delivery: Delivery, table: str, columns: Sequence[str], records: Sequence[Any]
     ) -> None:

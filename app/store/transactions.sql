@@ -297,6 +297,17 @@ RETURNING number;
 DELETE FROM told_crc32 WHERE delivery_id = :id AND file_id = ANY (:file_ids::bigint[])
 RETURNING file_id, crc32;
 
+-- name: forget_crc32s_beside_md5s
+-- Forget the CRC-32s that were told of files of a delivery, unless nothing better is known: an MD5. Of
+-- files that are not listed yet it is not known what will be. Tells how many files of the manifest had both.
+WITH kept AS (DELETE FROM told_crc32 WHERE delivery_id = :id),
+     known AS (
+    UPDATE delivery_file SET crc32 = NULL
+    WHERE delivery_id = :id AND crc32 IS NOT NULL AND md5 IS NOT NULL
+    RETURNING position
+)
+SELECT count(*) FROM known;
+
 -- name: segments
 -- What is known of a delivery's order, and its segments in their order.
 SELECT d.order_done, d.order_error_type IS NOT NULL AS with_errors, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,

@@ -25,6 +25,7 @@ from app.errors import (
     StoreUnavailableError,
     WorkerStoppedError,
     WrongBytesError,
+    WrongCrc32Error,
 )
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
@@ -72,6 +73,8 @@ class Settlement:
                 await self._fail(delivery, error.error_type, gone)
             case PermanentError():
                 await self._fail(delivery, error.error_type, error)
+            case WrongCrc32Error() if await self._forgets_crc32s(delivery, context):
+                await self._retry(delivery, context, failed=False)
             case WrongBytesError():
                 if delivery.failures + 1 >= self.attempts:
                     await self._fail(delivery, error.error_type, error)
@@ -82,6 +85,25 @@ class Settlement:
             case RetryableError() | _:
                 asked = error.retry_after if isinstance(error, RetryableError) else None
                 await self._retry(delivery, context, failed=False, asked=asked)
+
+    async def _forgets_crc32s(self, delivery: Delivery, context: dict[str, object]) -> bool:
+        """Believe no CRC-32 that was told of the delivery's files any more, where there is an MD5.
+
+        So what rs-order's catalogue makes another way, or has kept of an older file, costs one
+        attempt, and fails no delivery; a file that is wrong fails by its MD5. It is committed
+        before the attempt lets go: the next one, if another worker claims it, knows none of them.
+
+        False when there were none, or the attempt is over: it is decided as of any wrong file.
+        """
+        async with self.store.transaction() as tx:
+            current = await tx.lock(delivery.tenant, delivery.correlation_id)
+            if current is None or (current.id, current.attempt) != (delivery.id, delivery.attempt):
+                return False
+            if not await tx.forget_crc32s(delivery):
+                return False
+        consequence = "the next attempt goes by size and MD5"
+        log.warning("told_crc32s_forgotten", **context, consequence=consequence)
+        return True
 
     async def _ask_again(
         self,

@@ -35,6 +35,7 @@ from app.errors import (
     TargetRefusedError,
     UploadLostError,
     WorkerStoppedError,
+    WrongCrc32Error,
     WrongFileError,
     WrongObjectError,
 )
@@ -439,6 +440,8 @@ class Transfers:
         """Whether there is another attempt after an error, and the upload as good as it was."""
         if isinstance(error, SourceGoneError):
             return next_retry(delivery, error) is not None
+        if isinstance(error, WrongCrc32Error):  # however many have failed before
+            return True
         if isinstance(error, WrongFileError):
             return delivery.failures + 1 < self.attempts
         return isinstance(error, _PASSING) and not isinstance(error, UploadLostError)

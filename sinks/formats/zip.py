@@ -4,8 +4,10 @@ What is not compressed, and has a size and a CRC-32 that are known, is stored as
 header that tells both. Else both are told behind the member's bytes, which deflate has to frame
 then: only so does a reader find their end.
 
-The same members give the same bytes: they carry one fixed date, and what is compressed is decided
-by name and bytes alone.
+The same members give the same bytes, as long as the same is known of them: they carry one fixed
+date, and what is compressed is decided by name and bytes alone. Of a delivery that is so, but for
+CRC-32s that were told wrongly (`told_crc32s_forgotten`). Two deliveries of the same files differ
+where rs-order told CRC-32s for one of them only.
 """
 
 from __future__ import annotations

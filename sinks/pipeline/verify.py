@@ -9,7 +9,7 @@ from functools import partial
 from isal import isal_zlib
 
 from app.delivery.manifest import ManifestFile
-from app.errors import WrongFileError
+from app.errors import WrongCrc32Error, WrongFileError
 from sinks.pipeline.executor import SerialExecutor
 
 _MIN_HANDOVER = 256 * 1024  # bytes; below, a hand-over costs more than the digest
@@ -81,9 +81,13 @@ class FileVerifier:
 
 
 def check_crc32(file: ManifestFile, found: int) -> None:
-    """Raise WrongFileError unless a file has the CRC-32 that the listing says, if it says one."""
+    """Raise WrongFileError unless a file has the CRC-32 that was told, if one was.
+
+    WrongCrc32Error, if its MD5 can tell whether the file is wrong, or what was told of it.
+    """
     if file.crc32 is not None and found != file.crc32:
-        raise WrongFileError(
+        error = WrongFileError if file.md5 is None else WrongCrc32Error
+        raise error(
             f"file {file.file_id} ({file.member}): expected CRC-32 {file.crc32:08x}, "
             f"got {found:08x}"
         )

@@ -19,6 +19,7 @@ from app.errors import (
     ForeignObjectError,
     LeaseLostError,
     SourceUnavailableError,
+    WrongCrc32Error,
     WrongFileError,
 )
 from sinks.pipeline.parts import Part
@@ -156,8 +157,10 @@ class FilesContract:
         self, making: Making, member: str, wrong: dict[str, str | int | None]
     ) -> None:
         upload = await making.begin()
-        with pytest.raises(WrongFileError, match="expected"):
+        with pytest.raises(WrongFileError, match="expected") as raised:
             await making.run(upload, files=listed_wrongly(member, wrong))
+        told_wrongly = wrong == {"crc32": 1}  # perhaps: its MD5 is not compared any more
+        assert isinstance(raised.value, WrongCrc32Error) is told_wrongly
         assert member not in delivered(making)
         assert making.object is None
         assert making.asked == []

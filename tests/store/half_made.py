@@ -198,10 +198,12 @@ class HalfMade:
             attempts=ATTEMPTS,
         )
 
-    async def plan(self) -> None:
-        """Make the delivery ready."""
+    async def plan(self, crc32s: Mapping[str, int] | None = None) -> None:
+        """Make the delivery ready; of some files these CRC-32s are told."""
         delivery = await self.deliveries.available()
-        await self.deliveries.plan(delivery, list_files(self.files))
+        told = crc32s or {}
+        listing = [replace(file, crc32=told.get(file.filename)) for file in list_files(self.files)]
+        await self.deliveries.plan(delivery, listing)
 
     async def attempt(
         self,

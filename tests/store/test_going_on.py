@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
 from collections import Counter
 from datetime import timedelta
 
@@ -22,6 +25,7 @@ from app.errors import (
     TargetRefusedError,
     UploadLostError,
     WorkerStoppedError,
+    WrongCrc32Error,
     WrongFileError,
 )
 from app.views.progress import rate
@@ -250,6 +254,60 @@ async def test_a_file_that_is_wrong_when_it_is_read_again_costs_nothing(half: Ha
     assert half.source.reads["second.bin"] == 1
     assert {half.store.sent[number] for number in range(1, 13)} == {1}
     assert half.store.aborted == []
+
+
+@pytest.mark.parametrize(
+    ("right", "framed", "begins_again"),
+    [
+        ([], [True, True, True], False),
+        (["first.bin"], [False, True, True], False),
+        (["first.bin", "second.bin"], [True, True, True], True),
+    ],
+)
+async def test_a_wrong_crc32_of_a_right_file_costs_one_attempt(
+    half: HalfMade, right: list[str], framed: list[bool], begins_again: bool
+) -> None:
+    """What was sent is gone on with, where that lies in a member that is made as it was.
+
+    Those before it are stored behind CRC-32s that were right; those behind it are framed.
+    """
+    told = {name: zlib.crc32(FILES[name]) for name in right}
+    await half.plan(told | {"third.bin": 1})
+    half.source.until = 4
+    await half.attempt(breaks="second.bin")
+    half.source.until, half.source.pauses = 8, "third.bin"
+    with capture_logs() as logs:
+        error = await half.attempt()
+    assert isinstance(error, WrongCrc32Error)
+    [line] = [line for line in logs if line["event"] == "told_crc32s_forgotten"]
+    assert "third.bin" in line["cause"]
+    assert line["consequence"] == "the next attempt goes by size and MD5"
+    half.source.pauses = None
+    assert await half.attempt() is None
+    assert await half.deliveries.states() == ["DONE"]
+    assert (await half.deliveries.rows())[0].failures == 0
+    with zipfile.ZipFile(io.BytesIO(half.object().content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == FILES
+        assert [bool(member.flag_bits & 0x08) for member in archive.infolist()] == framed
+    assert half.source.reads["first.bin"] == 1 + begins_again
+    assert len(half.store.aborted) == begins_again
+    assert half.store.open() == []
+
+
+async def test_a_wrong_crc32_fails_no_delivery_that_has_failed_before(half: HalfMade) -> None:
+    """Nor does a right one save a file whose MD5 is wrong."""
+    await half.plan({"third.bin": 1})
+    wrong = FILES | {"second.bin": noise(8 * MIB, "another")}
+    half.source.files = wrong
+    for _ in range(ATTEMPTS - 1):
+        assert type(await half.attempt()) is WrongFileError
+    half.source.files = FILES
+    assert isinstance(await half.attempt(), WrongCrc32Error)
+    assert await half.deliveries.states() == ["TRANSFERRING"]
+    half.source.files = wrong
+    assert type(await half.attempt()) is WrongFileError
+    assert await half.deliveries.states() == ["ERROR"]
+    assert half.store.open() == []
 
 
 async def test_a_part_that_is_gone_costs_what_was_sent_behind_the_boundary_before_it(

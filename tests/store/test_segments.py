@@ -203,6 +203,38 @@ async def test_what_was_told_of_a_file_is_known_when_its_suborder_is_listed(
     assert await known() == [2, 3, None, 1], "what is listed now comes first"
 
 
+async def test_crc32s_that_are_not_believed_any_more_are_forgotten_of_all_files_with_an_md5(
+    deliveries: Deliveries,
+) -> None:
+    """Also of files that come later: what they have is not known yet."""
+
+    def listed(number: int, *, md5: str | None) -> ListedFile:
+        return replace(file(number), md5=md5)
+
+    order = Telling({7: [listed(1, md5="1" * 32), listed(2, md5=None)], 8: [file(4), file(5)]})
+    delivery = await begun(deliveries, order)
+
+    async def known() -> list[int | None]:
+        return [each.crc32 async for each in deliveries.store.files(delivery)]
+
+    files = deliveries.segments(order).of(delivery, make_lease()).all()
+    async for each in files:
+        if each is Seam.SEGMENT:
+            break
+    assert await known() == [2, 3]
+    with contextlib.suppress(LookupError):
+        async with deliveries.store.transaction() as tx:
+            assert await tx.forget_crc32s(delivery)
+            raise LookupError
+    assert await known() == [2, 3], "it was rolled back"
+    async with deliveries.store.transaction() as tx:
+        assert await tx.forget_crc32s(delivery)
+    assert await known() == [None, 3]
+    async with deliveries.store.transaction() as tx:
+        assert not await tx.forget_crc32s(delivery), "none is left with an MD5"
+        assert await tx.take_crc32s(delivery, [4, 5]) == {}
+
+
 async def test_a_small_order_is_listed_once(deliveries: Deliveries) -> None:
     order = Order({7: [file(1)]})
     await deliveries.granted()

@@ -18,7 +18,12 @@ from app.delivery.object_store import ObjectStore, PartBody, StoredObject, Store
 from app.delivery.ports import Folder, OrderSource
 from app.delivery.progress import Phase, Progress
 from app.delivery.targets import Target
-from app.errors import CheckpointUnusableError, LeaseLostError, WrongFileError
+from app.errors import (
+    CheckpointUnusableError,
+    LeaseLostError,
+    WrongCrc32Error,
+    WrongFileError,
+)
 from sinks.formats import format_of
 from sinks.formats.archive_format import ArchiveWriter
 from sinks.formats.files import Files, Placed, media_type_of
@@ -155,13 +160,14 @@ class PlainArchiver:
     async def _content(self, delivery: Delivery, file: ManifestFile) -> bytes:
         async with self.source.download(delivery, file) as chunks:
             content = b"".join([chunk async for chunk in chunks])
-        for expected, found in (
-            (file.size, len(content)),
-            (file.md5, hashlib.md5(content).hexdigest()),
-            (file.crc32, zlib.crc32(content)),
+        by_crc32 = WrongFileError if file.md5 is None else WrongCrc32Error
+        for expected, found, error in (
+            (file.size, len(content), WrongFileError),
+            (file.crc32, zlib.crc32(content), by_crc32),
+            (file.md5, hashlib.md5(content).hexdigest(), WrongFileError),
         ):
             if expected not in (found, None):
-                raise WrongFileError(f"file {file.file_id}: expected {expected}, got {found}")
+                raise error(f"file {file.file_id}: expected {expected}, got {found}")
         return content
 
 

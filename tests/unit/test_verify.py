@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.errors import WrongFileError
+from app.errors import WrongCrc32Error, WrongFileError
 from sinks.pipeline.verify import FileVerifier
 from tests.builders import make_file
 from tests.conftest import noise
@@ -67,8 +67,11 @@ def test_a_wrong_crc32_is_told_at_the_end_of_its_file(verifier: FileVerifier, le
     assert b"".join(verifier.verified(file, blocks(content))) == content
     file = make_file("m", content, crc32=right ^ 1, md5=None)
     words = f"expected CRC-32 {right ^ 1:08x}, got {right:08x}"
-    with pytest.raises(WrongFileError, match=words):
+    with pytest.raises(WrongFileError, match=words) as raised:
         b"".join(verifier.verified(file, blocks(content)))
+    assert not isinstance(raised.value, WrongCrc32Error), "no MD5 tells which of them is wrong"
+    with pytest.raises(WrongCrc32Error, match=words):
+        b"".join(verifier.verified(make_file("m", content, crc32=right ^ 1), blocks(content)))
     assert verifier.passed == 1
 
 

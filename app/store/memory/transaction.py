@@ -693,6 +693,24 @@ class MemoryUnitOfWork:
         return taken
 
     @_statement
+    async def forget_crc32s(self, delivery: Delivery) -> bool:
+        """Forget the CRC-32s of files that have an MD5, and of those that are not listed yet."""
+        for told, _ in list(self._session.rows(self._database.told_crc32s, delivery.id)):
+            await self._session.delete(self._database.told_crc32s, told)
+        known = [
+            key
+            for key, row in self._session.rows(self._database.files, delivery.id)
+            if row.file.crc32 is not None and row.file.md5 is not None
+        ]
+        for key in known:
+            await self._session.update(
+                self._database.files,
+                key,
+                lambda row: replace(row, file=replace(row.file, crc32=None)),
+            )
+        return bool(known)
+
+    @_statement
     async def retry_now(self, delivery: Delivery) -> bool:
         """Let what waits for a later attempt be claimed now."""
         now = self._session.now
