@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 
 EMAIL = "deliverer@mission.iam.gserviceaccount.com"
@@ -33,6 +35,37 @@ def private_key() -> str:
 def public_key() -> str:
     """Return what its tokens are checked with."""
     return _keys()[1]
+
+
+def private_numbers() -> rsa.RSAPrivateNumbers:
+    """Return the numbers of its private key."""
+    key = load_pem_private_key(private_key().encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key.private_numbers()
+
+
+def private_key_with(**changes: int) -> str:
+    """Return a private key with other numbers, as a hostile tenant writes it."""
+    own = private_numbers()
+    numbers = {name: getattr(own, name) for name in ("d", "p", "q", "dmp1", "dmq1", "iqmp")}
+    numbers |= {"n": own.public_numbers.n, "e": own.public_numbers.e} | changes
+    order = ("n", "e", "d", "p", "q", "dmp1", "dmq1", "iqmp")
+    body = b"".join(_der(0x02, _unsigned(number)) for number in (0, *map(numbers.get, order)))
+    text = base64.encodebytes(_der(0x30, body)).decode()
+    return f"-----BEGIN RSA PRIVATE KEY-----\n{text}-----END RSA PRIVATE KEY-----\n"
+
+
+def _unsigned(number: int | None) -> bytes:
+    assert number is not None
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+
+
+def _der(kind: int, content: bytes) -> bytes:
+    length = len(content)
+    if length < 128:
+        return bytes((kind, length)) + content
+    size = (length.bit_length() + 7) // 8
+    return bytes((kind, 0x80 + size)) + length.to_bytes(size, "big") + content
 
 
 def account(**changes: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailab
 from app.settings import Settings
 from app.settings.gcs import GcsIdentityPlace, GcsSection
 from app.tenants.masks import MASK, masked, not_kept, unmasked
+from sinks.stores.gcs.account import read_account
 from sinks.stores.gcs.answers import RefusedError
 from sinks.stores.gcs.checksum import joined
 from sinks.stores.gcs.clients import GcsClients
@@ -28,7 +29,13 @@ from sinks.stores.gcs.target import PUBLIC, GcsTarget, identity_flaw
 from sinks.stores.gcs.tokens import AccountTokens, MachineTokens
 from sinks.stores.sessions import guarded_session
 from tests.builders import make_delivery
-from tests.gcs_account import credentials, private_key, public_key
+from tests.gcs_account import (
+    credentials,
+    private_key,
+    private_key_with,
+    private_numbers,
+    public_key,
+)
 from tests.servers import serving
 
 ENTRY = {"type": "gcs", "bucket": "mission-deliveries"}
@@ -54,6 +61,7 @@ def test_an_entry_is_read_as_a_target() -> None:
         ({"credentials": credentials(client_email=None)}, "it has no client_email"),
         ({"credentials": credentials(private_key_id=" ")}, "it has no private_key_id"),
         ({"credentials": credentials(private_key="canary")}, "no RSA key in PEM"),
+        ({"credentials": "[" * 16_000}, "the whole JSON file"),
         ({"bucket": "UPPER"}, "lower-case letters"),
         ({"bucket": "a..b"}, "lower-case letters"),
         ({"bucket": "my-google-bucket"}, "must not have google"),
@@ -69,6 +77,59 @@ def test_an_entry_that_can_not_be_is_refused_in_words(changed: dict[str, Any], t
         GcsDeliveryTarget.model_validate(ENTRY | {"credentials": "identity"} | changed)
     messages = [error["msg"] for error in raised.value.errors(include_input=False)]
     assert "canary" not in str(messages)
+
+
+LARGE = 2**9689 - 1  # a prime; to prove it takes minutes
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"p": LARGE},
+        {"p": LARGE, "q": LARGE},
+        {"d": LARGE},
+        {"dmp1": LARGE},
+        {"dmq1": LARGE},
+        {"iqmp": LARGE},
+        {"e": LARGE},
+        {"e": 4},
+        {"p": 1},
+    ],
+    ids=str,
+)
+def test_a_key_whose_numbers_do_not_belong_together_is_refused_before_it_signs(
+    changed: dict[str, int],
+) -> None:
+    """Nothing may ask whether its primes are some: the process would do nothing else."""
+    text = credentials(private_key=private_key_with(**changed))
+    with pytest.raises(ValidationError, match="RSA key"):
+        GcsDeliveryTarget.model_validate(ENTRY | {"credentials": text})
+    with pytest.raises(ValueError, match="RSA key"):
+        AccountTokens(text)
+
+
+def test_a_key_that_would_sign_what_its_own_half_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="not those of one RSA key"):
+        read_account(credentials(private_key=private_key_with(d=private_numbers().d + 2)))
+
+
+async def test_a_key_that_signs_nothing_is_told_in_words_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No empty token is sent in place of the one that could not be signed."""
+
+    def fail(*_: object) -> str:
+        raise jwt.InvalidKeyError("canary")
+
+    tokens = AccountTokens(credentials())
+    with monkeypatch.context() as patched:
+        patched.setattr("sinks.stores.gcs.tokens.jwt.encode", fail)
+        for _ in range(2):
+            with pytest.raises(TargetRefusedError, match=r"signs nothing .*give another") as raised:
+                async with translate_errors(OWN, "look", 5):
+                    await tokens.token()
+            assert "canary" not in str(raised.value)
+    assert await tokens.token()
 
 
 def test_credentials_are_masked_and_kept_by_their_mask_for_the_same_place_alone() -> None:

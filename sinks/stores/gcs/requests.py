@@ -16,7 +16,7 @@ from app.errors import (
 )
 from sinks.stores.gcs.answers import NotGoogleError, RefusedError
 from sinks.stores.gcs.target import HOSTS_ADVICE, GcsTarget
-from sinks.stores.gcs.tokens import NoIdentityError
+from sinks.stores.gcs.tokens import NoIdentityError, UselessKeyError
 from sinks.stores.guard import EndlessAnswerError, ForbiddenAddressError
 from sinks.stores.https import said
 
@@ -89,6 +89,8 @@ async def translate_errors(target: GcsTarget, action: str, seconds: float) -> As
         ) from RequestFailedError(error)
     except RefusedError as error:
         raise _refusal(target, action, error) from RequestFailedError(error)
+    except UselessKeyError as error:
+        raise _useless(target, action, error) from RequestFailedError(error)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _without_answer(target, action, error) from RequestFailedError(error)
 
@@ -115,6 +117,13 @@ def _without_answer(target: GcsTarget, action: str, error: Exception) -> Deliver
         )
     what = str(error) if isinstance(error, _OWN_WORDS) else said(error)
     return TargetUnavailableError(f"Google Cloud Storage did not {action} in {target} ({what})")
+
+
+def _useless(target: GcsTarget, action: str, error: UselessKeyError) -> TargetRefusedError:
+    return TargetRefusedError(
+        f"Google Cloud Storage can't be asked to {action} in {target}: the key of the service "
+        f"account signs nothing ({error}): give another"
+    )
 
 
 def forbidden(target: GcsTarget, flaw: str) -> TargetForbiddenError:

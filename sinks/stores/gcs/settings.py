@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
@@ -11,10 +10,10 @@ from pydantic import AfterValidator, Field
 from app.settings.texts import google_bucket, host, token
 from app.tenants.definitions import Prefix, Value
 from app.tenants.masks import IDENTITY, MASK
+from sinks.stores.gcs.account import read_account
 
 _BUCKET = "^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$"
 _MAX_CREDENTIALS = 16_384  # characters
-_MAX_RSA = 4096  # bits
 
 
 def _endpoint(text: str) -> str:
@@ -38,41 +37,6 @@ def _credentials(text: str) -> str:
     if text not in (MASK, IDENTITY):
         read_account(text)
     return text
-
-
-def read_account(text: str) -> dict[str, Any]:
-    """Return the key of a service account. Raises ValueError."""
-    try:
-        account = json.loads(text)
-    except ValueError:
-        account = None
-    if not isinstance(account, dict) or account.get("type") != "service_account":
-        raise ValueError(
-            f"must be the key of a service account, the whole JSON file as a text, or {IDENTITY}"
-        )
-    for name in ("client_email", "private_key", "private_key_id"):
-        if not isinstance(account.get(name), str) or not account[name].strip():
-            raise ValueError(f"must be the whole key of a service account: it has no {name}")
-    _check_key(account["private_key"])
-    return account
-
-
-def _check_key(text: str) -> None:
-    # Imported when one is set: most commands read none.
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        # That the primes of an RSA key are some takes a second for 4096 bits, minutes for more.
-        key = load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
-    except (TypeError, ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size > _MAX_RSA:
-        raise ValueError(
-            "must be the whole key of a service account: its private_key is no RSA key in PEM "
-            f"form of {_MAX_RSA} bits at most"
-        )
 
 
 class GcsDeliveryTarget(Value):

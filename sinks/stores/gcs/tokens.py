@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import aiohttp
 import jwt
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 
+from sinks.stores.gcs.account import read_account
 from sinks.stores.gcs.answers import read
-from sinks.stores.gcs.settings import read_account
 
 METADATA = "http://metadata.google.internal"
 _OF_THE_MACHINE = "/computeMetadata/v1/instance/service-accounts/default/token"
@@ -28,6 +29,10 @@ _MAX_ANSWER = 64 * 1024  # bytes
 
 class NoIdentityError(aiohttp.ClientError):
     """This machine gives no token."""
+
+
+class UselessKeyError(Exception):
+    """The key of a service account signs nothing."""
 
 
 class Tokens(Protocol):
@@ -44,28 +49,34 @@ class AccountTokens:
     """Those that the key of a service account signs. Raises ValueError where it is none."""
 
     def __init__(self, credentials: str, *, clock: Callable[[], float] = time.time) -> None:
-        account = read_account(credentials)
-        self._email: str = account["client_email"]
-        self._key: str = account["private_key"]
-        self._key_id: str = account["private_key_id"]
+        self._account = read_account(credentials)
         self._clock = clock
         self._token = ""
         self._until = 0.0
 
     async def token(self) -> str:
-        """Sign one, unless the last is still good."""
+        """Sign one, unless the last is still good. Raises UselessKeyError."""
         now = self._clock()
         if now > self._until - _EARLY:
-            self._until = now + _LIFETIME - _BEHIND
+            until = now + _LIFETIME - _BEHIND
             claims = {
-                "iss": self._email,
-                "sub": self._email,
+                "iss": self._account.email,
+                "sub": self._account.email,
                 "scope": _SCOPE,
                 "iat": int(now) - _BEHIND,
-                "exp": int(self._until),
+                "exp": int(until),
             }
-            self._token = jwt.encode(claims, self._key, "RS256", {"kid": self._key_id})
+            # The key as it was read: its text would be read again, and its primes be proved.
+            self._token, self._until = self._signed(claims), until
         return self._token
+
+    def _signed(self, claims: Mapping[str, Any]) -> str:
+        try:
+            return jwt.encode(
+                dict(claims), self._account.key, "RS256", {"kid": self._account.key_id}
+            )
+        except (jwt.PyJWTError, InternalError, UnsupportedAlgorithm, ValueError) as error:
+            raise UselessKeyError(type(error).__name__) from None
 
     def forget(self) -> None:
         """Sign another the next time."""
