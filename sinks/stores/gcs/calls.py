@@ -15,13 +15,13 @@ from urllib.parse import quote
 from prometheus_client import Gauge
 
 from app.delivery.object_store import PartBody
-from app.errors import TargetRefusedError, WrongObjectError
+from app.errors import TargetRefusedError, TargetUnavailableError, WrongObjectError
 from app.telemetry import tracing
 from sinks.stores.breaker import Breakers
 from sinks.stores.deadlines import CALL_TIMEOUT, for_part
 from sinks.stores.gcs import answers, checksum
 from sinks.stores.gcs.breaker import SIGNS
-from sinks.stores.gcs.clients import GcsClient, GcsClients
+from sinks.stores.gcs.clients import GcsClient, GcsClients, Signed
 from sinks.stores.gcs.requests import (
     BAD,
     COMPOSE_TIMEOUT,
@@ -90,7 +90,7 @@ class GcsCalls:
         compose: float = COMPOSE_TIMEOUT,
     ) -> None:
         self.clients = clients
-        self.breakers = Breakers(self.look_at_bucket, SIGNS, up=up)
+        self.breakers = Breakers(self.reach, SIGNS, up=up)
         self._short = short  # seconds
         self._compose = compose  # seconds
 
@@ -104,15 +104,30 @@ class GcsCalls:
         key: str = "",
         part: int | None = None,
         seconds: float | None = None,
-    ) -> AsyncIterator[GcsClient]:
-        """Give the client for one call: every call goes through here, and tells the breaker."""
+        unsigned: bool = False,
+    ) -> AsyncIterator[Signed]:
+        """Give the client for one call: every call goes through here, and tells the breaker.
+
+        But of the server alone: it has no part in what this machine has no token for. `unsigned`
+        asks without, then.
+        """
         async with self.clients.of(target) as client:
-            with (
-                _traced(verb, target, key, part),
-                self.breakers.watching(target, quick=seconds is None),
-            ):
-                async with translate_errors(target, action, seconds or self._short):
-                    yield client
+            with _traced(verb, target, key, part):
+                signed = await self._signed(target, client, action, unsigned=unsigned)
+                with self.breakers.watching(target, quick=seconds is None):
+                    async with translate_errors(target, action, seconds or self._short):
+                        yield signed
+
+    async def _signed(
+        self, target: GcsTarget, client: GcsClient, action: str, *, unsigned: bool
+    ) -> Signed:
+        try:
+            async with translate_errors(target, action, self._short):
+                return Signed(client=client, token=await client.tokens.token())
+        except TargetUnavailableError:
+            if unsigned:
+                return Signed(client=client, token="")
+            raise
 
     def check_tenant(self, target: GcsTarget, marks: Mapping[str, str]) -> None:
         """Raise TargetForbiddenError where the tenant of the marks may put nothing."""
@@ -120,8 +135,15 @@ class GcsCalls:
 
     async def look_at_bucket(self, target: GcsTarget) -> None:
         """Raise DeliveryError unless the bucket is there and may be listed."""
+        await self._look(target)
+
+    async def reach(self, target: GcsTarget) -> None:
+        """Look likewise, to find out whether the server answers; without a token if need be."""
+        await self._look(target, unsigned=True)
+
+    async def _look(self, target: GcsTarget, *, unsigned: bool = False) -> None:
         async with (
-            self._call(target, "look", "look") as client,
+            self._call(target, "look", "look", unsigned=unsigned) as client,
             client.ask("GET", _all(target), {"maxResults": "1", "fields": "kind"}) as answer,
         ):
             await answers.resource(answer, "storage#objects")

@@ -33,6 +33,17 @@ class GcsClient:
     session: aiohttp.ClientSession
     tokens: Tokens
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signed:
+    """A client, and the token of one request: this is had before the server can be said to be slow.
+
+    An empty one signs nothing.
+    """
+
+    client: GcsClient
+    token: str
+
     @contextlib.asynccontextmanager
     async def ask(
         self,
@@ -44,10 +55,10 @@ class GcsClient:
         **arguments: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make a request, once. What is raised does not tell its URL."""
-        signed = {"Authorization": f"Bearer {await self.tokens.token()}"}
-        url = f"{self.endpoint}{path}?{urlencode(parameters)}"
+        signed = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        url = f"{self.client.endpoint}{path}?{urlencode(parameters)}"
         try:
-            async with self.session.request(
+            async with self.client.session.request(
                 method,
                 URL(url, encoded=True),
                 headers=signed | dict(headers or {}),
@@ -55,7 +66,7 @@ class GcsClient:
                 **arguments,
             ) as answer:
                 if answer.status == UNAUTHORIZED:
-                    self.tokens.forget()
+                    self.client.tokens.forget()
                 yield answer
         except aiohttp.ConnectionTimeoutError:
             raise aiohttp.ConnectionTimeoutError("no connection within its time") from None

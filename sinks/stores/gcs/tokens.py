@@ -6,6 +6,7 @@ that the key names: a tenant could name any.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _LIFETIME = 3600.0  # seconds; the most that Google takes
 _EARLY = 300.0  # seconds before its end in which a token is not used any more
 _BEHIND = 60  # seconds that Google's clock may be behind this machine's
+_TIMEOUT = 3.0  # seconds; the metadata server is of this machine
 _MAX_ANSWER = 64 * 1024  # bytes
 
 
@@ -104,15 +106,18 @@ class MachineTokens:
         now = self._clock()
         if now > self._until - _EARLY:
             try:
-                async with self._session.get(
-                    self._url, headers={"Metadata-Flavor": "Google"}, allow_redirects=False
-                ) as answer:
+                async with (
+                    asyncio.timeout(_TIMEOUT),
+                    self._session.get(
+                        self._url, headers={"Metadata-Flavor": "Google"}, allow_redirects=False
+                    ) as answer,
+                ):
                     status, body = answer.status, await read(answer, _MAX_ANSWER)
                 told = json.loads(body) if status == 200 else {}
                 self._token, self._until = str(told["access_token"]), now + told["expires_in"]
             except (aiohttp.ClientError, OSError) as error:
                 raise NoIdentityError(type(error).__name__) from None
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, RecursionError):
                 raise NoIdentityError(f"it answered {status}") from None
         return self._token
 
