@@ -13,7 +13,8 @@ import aiohttp
 
 from sinks.stores.guard import EndlessAnswerError
 
-_MAX_ANSWER = 16 * 1024 * 1024  # bytes; a page of a list has 1000 names of 1 KiB
+MAX_PAGE = 4 * 1024 * 1024  # bytes; of a list: 1000 names of 1 KiB
+_MAX_RESOURCE = 1024 * 1024  # bytes; metadata have 8 KiB
 _MAX_ERROR = 256 * 1024  # bytes
 # In answers of Google's alone.
 _OWN_HEADERS = ("x-guploader-uploadid", "x-goog-generation", "x-goog-hash")
@@ -33,7 +34,7 @@ class RefusedError(Exception):
         self.retry_after = retry_after  # seconds
 
 
-async def read(answer: aiohttp.ClientResponse, longest: int = _MAX_ANSWER) -> bytes:
+async def read(answer: aiohttp.ClientResponse, longest: int) -> bytes:
     """Return all bytes of an answer. Raises EndlessAnswerError."""
     if "Content-Encoding" in answer.headers:
         raise _packed(answer)
@@ -61,12 +62,14 @@ async def check(answer: aiohttp.ClientResponse) -> None:
     raise RefusedError(answer.status, _reason_in(error) or str(answer.status), _retry_after(answer))
 
 
-async def resource(answer: aiohttp.ClientResponse, kind: str) -> dict[str, Any]:
+async def resource(
+    answer: aiohttp.ClientResponse, kind: str, longest: int = _MAX_RESOURCE
+) -> dict[str, Any]:
     """Return the resource of this kind that an answer holds. Raises like `check`."""
     await check(answer)
     try:
-        found = json.loads(await read(answer))
-    except ValueError:
+        found = json.loads(await read(answer, longest))
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("kind") != kind:
         raise _not_google(answer)
@@ -98,6 +101,11 @@ async def media(answer: aiohttp.ClientResponse, size: int) -> list[bytes]:
     return found
 
 
+def unreadable(what: str) -> NotGoogleError:
+    """Return the error of what Google would have told in another way."""
+    return NotGoogleError(f"{what} can't be read: see that the endpoint is Google Cloud Storage")
+
+
 def _packed(answer: aiohttp.ClientResponse) -> NotGoogleError:
     answer.close()
     return NotGoogleError("an answer is packed, which was not asked for")
@@ -114,13 +122,14 @@ def _not_google(answer: aiohttp.ClientResponse) -> NotGoogleError:
 def _error_in(body: bytes) -> dict[str, Any] | None:
     try:
         error = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return error if isinstance(error, dict) and isinstance(error.get("code"), int) else None
 
 
 def _reason_in(error: dict[str, Any] | None) -> str:
-    for detail in (error or {}).get("errors") or []:
+    details = (error or {}).get("errors")
+    for detail in details if isinstance(details, list) else ():
         reason = detail.get("reason") if isinstance(detail, dict) else None
         if isinstance(reason, str) and reason.isalnum():
             return reason[:100]

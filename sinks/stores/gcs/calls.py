@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from sinks.stores.gcs.requests import (
     translate_errors,
 )
 from sinks.stores.gcs.target import GcsTarget
+from sinks.stores.guard import EndlessAnswerError
 
 FoundT = TypeVar("FoundT")
 
@@ -39,6 +41,10 @@ MAX_SOURCES = 32  # of which an object may be composed at once
 _FIELDS = "kind,name,generation,size,md5Hash,crc32c,metadata,contentType"
 _LISTED = "kind,name,generation,size,crc32c"
 _PAGE = "1000"  # objects
+# An upload has 10,000 parts at most; each may have been sent again, and composed.
+_MAX_PAGES = 200
+_MAX_LISTED = 100_000  # objects
+_MAX_DIGITS = 20  # of 64 bits
 
 
 class NotMetError(Exception):
@@ -59,19 +65,21 @@ class Stored:
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Self:
-        """Read what was answered. Raises ValueError."""
+        """Read what was answered. Raises NotGoogleError."""
         try:
             return cls(
-                name=told["name"],
-                generation=str(told["generation"]),
-                size=int(told["size"]),
+                name=_text(told["name"]),
+                generation=_digits(told["generation"]),
+                size=int(_digits(told["size"])),
                 crc32c=checksum.of_base64(told["crc32c"]),
                 md5=base64.b64decode(told["md5Hash"]) if "md5Hash" in told else None,
-                metadata=dict(told.get("metadata") or {}),
-                media_type=told.get("contentType") or "",
+                metadata={
+                    name: _text(value) for name, value in (told.get("metadata") or {}).items()
+                },
+                media_type=_text(told.get("contentType") or ""),
             )
-        except (KeyError, TypeError, AttributeError):
-            raise ValueError("the description of an object can't be read") from None
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise answers.unreadable("the description of an object") from None
 
 
 class GcsCalls:
@@ -167,17 +175,21 @@ class GcsCalls:
         read: Callable[[Mapping[str, Any]], list[FoundT]],
     ) -> list[FoundT]:
         found: list[FoundT] = []
-        more: str | None = ""
-        while more is not None:
+        more = ""
+        for page_number in itertools.count(1):
             parameters = {**asked, "maxResults": _PAGE} | ({"pageToken": more} if more else {})
             async with (
                 self._call(target, "list", f"list {beginning}…", key=beginning) as client,
                 client.ask("GET", _all(target), parameters) as answer,
             ):
-                page = await answers.resource(answer, "storage#objects")
+                page = await answers.resource(answer, "storage#objects", answers.MAX_PAGE)
                 found += read(page)
-            more = page.get("nextPageToken") or None
-        return found
+                last, more = more, _next_in(page)
+                if not more:
+                    return found
+                if more == last or page_number == _MAX_PAGES or len(found) > _MAX_LISTED:
+                    raise EndlessAnswerError("a list of objects has no end")
+        raise AssertionError("pages are counted without end")
 
     async def describe(self, target: GcsTarget, name: str) -> Stored | None:
         """Describe an object; None if there is none."""
@@ -337,16 +349,45 @@ class _Form:
         yield self._end
 
 
+def _items_in(page: Mapping[str, Any], kind: str) -> list[Any]:
+    items = page.get(kind) or []
+    if not isinstance(items, list):
+        raise answers.unreadable("a list of objects")
+    return items
+
+
 def _objects_in(page: Mapping[str, Any]) -> list[Stored]:
-    return [Stored.read(item) for item in page.get("items") or ()]
+    return [Stored.read(item) for item in _items_in(page, "items")]
 
 
 def _names_in(page: Mapping[str, Any]) -> list[str]:
     try:
-        names = [item["name"] for item in page.get("items") or ()]
-        return [str(name) for name in (*names, *(page.get("prefixes") or ()))]
+        names = [_text(item["name"]) for item in _items_in(page, "items")]
+        return names + [_text(prefix) for prefix in _items_in(page, "prefixes")]
     except (KeyError, TypeError):
-        raise ValueError("a list of objects can't be read") from None
+        raise answers.unreadable("a list of objects") from None
+
+
+def _next_in(page: Mapping[str, Any]) -> str:
+    """Return what the next page is asked for with; empty if there is none."""
+    token = page.get("nextPageToken") or ""
+    if not isinstance(token, str):
+        raise answers.unreadable("a list of objects")
+    return token
+
+
+def _text(told: object) -> str:
+    if not isinstance(told, str):
+        raise TypeError
+    return told
+
+
+def _digits(told: object) -> str:
+    """Return a whole number as it is told: a text, or a number."""
+    text = str(told)
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise ValueError
+    return text
 
 
 def _all(target: GcsTarget) -> str:
