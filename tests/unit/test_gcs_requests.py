@@ -12,18 +12,31 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
+from app.delivery.marks import marks_of
+from app.delivery.object_store import Upload
+from app.errors import (
+    DeliveryError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    WrongObjectError,
+)
+from app.settings import Settings
+from sinks.pipeline.parts import Part
 from sinks.stores.gcs.calls import GcsCalls
 from sinks.stores.gcs.clients import GcsClient, GcsClients
+from sinks.stores.gcs.names import new_part, new_upload_id
 from sinks.stores.gcs.requests import said_anything
+from sinks.stores.gcs.store import GcsObjectStore
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.tokens import NoIdentityError, Tokens
 from sinks.stores.sessions import guarded_session
+from tests.builders import make_delivery
 from tests.gcs_account import credentials
 from tests.servers import Handler, serving
 
 OWN = GcsTarget(container="mission-deliveries", prefix="esa/", credentials="identity")
 WITH_KEY = replace(OWN, container="others", credentials=credentials())
+MARKS = marks_of(make_delivery())
 
 
 class NoTokens:
@@ -204,3 +217,77 @@ async def test_a_list_of_pages_is_read_to_its_end() -> None:
 
     async with asked(answering(page), Good()) as calls:
         assert [stored.size for stored in await calls.listed(WITH_KEY, "c/")] == [0, 1, 2, 3]
+
+
+# Names, and what else Google takes no object for.
+
+
+LONG = "é" * 512 + "x"  # 1025 bytes
+
+
+@pytest.mark.parametrize("key", [LONG, ".well-known/acme-challenge/a.zip", "a\nb"])
+async def test_what_google_takes_no_object_of_is_refused_before_anything_is_sent(key: str) -> None:
+    async with asked(never, Good()) as calls:
+        store = GcsObjectStore(calls)
+        part = Part.of(b"content")
+        with pytest.raises(TargetRefusedError, match="Google takes"):
+            await store.create_upload(WITH_KEY, key, MARKS, media_type="application/zip")
+        with pytest.raises(TargetRefusedError, match="Google takes"):
+            await store.put_aside(WITH_KEY, key, part, MARKS)
+        with pytest.raises(TargetRefusedError, match="Google takes"):
+            await store.put_object(
+                WITH_KEY, key, part, MARKS, media_type="application/zip", may=nothing
+            )
+
+
+async def nothing() -> None:
+    """Let it be."""
+
+
+async def test_an_upload_is_refused_where_its_parts_would_have_no_room() -> None:
+    upload = Upload(container="others", key="k", upload_id=new_upload_id())
+    longest = replace(WITH_KEY, prefix="p" * 885 + "/")
+    assert len(new_part(longest, upload, 1, bytes(16))) == 1024
+    entry = {"type": "gcs", "bucket": "others", "credentials": credentials()}
+    assert GcsTarget.flaw_of(entry | {"prefix": "p" * 885}, Settings()) is None
+    flaw = GcsTarget.flaw_of(entry | {"prefix": "p" * 886}, Settings())
+    assert flaw is not None
+    assert flaw[0] == "prefix"
+    async with asked(never, Good()) as calls:
+        with pytest.raises(TargetRefusedError, match="room for the names of parts"):
+            await GcsObjectStore(calls).create_upload(
+                replace(longest, prefix="p" * 886 + "/"), "a.zip", MARKS, media_type="a/b"
+            )
+
+
+@pytest.mark.parametrize("prefix", [".well-known/acme-challenge", "a/.rs-delivery-uploads/b"])
+def test_a_prefix_that_can_not_be_is_told_when_it_is_set(prefix: str) -> None:
+    entry = {"type": "gcs", "bucket": "others", "credentials": credentials(), "prefix": prefix}
+    flaw = GcsTarget.flaw_of(entry, Settings())
+    assert flaw is not None
+    assert flaw[0] == "prefix"
+
+
+def refusing(reason: str) -> Handler:
+    error = {"code": 400, "message": "canary", "errors": [{"reason": reason}]}
+    return answering(lambda _: {"error": error}, status=400)
+
+
+async def test_a_part_is_told_to_be_another_for_the_one_reason_that_google_has_for_it() -> None:
+    body = Part.of(b"content")
+    for reason, expected in (
+        ("invalid", WrongObjectError),
+        ("required", TargetRefusedError),
+        ("userProjectMissing", TargetRefusedError),
+    ):
+        async with asked(refusing(reason), Good()) as calls:
+            with pytest.raises(expected):
+                await GcsObjectStore(calls).put_aside(WITH_KEY, "a", body, MARKS)
+
+
+async def test_an_upload_that_can_not_be_opened_has_no_other_bytes() -> None:
+    async with asked(refusing("invalid"), Good()) as calls:
+        with pytest.raises(TargetRefusedError, match="see what Google says"):
+            await GcsObjectStore(calls).create_upload(
+                WITH_KEY, "a.zip", MARKS, media_type="application/zip"
+            )

@@ -24,10 +24,10 @@ from sinks.stores.gcs import answers, checksum
 from sinks.stores.gcs.breaker import SIGNS
 from sinks.stores.gcs.clients import GcsClient, GcsClients, Signed
 from sinks.stores.gcs.requests import (
-    BAD,
     COMPOSE_TIMEOUT,
     GONE,
     NOT_MET,
+    of_other_bytes,
     status_of,
     translate_errors,
 )
@@ -224,7 +224,7 @@ class GcsCalls:
         told = {"name": name, "contentType": media_type, "md5Hash": _base64(body.md5)}
         form = _Form(told | {"metadata": dict(metadata or {})}, body, media_type)
         asked = {"uploadType": "multipart", "name": name, "fields": _FIELDS}
-        with _conditional(), _compared(name):
+        with _conditional(), _compared(name, body):
             async with (
                 self._call(
                     target, verb, action, key=name, part=part, seconds=for_part(len(body))
@@ -423,12 +423,12 @@ def _traced(
 
 
 @contextlib.contextmanager
-def _compared(name: str) -> Iterator[None]:
-    """Take a refusal for that of bytes which came with another MD5: Google has no word for it."""
+def _compared(name: str, body: PartBody) -> Iterator[None]:
+    """Take a refusal for that of bytes which came with another MD5, where there are any."""
     try:
         yield
     except TargetRefusedError as error:
-        if status_of(error) == BAD:
+        if len(body) and of_other_bytes(error):
             raise WrongObjectError(
                 f"{name} came with another MD5 than it was sent with, or can't be made: {error}"
             ) from error

@@ -68,6 +68,7 @@ class RequestFailedError(Exception):
         super().__init__(str(error) if isinstance(error, RefusedError) else type(error).__name__)
         refused = error if isinstance(error, RefusedError) else None
         self.status = refused.status if refused else None
+        self.reason = refused.reason if refused else ""
         self.answered = refused is not None or isinstance(error, _OWN_WORDS)
         self.silent = isinstance(error, TimeoutError)
         self.spared = refused is not None and (refused.status in (429, 503))
@@ -148,6 +149,15 @@ def status_of(error: DeliveryError) -> int | None:
     """Return Google's status of an error that `translate_errors` raised; None if it said none."""
     failure = _failure(error)
     return failure.status if failure else None
+
+
+def of_other_bytes(error: DeliveryError) -> bool:
+    """Whether an error may be that of bytes which came with another MD5 than was told.
+
+    Google says no more of that than that something is not valid, with this one reason.
+    """
+    failure = _failure(error)
+    return failure is not None and (failure.status, failure.reason) == (BAD, "invalid")
 
 
 def by_google(error: DeliveryError) -> bool:

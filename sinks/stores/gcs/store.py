@@ -9,6 +9,7 @@ from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Up
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.deadlines import COMPLETION_WINDOW
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
+from sinks.stores.gcs.allowed import flaw_of_name, flaw_of_prefix
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
 from sinks.stores.gcs.completion import GcsCompletion
 from sinks.stores.gcs.names import PartName, new_part
@@ -36,6 +37,7 @@ class GcsObjectStore:
     ) -> Upload:
         """Open an upload: a record of it."""
         self.calls.check_tenant(target, marks)
+        _check_name(target, key, flaw_of_name(key) or flaw_of_prefix(target.prefix))
         return await self._uploads.begin(target, key, marks, media_type=media_type)
 
     async def put_part(
@@ -134,6 +136,7 @@ class GcsObjectStore:
     ) -> str:
         """Make an object by one request, on condition that nothing comes after the look before."""
         self.calls.check_tenant(target, marks)
+        _check_name(target, key, flaw_of_name(key))
         etag = etag_of([StoredPart(etag=body.md5.hex(), md5=body.md5)])
         assert etag is not None  # noqa: S101 - the part has an MD5
         expected = Expected(size=len(body), etag=etag, marks=marks)
@@ -169,6 +172,7 @@ class GcsObjectStore:
         Raises WrongObjectError when Google stored other bytes.
         """
         self.calls.check_tenant(target, marks)
+        _check_name(target, key, flaw_of_name(key))
         await self.calls.insert(
             target,
             key,
@@ -201,3 +205,10 @@ class GcsObjectStore:
         except NotMetError:
             pass
         raise TargetRefusedError(f"{target} does not remove {key}: it is not {etag} any more")
+
+
+def _check_name(target: GcsTarget, key: str, flaw: str | None) -> None:
+    if flaw is not None:
+        raise TargetRefusedError(
+            f"{target} can't have {key}: {flaw}; choose another prefix, or shorter names"
+        )

@@ -13,6 +13,7 @@ from app.network.hosts import canonical, server_of
 from app.settings import Settings
 from app.settings.gcs import GcsIdentityPlace
 from app.tenants.masks import IDENTITY
+from sinks.stores.gcs.allowed import flaw_of_prefix
 from sinks.stores.gcs.settings import GcsDeliveryTarget
 
 HOSTS_ADVICE = "choose another host, or ask the operator to add it to DELIVERY_S3_ALLOWED_HOSTS"
@@ -81,13 +82,17 @@ class GcsTarget(Noted):
 
     @classmethod
     def flaw_of(cls, place: Mapping[str, Any], settings: Settings) -> tuple[str, str] | None:
-        """Judge its host; the address that this leads to is judged at each connection."""
+        """Judge prefix and host; the address that this leads to is judged at each connection."""
         flaw = settings.allowed_hosts.flaw_of(_endpoint_of(place))
         if flaw is not None:
             return ("endpoint" if place.get("endpoint") else "type"), f"{flaw}: {HOSTS_ADVICE}"
-        if place["credentials"] != IDENTITY:
+        target = cls.configured(place)
+        flaw = flaw_of_prefix(target.prefix)
+        if flaw is not None:
+            return "prefix", flaw
+        if not target.own_identity:
             return None
-        flaw = identity_flaw(cls.configured(place), settings.gcs_identity_places)
+        flaw = identity_flaw(target, settings.gcs_identity_places)
         return None if flaw is None else ("credentials", f"{flaw}: {IDENTITY_ADVICE}")
 
 
