@@ -351,7 +351,7 @@ async def test_what_is_refused_for_good_is_told_with_what_to_do(
     store: GcsStore, proxied: Both, key: str, fault: str, advice: str
 ) -> None:
     proxy, target = proxied
-    proxy.faults = {"find": [fault]}
+    proxy.faults = {"find": [fault]}  # the first request: no token was taken before
     with pytest.raises(TargetRefusedError, match=advice):
         await store.find(target, key)
 

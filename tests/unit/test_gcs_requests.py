@@ -28,7 +28,7 @@ from sinks.stores.gcs.names import new_part, new_upload_id
 from sinks.stores.gcs.requests import said_anything
 from sinks.stores.gcs.store import GcsObjectStore
 from sinks.stores.gcs.target import GcsTarget
-from sinks.stores.gcs.tokens import NoIdentityError, Tokens
+from sinks.stores.gcs.tokens import AccountTokens, NoIdentityError, Tokens
 from sinks.stores.sessions import guarded_session
 from tests.builders import make_delivery
 from tests.gcs_account import credentials
@@ -45,8 +45,12 @@ class NoTokens:
     async def token(self) -> str:
         raise NoIdentityError("it answered 404")
 
-    def forget(self) -> None:
+    def taken(self, token: str) -> None:
+        """Note nothing."""
+
+    def refused(self, token: str) -> bool:
         """Forget nothing."""
+        return not token
 
 
 class OneServer(GcsClients):
@@ -103,6 +107,25 @@ async def test_a_server_is_probed_without_a_token_where_this_machine_has_none() 
         assert len(calls.breakers) > 0  # it was heard
 
 
+async def test_a_refused_token_is_of_a_time_once_if_one_was_taken_before() -> None:
+    error = {"code": 401, "errors": [{"reason": "authError"}]}
+    statuses = [200, 401, 401, 200, 401]
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        status = statuses.pop(0)
+        return web.json_response(STORED if status == 200 else {"error": error}, status=status)
+
+    now = itertools.count(1_800_000_000)
+    tokens = AccountTokens(WITH_KEY.credentials, clock=lambda: float(next(now)))
+    async with asked(handle, tokens) as calls:
+        for expected in (None, TargetUnavailableError, TargetRefusedError, None):
+            with pytest.raises(expected) if expected else contextlib.nullcontext():
+                await calls.describe(WITH_KEY, "a.zip")
+        with pytest.raises(TargetUnavailableError, match="401 authError"):
+            await calls.describe(WITH_KEY, "a.zip")
+    assert statuses == []
+
+
 # Answers that are none of Google's.
 
 
@@ -112,8 +135,12 @@ class Good:
     async def token(self) -> str:
         return "good"
 
-    def forget(self) -> None:
+    def taken(self, token: str) -> None:
+        """Note nothing."""
+
+    def refused(self, token: str) -> bool:
         """Forget nothing."""
+        return not token
 
 
 STORED = {

@@ -20,7 +20,6 @@ from app.settings import Settings
 from app.settings.gcs import GcsIdentityPlace, GcsSection
 from app.tenants.masks import MASK, masked, not_kept, unmasked
 from sinks.stores.gcs.account import read_account
-from sinks.stores.gcs.answers import RefusedError
 from sinks.stores.gcs.checksum import joined
 from sinks.stores.gcs.clients import GcsClients
 from sinks.stores.gcs.requests import translate_errors
@@ -222,7 +221,7 @@ async def test_a_token_is_signed_again_before_it_ends_or_when_it_was_refused() -
     second = await until()
     assert second == first + 3400
     now += 1
-    tokens.forget()
+    tokens.refused(await tokens.token())
     assert await until() == second + 1
 
 
@@ -233,7 +232,7 @@ async def machine(answer: web.Response) -> AsyncIterator[tuple[MachineTokens, li
 
     async def handle(request: web.Request) -> web.StreamResponse:
         heard.append(request)
-        return answer
+        return web.Response(status=answer.status, body=answer.body)
 
     async with serving(handle) as port:
         url = f"http://127.0.0.1:{port}"
@@ -267,16 +266,37 @@ async def test_a_machine_without_an_identity_is_told_in_words(answer: Any) -> No
     assert "canary" not in str(raised.value)
 
 
-async def test_a_token_that_is_refused_is_asked_for_again_where_it_is_this_machines() -> None:
-    """A service account's key that is refused stays so."""
-    refused = RefusedError(401, "authError", None)
-    for target, expected in (
-        (OWN, TargetUnavailableError),
-        (replace(OWN, credentials=credentials()), TargetRefusedError),
-    ):
-        with pytest.raises(expected):
-            async with translate_errors(target, "look", 5):
-                raise refused
+async def test_a_token_of_this_machine_that_is_refused_is_asked_for_again() -> None:
+    told = {"access_token": "canary", "expires_in": 3599}
+    async with machine(web.json_response(told)) as (tokens, heard):
+        for _ in range(2):
+            assert tokens.refused(await tokens.token())
+        assert len(heard) == 2
+
+
+async def test_a_token_that_is_refused_is_signed_again_once_if_one_was_taken_before() -> None:
+    """Several requests may have had it. A key that is refused twice in a row stays so."""
+    now = 1_800_000_000.0
+    tokens = AccountTokens(credentials(), clock=lambda: now)
+    first = await tokens.token()
+    tokens.taken(first)
+    assert [tokens.refused(first), tokens.refused(first)] == [True, True]
+    now += 1
+    second = await tokens.token()
+    tokens.taken(first)  # its answer comes late
+    assert tokens.refused(second) is False
+    now += 1
+    third = await tokens.token()
+    assert len({first, second, third}) == 3
+    assert tokens.refused(second) is False
+    assert await tokens.token() == third
+    tokens.taken(third)
+    assert tokens.refused(third) is True
+
+
+async def test_a_key_that_was_never_known_is_refused_at_once() -> None:
+    tokens = AccountTokens(credentials())
+    assert tokens.refused(await tokens.token()) is False
 
 
 async def test_a_metadata_server_that_is_not_there_is_told_in_words() -> None:

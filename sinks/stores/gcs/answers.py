@@ -32,6 +32,7 @@ class RefusedError(Exception):
         self.status = status
         self.reason = reason  # Google's word, or the status
         self.retry_after = retry_after  # seconds
+        self.passes = False  # whether the next token may be taken, where this one was not
 
 
 async def read(answer: aiohttp.ClientResponse, longest: int) -> bytes:

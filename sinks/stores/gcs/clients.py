@@ -15,7 +15,8 @@ from yarl import URL
 from app.delivery.marks import tenant_of
 from app.errors import TargetForbiddenError
 from app.network.hosts import AllowedHosts
-from sinks.stores.gcs.requests import UNAUTHORIZED, forbidden, impossible
+from sinks.stores.gcs.answers import RefusedError
+from sinks.stores.gcs.requests import BAD, UNAUTHORIZED, forbidden, impossible
 from sinks.stores.gcs.target import IDENTITY_ADVICE, GcsTarget, identity_flaw
 from sinks.stores.gcs.tokens import METADATA, AccountTokens, MachineTokens, Tokens
 from sinks.stores.kept import KeptClients
@@ -65,9 +66,13 @@ class Signed:
                 allow_redirects=False,
                 **arguments,
             ) as answer:
-                if answer.status == UNAUTHORIZED:
-                    self.client.tokens.forget()
+                if answer.status < BAD:
+                    self.client.tokens.taken(self.token)
                 yield answer
+        except RefusedError as error:
+            if error.status == UNAUTHORIZED:
+                error.passes = self.client.tokens.refused(self.token)
+            raise
         except aiohttp.ConnectionTimeoutError:
             raise aiohttp.ConnectionTimeoutError("no connection within its time") from None
 

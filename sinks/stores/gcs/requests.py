@@ -99,9 +99,7 @@ async def translate_errors(target: GcsTarget, action: str, seconds: float) -> As
 def _refusal(target: GcsTarget, action: str, error: RefusedError) -> DeliveryError:
     sentence = f"Google Cloud Storage refused to {action} in {target} ({error})"
     passes = error.status >= 500 and error.status != 501  # Not Implemented: it stays so
-    # Of this service's own token, which it asks for again; a key that is refused stays so.
-    passes = passes or (error.status == UNAUTHORIZED and target.own_identity)
-    if passes or error.status in (408, 429) or error.reason in _PASSING:
+    if passes or error.passes or error.status in (408, 429) or error.reason in _PASSING:
         return TargetUnavailableError(sentence, retry_after=error.retry_after)
     advice = _ADVICE.get(error.reason) or _ADVICE.get(str(error.status), "see what Google says")
     return TargetRefusedError(f"{sentence}: {advice}")

@@ -43,8 +43,11 @@ class Tokens(Protocol):
     async def token(self) -> str:
         """Return a token that is good for some minutes."""
 
-    def forget(self) -> None:
-        """Forget it: it was refused."""
+    def taken(self, token: str) -> None:
+        """Note that a token was taken."""
+
+    def refused(self, token: str) -> bool:
+        """Forget it; return whether the next may be taken."""
 
 
 class AccountTokens:
@@ -55,6 +58,8 @@ class AccountTokens:
         self._clock = clock
         self._token = ""
         self._until = 0.0
+        self._taken = False  # one was, after the last that was refused
+        self._forgiven = ""  # the last that was refused after that: several requests had it
 
     async def token(self) -> str:
         """Sign one, unless the last is still good. Raises UselessKeyError."""
@@ -80,9 +85,19 @@ class AccountTokens:
         except (jwt.PyJWTError, InternalError, UnsupportedAlgorithm, ValueError) as error:
             raise UselessKeyError(type(error).__name__) from None
 
-    def forget(self) -> None:
-        """Sign another the next time."""
-        self._until = 0.0
+    def taken(self, token: str) -> None:
+        """Note that the account and its key are known there."""
+        self._taken = self._taken or token == self._token
+
+    def refused(self, token: str) -> bool:
+        """Sign another the next time, which may be taken if the key was known a while ago.
+
+        The clock may have been wrong when it was signed. A second in a row is the key's fault.
+        """
+        if token == self._token:
+            self._token, self._until = "", 0.0
+            self._forgiven, self._taken = token if self._taken else "", False
+        return token == self._forgiven
 
 
 class MachineTokens:
@@ -121,6 +136,11 @@ class MachineTokens:
                 raise NoIdentityError(f"it answered {status}") from None
         return self._token
 
-    def forget(self) -> None:
-        """Ask again the next time."""
-        self._until = 0.0
+    def taken(self, token: str) -> None:
+        """Note nothing: another may be had at any time."""
+
+    def refused(self, token: str) -> bool:
+        """Ask again the next time, if it is still this one."""
+        if token == self._token:
+            self._token, self._until = "", 0.0
+        return True
