@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ from sinks.stores.gcs.clients import GcsClients
 from sinks.stores.gcs.requests import translate_errors
 from sinks.stores.gcs.settings import GcsDeliveryTarget
 from sinks.stores.gcs.target import PUBLIC, GcsTarget, identity_flaw
-from sinks.stores.gcs.tokens import AccountTokens, MachineTokens
+from sinks.stores.gcs.tokens import AccountTokens, MachineTokens, NoIdentityError
 from sinks.stores.sessions import guarded_session
 from tests.builders import make_delivery
 from tests.gcs_account import (
@@ -248,6 +249,38 @@ async def test_the_token_of_this_machine_is_asked_for_once_while_it_is_good() ->
         (request,) = heard
         assert request.headers["Metadata-Flavor"] == "Google"
         assert request.path == "/computeMetadata/v1/instance/service-accounts/default/token"
+
+
+async def test_the_token_in_hand_does_while_no_other_can_be_had() -> None:
+    """All who wait ask once: the metadata server has its limits, too."""
+    now = 1_800_000_000.0
+    answers: list[dict[str, Any] | None] = [{"access_token": "first", "expires_in": 3600}]
+    heard = 0
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        nonlocal heard
+        heard += 1
+        told = answers[-1]
+        return web.Response(status=429) if told is None else web.json_response(told)
+
+    async with serving(handle) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with guarded_session(url, judge=lambda _: None, direct=True) as session:
+            tokens = MachineTokens(session, url=url, clock=lambda: now)
+            assert set(await asyncio.gather(*(tokens.token() for _ in range(16)))) == {"first"}
+            assert heard == 1
+            now += 3600 - 226
+            assert await tokens.token() == "first"
+            assert heard == 1
+            answers.append(None)
+            now += 100
+            assert await tokens.token() == "first"
+            assert heard == 2
+            now += 100
+            with pytest.raises(NoIdentityError, match="it answered 429"):
+                await tokens.token()
+            answers.append({"access_token": "second", "expires_in": 3600})
+            assert await tokens.token() == "second"
 
 
 @pytest.mark.parametrize(

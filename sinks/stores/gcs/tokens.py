@@ -23,7 +23,10 @@ METADATA = "http://metadata.google.internal"
 _OF_THE_MACHINE = "/computeMetadata/v1/instance/service-accounts/default/token"
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _LIFETIME = 3600.0  # seconds; the most that Google takes
-_EARLY = 300.0  # seconds before its end in which a token is not used any more
+# Seconds before its end in which another token is had. The metadata server gives the same one again
+# until some minutes before that, so to ask it earlier is in vain.
+_EARLY = 225.0
+_IN_NEED = 60.0  # seconds before its end up to which a token does where no other can be had
 _BEHIND = 60  # seconds that Google's clock may be behind this machine's
 _TIMEOUT = 3.0  # seconds; the metadata server is of this machine
 _MAX_ANSWER = 64 * 1024  # bytes
@@ -115,26 +118,39 @@ class MachineTokens:
         self._clock = clock
         self._token = ""
         self._until = 0.0
+        self._one_at_a_time = asyncio.Lock()
 
     async def token(self) -> str:
-        """Ask for one, unless the last is still good. Raises NoIdentityError."""
-        now = self._clock()
-        if now > self._until - _EARLY:
-            try:
-                async with (
-                    asyncio.timeout(_TIMEOUT),
-                    self._session.get(
-                        self._url, headers={"Metadata-Flavor": "Google"}, allow_redirects=False
-                    ) as answer,
-                ):
-                    status, body = answer.status, await read(answer, _MAX_ANSWER)
-                told = json.loads(body) if status == 200 else {}
-                self._token, self._until = str(told["access_token"]), now + told["expires_in"]
-            except (aiohttp.ClientError, OSError) as error:
+        """Ask for one, unless the last is still good. Raises NoIdentityError.
+
+        Once for all who wait; while it is good for a little, the last does where there is no other.
+        """
+        if self._is_good(_EARLY):
+            return self._token
+        try:
+            async with asyncio.timeout(_TIMEOUT), self._one_at_a_time:
+                if not self._is_good(_EARLY):
+                    await self._ask()
+        except (aiohttp.ClientError, OSError) as error:
+            if not self._is_good(_IN_NEED):
+                if isinstance(error, NoIdentityError):
+                    raise
                 raise NoIdentityError(type(error).__name__) from None
-            except (KeyError, TypeError, ValueError, RecursionError):
-                raise NoIdentityError(f"it answered {status}") from None
         return self._token
+
+    def _is_good(self, seconds: float) -> bool:
+        return self._clock() <= self._until - seconds
+
+    async def _ask(self) -> None:
+        async with self._session.get(
+            self._url, headers={"Metadata-Flavor": "Google"}, allow_redirects=False
+        ) as answer:
+            status, body = answer.status, await read(answer, _MAX_ANSWER)
+        try:
+            told = json.loads(body) if status == 200 else {}
+            self._token, self._until = str(told["access_token"]), self._clock() + told["expires_in"]
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            raise NoIdentityError(f"it answered {status}") from None
 
     def taken(self, token: str) -> None:
         """Note nothing: another may be had at any time."""
