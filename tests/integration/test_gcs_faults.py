@@ -22,8 +22,10 @@ from app.errors import (
     WrongObjectError,
 )
 from app.network.hosts import AllowedHosts
+from app.waiting.backoff import Backoff
 from compose.embedded.processes import Server
 from sinks.pipeline.parts import Part
+from sinks.stores.gcs import completion
 from sinks.stores.gcs.calls import GcsCalls
 from sinks.stores.gcs.clients import GcsClients
 from sinks.stores.gcs.managed import GcsStore, open_store
@@ -114,15 +116,29 @@ async def test_a_completion_whose_answer_is_lost_is_found_to_be_made(
     assert await names(server, target.container) == [key]
 
 
-async def test_an_answer_that_is_lost_on_the_way_to_the_archive_is_asked_for_again(
-    server: Server, store: GcsStore, proxied: Both, key: str
+async def test_what_fails_on_the_way_to_the_archive_is_asked_for_again_in_its_place(
+    server: Server, store: GcsStore, proxied: Both, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(completion, "_PAUSES", Backoff(first=0, longest=0))
     proxy, target = proxied
     contents = [b"%02d" % number for number in range(40)]
     upload, parts = await begun(store, target, key, *contents)
-    proxy.faults = {"compose": ["lost"]}  # that of the first 32, or of the last 8
+    proxy.faults = {"compose": ["lost", "reset"]}  # that of the first 32, or of the last 8
+    assert await store.complete(target, upload, parts, 80, marks=MARKS)
+    assert await names(server, target.container) == [key]
+
+
+async def test_what_fails_on_the_way_again_and_again_is_left_to_the_next_completion(
+    server: Server, store: GcsStore, proxied: Both, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "_PAUSES", Backoff(first=0, longest=0))
+    proxy, target = proxied
+    contents = [b"%02d" % number for number in range(40)]
+    upload, parts = await begun(store, target, key, *contents)
+    proxy.faults = {"compose": ["reset"] * 8}  # all tries of both
     with pytest.raises(TargetUnavailableError):
         await store.complete(target, upload, parts, 80, marks=MARKS)
+    proxy.faults = {}
     assert await store.find(target, key) is None
     assert await store.complete(target, upload, parts, 80, marks=MARKS, again=True)
     assert await names(server, target.container) == [key]

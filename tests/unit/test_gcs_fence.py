@@ -16,10 +16,12 @@ from app.errors import (
     TargetUnavailableError,
     UploadLostError,
 )
+from app.usecases.transfer import COMPLETION
 from sinks.pipeline.parts import Part
 from sinks.stores.gcs import checksum, completion, uploads
 from sinks.stores.gcs.calls import GcsCalls, NotMetError, Stored
 from sinks.stores.gcs.names import new_part
+from sinks.stores.gcs.requests import COMPLETION_WINDOW, COMPOSE_TIMEOUT
 from sinks.stores.gcs.store import GcsObjectStore
 from tests.builders import at_any_time, make_delivery
 from tests.unit.every_order import at_once, every_order
@@ -164,3 +166,7 @@ async def test_what_another_client_puts_meanwhile_is_never_replaced(put: str) ->
         return model, {"ours": ours, "foreign": foreign}, check
 
     await every_order(begin, at_least=3)
+
+
+def test_a_note_stands_until_what_was_asked_for_last_is_decided() -> None:
+    assert COMPLETION.total_seconds() > COMPLETION_WINDOW + COMPOSE_TIMEOUT

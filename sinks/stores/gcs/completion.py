@@ -5,6 +5,7 @@ Its steps are those of `sinks.stores.gcs.uploads`, in that order.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
+from app.waiting.backoff import Backoff
 from sinks.stores.expected import Expected, etag_of
 from sinks.stores.gcs import checksum
 from sinks.stores.gcs.at_once import each
@@ -28,6 +30,8 @@ from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.uploads import Record, Uploads
 
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
+_PAUSES = Backoff(first=1.0, longest=16.0)
+_TRIES = 4  # of each that composes some on the way
 _TYPE = "application/octet-stream"  # of what is composed on the way
 
 
@@ -109,13 +113,26 @@ class GcsCompletion:
         return sources
 
     async def _compose(self, sources: Sequence[Stored]) -> Stored:
-        return await self.calls.compose(
-            self.target,
-            new_composed(self.target, self.upload),
-            sources,
-            media_type=_TYPE,
-            generation=NONE,
-        )
+        """Compose some on the way, again where that failed for a time: each under a new name.
+
+        Else one failure among hundreds would begin them all again.
+        """
+        failures = 0
+        while True:
+            try:
+                return await self.calls.compose(
+                    self.target,
+                    new_composed(self.target, self.upload),
+                    sources,
+                    media_type=_TYPE,
+                    generation=NONE,
+                )
+            except TargetUnavailableError as error:
+                pause = max(_PAUSES.jittered(failures), error.retry_after or 0)
+                failures += 1
+                if failures == _TRIES or self.clock() + pause > self.ask_until:
+                    raise
+            await asyncio.sleep(pause)
 
     async def _complete(
         self, generation: str, parts: Sequence[Stored], sources: Sequence[Stored], record: Record

@@ -21,6 +21,10 @@ from sinks.stores.guard import EndlessAnswerError, ForbiddenAddressError
 from sinks.stores.https import said
 
 COMPOSE_TIMEOUT = 120.0  # seconds
+# In which a completion may get as far as its last request, behind hundreds that compose on the way:
+# with that one's own deadline, less than the time after which others take it for decided
+# (`app.usecases.transfer`).
+COMPLETION_WINDOW = 780.0  # seconds
 
 BAD = 400
 UNAUTHORIZED = 401

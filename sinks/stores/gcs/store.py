@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.errors import TargetRefusedError, TargetUnavailableError
-from sinks.stores.deadlines import COMPLETION_WINDOW
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
 from sinks.stores.gcs.allowed import flaw_of_name, flaw_of_prefix
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
 from sinks.stores.gcs.completion import GcsCompletion
 from sinks.stores.gcs.names import PartName, new_part
 from sinks.stores.gcs.objects import ETAG, generation_of, object_of
+from sinks.stores.gcs.requests import COMPLETION_WINDOW
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.uploads import Uploads
 
