@@ -104,7 +104,8 @@ class OrderSourceContract:
 
     async def test_a_listing_has_each_file_with_its_size_and_checksum(self, orders: Orders) -> None:
         orders.hold(ORDERED, FILES)
-        listed = await orders.listed()
+        # A media type is told by some.
+        listed = [replace(file, media_type=None) for file in await orders.listed()]
         assert listed == [
             make_listed(name, content, file_id=file.file_id, listed=len(FILES))
             for file, (name, content) in zip(listed, FILES.items(), strict=True)

@@ -266,7 +266,11 @@ class ArchiveStream:
         after: Checkpoint | None = None,
         tail: Sequence[bytes] = (),
         repeats: bool = True,
+        takes_told_sizes: bool = False,
+        made_by: str = "",
     ) -> None:
+        del takes_told_sizes  # answers have no headers here
+        self._made_by = made_by
         self._lines = writer if isinstance(writer, ManifestWriter) else None
         self._prefetcher = prefetcher
         self._verifier = verifier
@@ -344,6 +348,7 @@ class ArchiveStream:
             parts=stored[parts:],
             members=self._finished[members - self._before :],
             tail=tail,
+            made_by=self._made_by,
         )
 
     def _unsent(self, member: bytes) -> bytes:
@@ -381,6 +386,7 @@ class ArchiveStream:
             boundary=boundary,
             parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
             members=self._finished[members - self._before : boundary.members - self._before],
+            made_by=self._made_by,
         )
 
     def saved(self, step: Step) -> None:
