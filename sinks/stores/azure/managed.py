@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Collection
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import TargetCheck, TargetTrouble
+from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError
 from app.network.hosts import AllowedHosts
 from sinks.stores.azure.calls import AzureCalls
 from sinks.stores.azure.clients import AzureClients
-from sinks.stores.azure.probe import Prober
-from sinks.stores.azure.rights import try_target
+from sinks.stores.azure.probe import trying
 from sinks.stores.azure.store import AzureObjectStore
 from sinks.stores.azure.target import AzureTarget
+from sinks.stores.breaker import Breakers
 from sinks.stores.https import check_ca
+from sinks.stores.watched import Watched
 
 
-class AzureStore(AzureObjectStore):
+class AzureStore(AzureObjectStore, Watched[AzureTarget]):
     """An `AzureObjectStore` that can be looked at."""
 
     def __init__(self, calls: AzureCalls) -> None:
         super().__init__(calls)
-        self._prober = Prober(calls)
+        self._trying = trying(calls)
 
     async def prepare(self) -> None:
         """Do nothing: what takes long was loaded as it was opened."""
 
-    def serve(self, in_use: Callable[[], Iterable[AzureTarget]]) -> None:
-        """Ask for the targets that tenants have: their servers are probed, all others forgotten."""
-        self.calls.breakers.in_use = in_use
-
-    def on_trouble(self, act: Callable[[], object]) -> None:
-        """Call `act` when a circuit opens or closes."""
-        self.calls.breakers.on_change.append(act)
-
-    def forget_unused(self) -> None:
-        """Forget the circuits of servers that no tenant has any more."""
-        self.calls.breakers.forget_unused()
-
-    def trouble(self, target: AzureTarget) -> TargetTrouble | None:
-        """Return what has opened a target's circuit."""
-        return self.calls.breakers.trouble(target)
+    @property
+    def watched_by(self) -> Breakers[AzureTarget]:
+        """See `Watched`."""
+        return self.calls.breakers
 
     async def look(self, target: AzureTarget) -> None:
         """Raise DeliveryError unless the container is there and may be listed."""
@@ -51,15 +41,15 @@ class AzureStore(AzureObjectStore):
 
     def told(self, target: AzureTarget, error: DeliveryError) -> DeliveryError:
         """Return what a tenant is told in place of an error."""
-        return self._prober.told(target, error)
+        return self._trying.told(target, error)
 
     async def probe(self, target: AzureTarget) -> list[TargetCheck]:
         """Try a target for a tenant."""
-        return await self._prober.probe(target)
+        return await self._trying.probe(target)
 
     async def examine(self, target: AzureTarget) -> list[TargetCheck]:
         """Try a target, and each right there, for an operator."""
-        return await try_target(self.calls, target)
+        return await self._trying.examine(target)
 
 
 @contextlib.asynccontextmanager

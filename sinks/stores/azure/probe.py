@@ -1,122 +1,32 @@
-"""Tries a target for a tenant before it relies on it: step by step, until one fails.
-
-The tenant chooses the place itself, inside the operator's network: it is told what a server of
-Azure's blob storage said, and of anything else the same words after the same time, or it could look
-with this service's eyes which ports are open there. An operator is told everything, by `delivery
-doctor` (`sinks/stores/azure/rights.py`).
-"""
+"""Tries containers of Azure, for tenants and for operators."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from functools import partial
 
-from app.delivery.targets import TargetCheck
-from app.errors import (
-    DeliveryError,
-    TargetForbiddenError,
-    TargetRefusedError,
-    TargetUnavailableError,
-)
+from app.errors import DeliveryError
 from app.network.hosts import host_and_port
-from app.telemetry.logs import get_logger
 from sinks.stores.azure.calls import AzureCalls
 from sinks.stores.azure.requests import by_azure, said_anything
 from sinks.stores.azure.rights import try_to_write
 from sinks.stores.azure.target import AzureTarget
+from sinks.stores.trying import Trying
 
-log = get_logger(__name__)
-
-_TOTAL_TIMEOUT = 5.0  # seconds of all steps together
 _PUBLIC = ".blob.core.windows.net"
 
 
-class Prober:
-    """Tries targets."""
-
-    def __init__(self, calls: AzureCalls, *, seconds: float = _TOTAL_TIMEOUT) -> None:
-        self._calls = calls
-        self._seconds = seconds
-
-    async def probe(self, target: AzureTarget) -> list[TargetCheck]:
-        """Return what each step found that was taken.
-
-        Steps: the server answers; it accepts the credentials and has the container; a blob can be
-        made, described and removed there. No message holds a secret.
-        """
-        began = time.monotonic()
-        found: list[TargetCheck] = []
-        error: DeliveryError | None = None
-        try:
-            async with asyncio.timeout(self._seconds):
-                error = await self._try_steps(target, found)
-        except TimeoutError:
-            error = TargetUnavailableError(f"no answer from {target} within {self._seconds:g} s")
-            found.append(TargetCheck(check="reachable", flaw=str(error)))
-        if error is None or found[0].ok or _may_be_told(target, error):
-            return found
-        _tell_operator(target, error)
-        await asyncio.sleep(began + self._seconds - time.monotonic())
-        return [TargetCheck(check="reachable", flaw=_nothing_there(target))]
-
-    async def _try_steps(
-        self, target: AzureTarget, found: list[TargetCheck]
-    ) -> DeliveryError | None:
-        """Take the steps, add what each found; return what ended them."""
-        steps: tuple[tuple[str, Callable[[AzureTarget], Awaitable[None]]], ...] = (
-            ("reachable", self._reach),
-            ("credentials and container", self._calls.look_at_container),
-            ("writable", self._write),
-        )
-        for check, take in steps:
-            try:
-                await take(target)
-            except DeliveryError as error:
-                found.append(TargetCheck(check=check, flaw=str(error)))
-                return error
-            found.append(TargetCheck(check=check))
-        return None
-
-    async def _reach(self, target: AzureTarget) -> None:
-        """Raise DeliveryError unless Azure answers, whatever it says."""
-        try:
-            await self._calls.look_at_container(target)
-        except TargetRefusedError as error:
-            if not by_azure(error):
-                raise
-
-    async def _write(self, target: AzureTarget) -> None:
-        for tried in await try_to_write(self._calls, target):
-            if not tried.ok:
-                raise TargetRefusedError(tried.flaw)
-
-    def told(self, target: AzureTarget, error: DeliveryError) -> DeliveryError:
-        """Return what a tenant is told in place of an error."""
-        if _may_be_told(target, error):
-            return error
-        _tell_operator(target, error)
-        return TargetUnavailableError(_nothing_there(target))
-
-
-def _may_be_told(target: AzureTarget, error: DeliveryError) -> bool:
-    """Whether an error tells a tenant nothing of the operator's network."""
-    public = host_and_port(target.endpoint)[0].endswith(_PUBLIC) and not said_anything(error)
-    return public or isinstance(error, TargetForbiddenError) or by_azure(error)
-
-
-def _tell_operator(target: AzureTarget, error: DeliveryError) -> None:
-    log.warning(
-        "target_not_usable",
-        endpoint=target.endpoint,
-        container=target.container,
-        cause=str(error),
-        consequence="the tenant is told that there is no blob storage of Azure's",
+def trying(calls: AzureCalls) -> Trying[AzureTarget]:
+    """Return what tries them."""
+    return Trying(
+        store="blob storage of Azure's",
+        container="container",
+        advice="account and endpoint are right",
+        look=calls.look_at_container,
+        write=partial(try_to_write, calls),
+        said=by_azure,
+        public=_is_public,
     )
 
 
-def _nothing_there(target: AzureTarget) -> str:
-    return (
-        f"no blob storage of Azure's can be used for {target}: see that account and endpoint are "
-        "right, and that it can be reached from here; the log of the service has the cause"
-    )
+def _is_public(target: AzureTarget, error: DeliveryError) -> bool:
+    return host_and_port(target.endpoint)[0].endswith(_PUBLIC) and not said_anything(error)

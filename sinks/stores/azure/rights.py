@@ -6,18 +6,15 @@ removed.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import NamedTuple
 from uuid import uuid4
 
 from app.delivery.targets import TargetCheck
-from app.errors import DeliveryError, TargetRefusedError
 from sinks.stores.azure.calls import AzureCalls, NotMetError
-from sinks.stores.azure.requests import by_azure
 from sinks.stores.azure.target import AzureTarget
+from sinks.stores.trying import flaw_of
 
-_STEP_TIMEOUT = 10.0  # seconds for each
 _FOLDER = ".rs-delivery-check/"
 
 
@@ -48,31 +45,6 @@ NEEDED = (
 )
 
 
-async def try_target(calls: AzureCalls, target: AzureTarget) -> list[TargetCheck]:
-    """Return what each step found; the first that fails ends it.
-
-    Steps: the server answers; it accepts the credentials and lists the container; then each right.
-    """
-
-    async def reach(target: AzureTarget) -> None:
-        try:
-            await calls.look_at_container(target)
-        except TargetRefusedError as error:
-            if not by_azure(error):
-                raise
-
-    found: list[TargetCheck] = []
-    steps: tuple[tuple[str, Callable[[AzureTarget], Awaitable[None]]], ...] = (
-        ("reachable", reach),
-        ("credentials and container", calls.look_at_container),
-    )
-    for check, take in steps:
-        if flaw := await _flaw_of(target, take(target)):
-            return [*found, TargetCheck(check=check, flaw=flaw)]
-        found.append(TargetCheck(check=check))
-    return found + await try_to_write(calls, target)
-
-
 async def try_to_write(calls: AzureCalls, target: AzureTarget) -> list[TargetCheck]:
     """Return what was found of each right to blobs. No message holds a secret."""
     name = f"{target.prefix}{_FOLDER}{uuid4()}"
@@ -96,12 +68,6 @@ async def try_to_write(calls: AzureCalls, target: AzureTarget) -> list[TargetChe
 async def _flaw_of(target: AzureTarget, asked: Awaitable[object]) -> str:
     """Return why it was not done; empty if it was."""
     try:
-        async with asyncio.timeout(_STEP_TIMEOUT):
-            await asked
-    except DeliveryError as error:
-        return str(error)
+        return await flaw_of(target, asked)
     except NotMetError:
         return f"{target} says that a blob of a new name is there already"
-    except TimeoutError:
-        return f"no answer from {target} within {_STEP_TIMEOUT:g} seconds"
-    return ""

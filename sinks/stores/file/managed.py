@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
-from app.delivery.targets import TargetCheck, TargetTrouble
+from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError
+from sinks.stores.file.circuits import Circuits
 from sinks.stores.file.store import FileObjectStore
 from sinks.stores.file.target import FileTarget
 from sinks.stores.file.trial import try_place
+from sinks.stores.watched import Watched
 
 _TRIAL_TIMEOUT = 10.0  # seconds of all steps together
 
 
-class FileStore(FileObjectStore):
+class FileStore(FileObjectStore, Watched[FileTarget]):
     """A `FileObjectStore` that can be looked at."""
 
     async def prepare(self) -> None:
         """Do nothing: there is nothing to load."""
 
-    def serve(self, in_use: Callable[[], Iterable[FileTarget]]) -> None:
-        """Ask for the targets that tenants have: others are not probed any more."""
-        self.circuits.in_use = in_use
-
-    def on_trouble(self, act: Callable[[], object]) -> None:
-        """Call `act` when a circuit opens or closes."""
-        self.circuits.on_change.append(act)
-
-    def forget_unused(self) -> None:
-        """Forget the circuits of folders that no tenant has any more."""
-        self.circuits.forget_unused()
-
-    def trouble(self, target: FileTarget) -> TargetTrouble | None:
-        """Return what has opened a target's circuit."""
-        return self.circuits.trouble(target)
+    @property
+    def watched_by(self) -> Circuits:
+        """See `Watched`."""
+        return self.circuits
 
     async def look(self, target: FileTarget) -> None:
         """Raise DeliveryError unless the folder is there, with room."""

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Collection
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import TargetCheck, TargetTrouble
+from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError
 from app.network.hosts import AllowedHosts
+from sinks.stores.breaker import Breakers
 from sinks.stores.gcs.calls import GcsCalls
 from sinks.stores.gcs.clients import GcsClients
-from sinks.stores.gcs.probe import Prober
-from sinks.stores.gcs.rights import try_target
+from sinks.stores.gcs.probe import trying
 from sinks.stores.gcs.store import GcsObjectStore
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.https import check_ca
+from sinks.stores.watched import Watched
 
 
-class GcsStore(GcsObjectStore):
+class GcsStore(GcsObjectStore, Watched[GcsTarget]):
     """A `GcsObjectStore` that can be looked at."""
 
     def __init__(self, calls: GcsCalls) -> None:
         super().__init__(calls)
-        self._prober = Prober(calls)
+        self._trying = trying(calls)
 
     async def prepare(self) -> None:
         """Do nothing: nothing takes long to load."""
 
-    def serve(self, in_use: Callable[[], Iterable[GcsTarget]]) -> None:
-        """Ask for the targets that tenants have: their servers are probed, all others forgotten."""
-        self.calls.breakers.in_use = in_use
-
-    def on_trouble(self, act: Callable[[], object]) -> None:
-        """Call `act` when a circuit opens or closes."""
-        self.calls.breakers.on_change.append(act)
-
-    def forget_unused(self) -> None:
-        """Forget the circuits of servers that no tenant has any more."""
-        self.calls.breakers.forget_unused()
-
-    def trouble(self, target: GcsTarget) -> TargetTrouble | None:
-        """Return what has opened a target's circuit."""
-        return self.calls.breakers.trouble(target)
+    @property
+    def watched_by(self) -> Breakers[GcsTarget]:
+        """See `Watched`."""
+        return self.calls.breakers
 
     async def look(self, target: GcsTarget) -> None:
         """Raise DeliveryError unless the bucket is there and may be listed."""
@@ -51,15 +41,15 @@ class GcsStore(GcsObjectStore):
 
     def told(self, target: GcsTarget, error: DeliveryError) -> DeliveryError:
         """Return what a tenant is told in place of an error."""
-        return self._prober.told(target, error)
+        return self._trying.told(target, error)
 
     async def probe(self, target: GcsTarget) -> list[TargetCheck]:
         """Try a target for a tenant."""
-        return await self._prober.probe(target)
+        return await self._trying.probe(target)
 
     async def examine(self, target: GcsTarget) -> list[TargetCheck]:
         """Try a target, and each right there, for an operator."""
-        return await try_target(self.calls, target)
+        return await self._trying.examine(target)
 
 
 @contextlib.asynccontextmanager

@@ -6,19 +6,17 @@ removed.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import NamedTuple
 from uuid import uuid4
 
 from app.delivery.targets import TargetCheck
-from app.errors import DeliveryError, TargetRefusedError
+from app.errors import TargetRefusedError
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
-from sinks.stores.gcs.requests import by_google
 from sinks.stores.gcs.small import Small
 from sinks.stores.gcs.target import GcsTarget
+from sinks.stores.trying import flaw_of
 
-_STEP_TIMEOUT = 10.0  # seconds for each
 _FOLDER = ".rs-delivery-check/"
 _TRIED = Small(b"may be removed")
 _TYPE = "text/plain"
@@ -47,31 +45,6 @@ NEEDED = (
         "object; what was put aside",
     ),
 )
-
-
-async def try_target(calls: GcsCalls, target: GcsTarget) -> list[TargetCheck]:
-    """Return what each step found; the first that fails ends it.
-
-    Steps: the server answers; it accepts the credentials and lists the bucket; then each right.
-    """
-
-    async def reach(target: GcsTarget) -> None:
-        try:
-            await calls.look_at_bucket(target)
-        except TargetRefusedError as error:
-            if not by_google(error):
-                raise
-
-    found: list[TargetCheck] = []
-    steps: tuple[tuple[str, Callable[[GcsTarget], Awaitable[None]]], ...] = (
-        ("reachable", reach),
-        ("credentials and bucket", calls.look_at_bucket),
-    )
-    for check, take in steps:
-        if flaw := await _flaw_of(target, take(target)):
-            return [*found, TargetCheck(check=check, flaw=flaw)]
-        found.append(TargetCheck(check=check))
-    return found + await try_to_write(calls, target)
 
 
 async def try_to_write(calls: GcsCalls, target: GcsTarget) -> list[TargetCheck]:
@@ -116,12 +89,6 @@ async def _compose(calls: GcsCalls, target: GcsTarget, name: str) -> None:
 async def _flaw_of(target: GcsTarget, asked: Awaitable[object]) -> str:
     """Return why it was not done; empty if it was."""
     try:
-        async with asyncio.timeout(_STEP_TIMEOUT):
-            await asked
-    except DeliveryError as error:
-        return str(error)
+        return await flaw_of(target, asked)
     except NotMetError:
         return f"{target} says that an object of a new name is another one"
-    except TimeoutError:
-        return f"no answer from {target} within {_STEP_TIMEOUT:g} seconds"
-    return ""

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import TargetCheck, TargetTrouble
+from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError
 from app.network.hosts import AllowedHosts
+from sinks.stores.breaker import Breakers
 from sinks.stores.https import check_ca
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_target
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
+from sinks.stores.watched import Watched
 
 
-class S3Store(S3ObjectStore):
+class S3Store(S3ObjectStore, Watched[S3Target]):
     """An `S3ObjectStore` that can be looked at."""
 
     def __init__(
@@ -31,21 +33,10 @@ class S3Store(S3ObjectStore):
         """Load what clients are made with."""
         await self.clients.prepare()
 
-    def serve(self, in_use: Callable[[], Iterable[S3Target]]) -> None:
-        """Ask for the targets that tenants have: their servers are probed, all others forgotten."""
-        self.breakers.in_use = in_use
-
-    def on_trouble(self, act: Callable[[], object]) -> None:
-        """Call `act` when a circuit opens or closes."""
-        self.breakers.on_change.append(act)
-
-    def forget_unused(self) -> None:
-        """Forget the circuits of servers that no tenant has any more."""
-        self.breakers.forget_unused()
-
-    def trouble(self, target: S3Target) -> TargetTrouble | None:
-        """Return what has opened a target's circuit."""
-        return self.breakers.trouble(target)
+    @property
+    def watched_by(self) -> Breakers[S3Target]:
+        """See `Watched`."""
+        return self.breakers
 
     async def look(self, target: S3Target) -> None:
         """Raise DeliveryError unless the bucket exists, and an S3 server says so."""

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 
 from prometheus_client import Gauge
 
-from app.delivery.targets import TargetCheck, TargetTrouble
+from app.delivery.targets import TargetCheck
 from app.errors import DeliveryError
 from app.network.hosts import AllowedHosts
+from sinks.stores.breaker import Breakers
 from sinks.stores.sftp.connections import SftpConnections
 from sinks.stores.sftp.probe import told_as, try_for_operator, try_for_tenant
 from sinks.stores.sftp.store import SftpObjectStore
 from sinks.stores.sftp.target import SftpTarget
+from sinks.stores.watched import Watched
 
 
-class SftpStore(SftpObjectStore):
+class SftpStore(SftpObjectStore, Watched[SftpTarget]):
     """An `SftpObjectStore` that can be looked at."""
 
     async def prepare(self) -> None:
         """Do nothing: what takes long is imported when it is opened."""
 
-    def serve(self, in_use: Callable[[], Iterable[SftpTarget]]) -> None:
-        """Ask for the targets that tenants have: their servers are probed, all others forgotten."""
-        self.breakers.in_use = in_use
-
-    def on_trouble(self, act: Callable[[], object]) -> None:
-        """Call `act` when a circuit opens or closes."""
-        self.breakers.on_change.append(act)
-
-    def forget_unused(self) -> None:
-        """Forget the circuits of servers that no tenant has any more."""
-        self.breakers.forget_unused()
-
-    def trouble(self, target: SftpTarget) -> TargetTrouble | None:
-        """Return what has opened a target's circuit."""
-        return self.breakers.trouble(target)
+    @property
+    def watched_by(self) -> Breakers[SftpTarget]:
+        """See `Watched`."""
+        return self.breakers
 
     async def look(self, target: SftpTarget) -> None:
         """Raise DeliveryError unless the pinned server lets us in, and has the folder."""
