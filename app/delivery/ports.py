@@ -332,6 +332,15 @@ class DeliveryStore(Protocol):
     async def delivered_before(self, delivery: Delivery, url: str) -> Delivery | None:
         """Return the last delivery before this one that told the same client of an object."""
 
+    async def others_put_files_beside(
+        self, delivery: Delivery, noted: str, *, url: str, namespace: str
+    ) -> bool:
+        """Whether another delivery under way may be putting files beside a manifest.
+
+        Of any client, or a later attempt of this one: by what was noted before the first file. Of
+        what older workers have noted, the beginning of its name is `noted`.
+        """
+
     async def failed_before(
         self, delivery: Delivery, noted: str, *, after: timedelta
     ) -> list[tuple[Delivery, bool]]:

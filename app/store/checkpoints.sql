@@ -45,14 +45,16 @@ WHERE delivery_id = :id AND upload_id = :upload_id AND parts = :parts AND member
 
 -- name: others_put_files
 -- Whether a delivery of another tenant or user may put files beside a manifest: one under way, or one that
--- failed, and what its worker has asked for may still come. Of one that is done the manifest tells.
+-- failed, or is done elsewhere, and what its worker has asked for may still come. Of one that is done there
+-- the manifest tells.
 SELECT EXISTS (
     SELECT 1 FROM tail
     JOIN delivery other ON other.id = tail.delivery_id
     JOIN delivery own ON own.id = :id
     WHERE tail.url = :url AND tail.namespace = :namespace
       AND (other.tenant, other.user_email) <> (own.tenant, own.user_email)
-      AND (other.state NOT IN ({ended}) OR other.state = 'ERROR' AND tail.until > now()));
+      AND (other.state NOT IN ({ended})
+           OR tail.until > now() AND (other.state = 'ERROR' OR other.url IS DISTINCT FROM :url)));
 
 -- name: record_tail
 -- Note an object that an attempt is about to put where its upload is open, or files beside its manifest:

@@ -567,6 +567,16 @@ class PostgresStore:
             rows = await self._pool.fetch(*asked)
         return [(delivery_of(row), row["settled"]) for row in rows]
 
+    async def others_put_files_beside(
+        self, delivery: Delivery, noted: str, *, url: str, namespace: str
+    ) -> bool:
+        """Whether another delivery under way may be putting files beside a manifest."""
+        asked = SQL["others_put_files_beside"](
+            id=delivery.id, attempt=delivery.attempt, noted=noted, url=url, namespace=namespace
+        )
+        with translate_errors():
+            return bool(await self._pool.fetchval(*asked))
+
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
         with translate_errors():

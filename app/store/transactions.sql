@@ -559,6 +559,17 @@ WHERE tenant = :tenant AND correlation_id = :correlation_id AND state = 'ERROR' 
   AND EXISTS (SELECT 1 FROM tail WHERE delivery_id = d.id AND starts_with(key, :noted))
 ORDER BY requested_at;
 
+-- name: others_put_files_beside
+-- Whether files may be put beside a manifest by another delivery under way, of any client, or by a later attempt of this
+-- one. Each notes that before it opens or puts the first: an upload that is recorded tells nothing, as who waits has one, too.
+-- (What workers from before migration 0049 noted has no place: its name counts, wherever it is.)
+SELECT EXISTS (
+    SELECT 1 FROM tail JOIN delivery other ON other.id = tail.delivery_id
+    WHERE other.id <> :id AND other.state NOT IN ({ended})
+      AND (tail.url = :url AND tail.namespace = :namespace
+           OR tail.url IS NULL AND starts_with(tail.key, :noted))
+) OR EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt > :attempt);
+
 -- name: done_by
 -- Whether a delivery was brought to its end by this attempt.
 SELECT EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt = :attempt AND state = 'DONE');

@@ -175,11 +175,11 @@ class Folders:
 
     async def _is_in_use(self, delivery: Delivery, target: Target, manifest_key: str) -> bool:
         """Whether another delivery under way may be putting files there."""
-        return (
-            await self.store.uploads_of_others(
-                delivery, container=target.container, key=manifest_key
-            )
-            != frozenset()
+        return await self.store.others_put_files_beside(
+            delivery,
+            any_files_of(manifest_key),
+            url=target.url_of(manifest_key),
+            namespace=target.namespace,
         )
 
     async def check_whose(self, delivery: Delivery, target: Target, manifest_key: str) -> None:

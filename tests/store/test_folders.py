@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery.checkpoint import noted_files_of
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
@@ -274,7 +275,10 @@ async def test_files_are_asked_for_twice_however_many_attempts_have_noted_them(
 async def test_uploads_of_another_tenants_delivery_that_is_under_way_stay_open(
     folder: Folder,
 ) -> None:
-    """Of the same name, in the same place: no row tells whose a file's upload is."""
+    """Of the same name, in the same place: no row tells whose a file's upload is.
+
+    A worker from before migration 0049 has it, which notes no place and waits for none.
+    """
     with pytest.raises(SourceUnavailableError):
         await folder.attempt(fail="last.bin")
     delivery = await folder.end()
@@ -284,11 +288,18 @@ async def test_uploads_of_another_tenants_delivery_that_is_under_way_stay_open(
     claimed = await folder.deliveries.leases("w").claim(Work.TRANSFER)
     assert claimed is not None
     assert claimed.tenant == OTHER
+    own = replace(await folder.shelf.create_upload(TARGET, MANIFEST, {}, media_type=""), target="x")
+    assert await folder.deliveries.leases("w").record_upload(claimed, own)
+    assert await folder.deliveries.checkpoints("w").record_tail(
+        claimed, own, noted_files_of(MANIFEST, claimed.id, claimed.attempt), until=LATE
+    )
     live = await folder.shelf.create_upload(
         TARGET, "c/large.bin", marks_of(claimed), media_type="application/octet-stream"
     )
     assert await folder.sweep() == 0
-    assert folder.shelf.open() == [live]
+    assert [(upload.key, upload.upload_id) for upload in folder.shelf.open()] == [
+        (upload.key, upload.upload_id) for upload in (own, live)
+    ]
     assert await folder.noted(delivery) == [MANIFEST]
 
 
@@ -322,6 +333,24 @@ async def test_files_go_where_another_tenants_delivery_failed_once_none_of_it_ca
     await folder.plan(theirs, tenant=OTHER)
     with pytest.raises(FolderBusyError):
         await folder.attempt(tenant=OTHER)
+    await folder.deliveries.elapse(LATE)
+    await folder.attempt(tenant=OTHER)
+    folder.check_delivered(theirs)
+
+
+async def test_who_waits_for_a_delivery_keeps_none_of_its_files_from_being_removed(
+    folder: Folder,
+) -> None:
+    """An upload of its own is noted, and no file: what it waits for fails meanwhile."""
+    with pytest.raises(SourceUnavailableError):
+        await folder.attempt(fail="last.bin")
+    theirs = {"f1.bin": b"theirs"}
+    await folder.plan(theirs, tenant=OTHER)
+    with pytest.raises(FolderBusyError):
+        await folder.attempt(tenant=OTHER)
+    await folder.end()
+    await folder.sweep()
+    assert folder.there() == {}
     await folder.deliveries.elapse(LATE)
     await folder.attempt(tenant=OTHER)
     folder.check_delivered(theirs)

@@ -94,7 +94,8 @@ class MemoryCheckpoints:
     ) -> bool:
         if (other.delivery.tenant, other.delivery.user) == (own.delivery.tenant, own.delivery.user):
             return False
-        return other.state is not State.DONE and any(
+        done_there = other.result is not None and other.result.url == place[0]
+        return not done_there and any(
             row.place == place and (not other.state.ended or row.until > session.now)
             for _, row in session.rows(self._database.tails, other.delivery.id)
         )

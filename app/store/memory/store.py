@@ -320,6 +320,22 @@ class MemoryStore:
         last = max(found, key=lambda row: row.finished_at or row.updated_at, default=None)
         return None if last is None else last.delivery
 
+    async def others_put_files_beside(
+        self, delivery: Delivery, noted: str, *, url: str, namespace: str
+    ) -> bool:
+        """Whether another delivery under way may be putting files beside a manifest."""
+
+        def may_put(session: Session, row: DeliveryRow) -> bool:
+            if row.delivery.id == delivery.id:
+                return row.delivery.attempt > delivery.attempt
+            return not row.state.ended and any(
+                tail.place == (url, namespace)
+                or (tail.place is None and tail.tail.key.startswith(noted))
+                for _, tail in session.rows(self._database.tails, row.delivery.id)
+            )
+
+        return bool(await self._found(may_put))
+
     async def failed_before(
         self, delivery: Delivery, noted: str, *, after: timedelta
     ) -> list[tuple[Delivery, bool]]:

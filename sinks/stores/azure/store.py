@@ -132,6 +132,7 @@ class AzureObjectStore:
             found = object_of(blob)
             if found is not None:
                 expected.check_replaceable(found, target, key)
+            await may()
             blocks = await self._staged(target, key, body)
             await may()
             try:
