@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
+from app.delivery.formats import AS_FILES
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import Whose, marks_of, whose
 from app.delivery.states import State
@@ -288,22 +289,24 @@ class Checks:
         if mute is None:
             return
         for _, row in self.parties.database.deliveries.items():
-            if row.delivery.tenant == mute or self._waited_for_another_user(row):
+            if row.delivery.tenant == mute or self._waited_for_another(row):
                 continue
             if row.finished_at is not None:
                 took = (row.finished_at - row.delivery.requested_at).total_seconds()
                 if took > _BOUND:
                     self.wrong(f"{row.delivery} took {took:.0f} s beside a mute neighbour")
 
-    def _waited_for_another_user(self, row: DeliveryRow) -> bool:
-        """Whether one may just have completed an object of its name, for all that was known."""
+    def _waited_for_another(self, row: DeliveryRow) -> bool:
+        """Whether another user may have completed an object of its name, for all that was known.
+
+        Or any may have put files there, and failed: these are removed before others come.
+        """
         return any(
-            other.delivery.tenant == row.delivery.tenant
-            and other.delivery.correlation_id == row.delivery.correlation_id
-            and other.delivery.user != row.delivery.user
-            and other.completing_until is not None
-            and other.completing_until > row.delivery.requested_at
+            _may_have_completed(other, row) or _may_have_put(other, row)
             for _, other in self.parties.database.deliveries.items()
+            if other.delivery.tenant == row.delivery.tenant
+            and other.delivery.correlation_id == row.delivery.correlation_id
+            and other.delivery.id != row.delivery.id
         )
 
     def _shelf_is_clean(self) -> None:
@@ -341,3 +344,13 @@ class Checks:
             for _, row in self.parties.database.deliveries.items()
             if row.state is State.DONE
         )
+
+
+def _may_have_completed(other: DeliveryRow, row: DeliveryRow) -> bool:
+    until, is_anothers = other.completing_until, other.delivery.user != row.delivery.user
+    return is_anothers and until is not None and until > row.delivery.requested_at
+
+
+def _may_have_put(other: DeliveryRow, row: DeliveryRow) -> bool:
+    put = other.delivery.attempt > 0 and other.state is not State.DONE
+    return put and other.delivery.format == row.delivery.format == AS_FILES
