@@ -392,6 +392,7 @@ class _Transfer:
             md5=archive.md5(),
             size=archive.size,
             etag=self.by.objects.etag_of(self.target, parts),
+            files=archive.files,
         )
         complete = Retried(partial(self._complete, parts, expected, may_complete))
         patience = self.by.patience

@@ -154,6 +154,14 @@ class DeliveryResponseDtoEvent(Wire):
         None, description="With DONE: `s3://bucket/correlationId/name.zip`; as its format says."
     )
     md5: str | None = Field(None, description="With DONE: MD5 of the archive, hex, lower case.")
+    size: int | None = Field(
+        None,
+        description="With DONE: bytes of the archive, or of the manifest.",
+    )
+    files: int | None = Field(None, description="With DONE: how many files there are.")
+    manifest_url: str | None = Field(
+        None, description="With DONE: of the list of the files, where there is one."
+    )
 
 
 class OrderRequestDtoEvent(Wire):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan
 from app.delivery.states import State, Work
+from app.delivery.told import Told
 from app.errors import ErrorType
 
 
@@ -107,6 +108,7 @@ class Ended:
     delivery: Delivery
     result: StoredObject | None  # of DONE
     error: tuple[str, str] | None  # of ERROR: the word of its type, and the cause
+    told: Told = field(default_factory=Told)  # beside these
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

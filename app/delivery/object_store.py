@@ -77,6 +77,7 @@ class StoredObject(Noted):
     md5: str  # hex, lower case
     size: int
     etag: str | None = None  # where it is known
+    files: int | None = None  # that are in it, or that it lists
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

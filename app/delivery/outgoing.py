@@ -23,6 +23,7 @@ from app.delivery.messages import (
 from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.object_store import StoredObject
 from app.delivery.states import Status
+from app.delivery.told import Told
 from app.errors import ErrorType
 
 
@@ -99,6 +100,7 @@ def _response(
     error_type: ErrorType | None = None,
     message: str | None = None,
     result: StoredObject | None = None,
+    told: Told | None = None,
 ) -> OutgoingMessage:
     # Every terminal response of a request has one name, hence one message_id: a consumer that
     # drops repeats can never see two of them.
@@ -110,6 +112,9 @@ def _response(
         message=message,
         url=result.url if result else None,
         md5=result.md5 if result else None,
+        size=result.size if result else None,
+        files=told.files if told else None,
+        manifest_url=told.manifest_url if told else None,
     )
     return _owed(origin, Kind.RESPONSE, body, name=name)
 
@@ -126,10 +131,10 @@ def denied(
     return _response(origin, Status.DENIED, error_type=error_type, message=message)
 
 
-def done(delivery: Delivery, result: StoredObject) -> OutgoingMessage:
+def done(delivery: Delivery, result: StoredObject, told: Told) -> OutgoingMessage:
     """Tell the client where its archive is, or where its files are."""
     url = told_url(result.url, delivery.archive_name)
-    return _response(delivery, Status.DONE, result=replace(result, url=url))
+    return _response(delivery, Status.DONE, result=replace(result, url=url), told=told)
 
 
 def error(delivery: Delivery, error_type: ErrorType, message: str) -> OutgoingMessage:
@@ -143,7 +148,7 @@ def told_again(ended: Ended) -> OutgoingMessage | None:
     None where only a later version has the word for that.
     """
     if ended.result is not None:
-        return done(ended.delivery, ended.result)
+        return done(ended.delivery, ended.result, ended.told)
     if ended.error is None or ended.error[0] not in [*ErrorType]:
         return None
     return error(ended.delivery, ErrorType(ended.error[0]), ended.error[1])

@@ -34,6 +34,7 @@ from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
+from app.delivery.told import Told
 from app.errors import ErrorType
 
 
@@ -127,6 +128,7 @@ class UnitOfWork(Protocol):
         manifest: Manifest | None = None,
         result: StoredObject | None = None,
         error: tuple[ErrorType, str] | None = None,
+        told: Told | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
         order_done: bool = False,
@@ -139,6 +141,8 @@ class UnitOfWork(Protocol):
         From then on it is claimed no later than one of the same tenant that was requested at
         `begins_by`, if that is given. `left_open`, when an attempt that ended it may have left an
         upload open: then it is swept, as one without an archive is.
+
+        `told` is what its client is told at its end, beside `result` or `error`.
 
         Returns False if they are not: others were faster. Raises ValueError when `ADVANCES` has no
         way from the delivery's state to this one: then the program is wrong.

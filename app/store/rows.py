@@ -11,6 +11,7 @@ from app.delivery.model import Delivery, Ended, Ending, OrderError
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import State
+from app.delivery.told import Told
 from app.errors import ErrorType
 
 
@@ -99,7 +100,13 @@ def ended_of(row: asyncpg.Record) -> Ended:
         if row["url"]
         else None,
         error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
+        told=told_of(row),
     )
+
+
+def told_of(row: asyncpg.Record) -> Told:
+    """Read what a client was told beside result and error."""
+    return Told.read(row["told"] or {})
 
 
 def file_of(row: asyncpg.Record) -> ManifestFile:

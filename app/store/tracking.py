@@ -15,7 +15,7 @@ from app.delivery.states import State
 from app.store.manifest import files_after
 from app.store.outbox import owed
 from app.store.pool import translate_errors
-from app.store.rows import delivery_of, listed_of
+from app.store.rows import delivery_of, listed_of, told_of
 from app.store.sql import load
 from app.views.deliveries import (
     Change,
@@ -48,6 +48,7 @@ def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
         else None,
         error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
         listed=row["listed"],
+        told=told_of(row),
     )
 
 

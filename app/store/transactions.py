@@ -31,6 +31,7 @@ from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import ADVANCES, State
+from app.delivery.told import Told
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
 from app.store.manifest import extent, files_after
@@ -213,6 +214,7 @@ class PostgresUnitOfWork:
         manifest: Manifest | None = None,
         result: StoredObject | None = None,
         error: tuple[ErrorType, str] | None = None,
+        told: Told | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
         order_done: bool = False,
@@ -240,6 +242,7 @@ class PostgresUnitOfWork:
                 etag=result.etag if result else None,
                 error_type=error[0].value if error else None,
                 error_message=error[1] if error else None,
+                told=told.noted() if told else None,
                 order_done=order_done,
                 plan=asdict(plan) if plan else None,
                 begins_by=begins_by,

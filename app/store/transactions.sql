@@ -222,7 +222,7 @@ WITH advanced AS (
         rank = least(rank, :begins_by::timestamptz),
         order_done = order_done OR :order_done,
         url = :url, md5 = :md5, archive_size = :archive_size, etag = :etag,
-        error_type = :error_type, error_message = :error_message,
+        error_type = :error_type, error_message = :error_message, told = :told,
         -- What an attempt that failed has completed all the same is still to be removed.
         completing = CASE WHEN :state <> 'DONE' THEN completing END,
         completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,

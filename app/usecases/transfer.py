@@ -24,6 +24,7 @@ from app.delivery.ports import Archiver, Checkpoints, DeliveryStore, Leases
 from app.delivery.segments import suborders_are
 from app.delivery.states import State
 from app.delivery.targets import Target
+from app.delivery.told import Told
 from app.errors import (
     CheckpointUnusableError,
     DeliveryError,
@@ -513,9 +514,12 @@ class Transfers:
         again: bool,
     ) -> bool:
         async with self.store.transaction() as tx:
-            ended = await tx.advance(delivery, State.DONE, result=result, left_open=left_open)
+            told = Told.of(result)
+            ended = await tx.advance(
+                delivery, State.DONE, result=result, told=told, left_open=left_open
+            )
             if ended:
-                await tx.enqueue(outgoing.done(delivery, result))
+                await tx.enqueue(outgoing.done(delivery, result, told))
                 if self.frees_places:
                     await may_keep_place(tx, delivery)
                 count = partial(metrics.ended, delivery.tenant, State.DONE.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Self
 from uuid import UUID
@@ -14,6 +14,7 @@ from app.delivery.manifest import ManifestFile, told_url
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
+from app.delivery.told import Told
 from app.views.progress import ProgressView
 from app.views.segments import SegmentSeen, suborders_in_words
 from app.views.view import Milliseconds, Query, Text, Texts, Time, View
@@ -34,6 +35,7 @@ class Tracked:
     result: StoredObject | None
     error: tuple[str, str] | None  # an `ErrorType`, as it is written: also one of a later version
     listed: int = 0  # segments whose files are in the manifest
+    told: Told = field(default_factory=Told)  # to its client, beside result and error
 
     @property
     def ended(self) -> bool:
@@ -269,6 +271,9 @@ class DeliveryView(View):
     url: str | None = None
     md5: str | None = None
     archive_bytes: int | None = None
+    manifest_url: str | None = Field(
+        None, description="Of the list of the files beside them, where there is one."
+    )
     error_type: str | None = None
     error_message: str | None = None
     progress: ProgressView | None = None
@@ -315,6 +320,7 @@ class DeliveryView(View):
             url=told_url(result.url, delivery.archive_name) if result else None,
             md5=result.md5 if result else None,
             archive_bytes=result.size if result else None,
+            manifest_url=tracked.told.manifest_url,
             error_type=error_type,
             error_message=error_message,
             **more,

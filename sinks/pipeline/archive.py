@@ -176,6 +176,11 @@ class ArchiveStream:
         """Bytes of the archive; when parts() ended."""
         return self._assembler.size
 
+    @property
+    def files(self) -> int:
+        """Files that are in the archive; when parts() ended."""
+        return self._writer.count
+
     def md5(self) -> str:
         """Return the MD5 of the archive, in hex; when parts() ended."""
         return self._assembler.md5()

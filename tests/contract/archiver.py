@@ -199,6 +199,7 @@ class ArchiverContract:
             md5=hashlib.md5(made.content).hexdigest(),
             size=len(made.content),
             etag=made.found.etag,
+            files=len(FILES),
         )
         assert made.md5 == result.md5
         assert len(made.parts) > 1

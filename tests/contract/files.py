@@ -128,6 +128,7 @@ class FilesContract:
             md5=hashlib.md5(made.content).hexdigest(),
             size=len(made.content),
             etag=made.found.etag,
+            files=len(FILES),
         )
         assert made.media_type == "application/json"
         assert making.store.open() == []

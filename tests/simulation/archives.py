@@ -297,6 +297,11 @@ class ArchiveStream:
         """Bytes of the archive."""
         return len(self._digested)
 
+    @property
+    def files(self) -> int:
+        """Files that are in it."""
+        return self._members
+
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts."""
         number = len(self._stored)

@@ -17,6 +17,7 @@ from app.delivery.ingress import Arrival, Cancel, IncomingMessage, Ingress
 from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.ports import Arrivals
 from app.delivery.states import State, Work
+from app.delivery.told import Told
 from app.encoding import dumps
 from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import order_progressed
@@ -223,8 +224,10 @@ async def test_a_copy_of_a_request_whose_delivery_has_ended_is_answered_as_that_
     else:
         async with deliveries.store.transaction() as tx:
             transferring = await deliveries.put(await deliveries.active(), State.TRANSFERRING)
-            assert await tx.advance(transferring, State.DONE, result=make_stored())
-            await tx.enqueue(outgoing.done(transferring, make_stored()))
+            assert await tx.advance(
+                transferring, State.DONE, result=make_stored(), told=Told(files=1)
+            )
+            await tx.enqueue(outgoing.done(transferring, make_stored(), Told(files=1)))
     copy = make_message("c", digest=digest_of(before), redelivered=True)
     await inbox.saved(copy.ingress)
     await deliveries.grant(copy)

@@ -129,6 +129,7 @@ class PlainArchiver:
                 md5=hashlib.md5(archive).hexdigest(),
                 size=len(archive),
                 etag=self.objects.etag_of(target, parts),
+                files=begun.files,
             )
             if not await may_complete(expected):
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
@@ -278,6 +279,11 @@ class _Begun:
         )
         if not await save(step):
             raise LeaseLostError("another worker has the archive that pauses")
+
+    @property
+    def files(self) -> int:
+        """Files that are in the archive."""
+        return self._writer.count
 
     async def end(self) -> tuple[bytes, list[StoredPart]]:
         """Send the rest; return the whole archive, and its parts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import Segment
 from app.delivery.states import State, Work
+from app.delivery.told import Told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,7 @@ class DeliveryRow:
     lease_owner: str | None = None
     lease_until: datetime | None = None
     result: StoredObject | None = None  # told with DONE
+    told: Told = field(default_factory=Told)  # beside result and error
     error: tuple[str, str] | None = None
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None

@@ -25,6 +25,7 @@ from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import ADVANCES, State
+from app.delivery.told import Told
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
 from app.store.memory.audit import record
@@ -175,7 +176,9 @@ class MemoryUnitOfWork:
             _, ended = max(
                 since, key=lambda kept: (kept[0] == known.ingress_id, kept[1].delivery.requested_at)
             )
-            return Ended(delivery=ended.delivery, result=ended.result, error=ended.error)
+            return Ended(
+                delivery=ended.delivery, result=ended.result, error=ended.error, told=ended.told
+            )
         if known.denied is not None:
             return Denied(request=known.ingress_id, error=known.denied)
         return None
@@ -413,6 +416,7 @@ class MemoryUnitOfWork:
         manifest: Manifest | None = None,
         result: StoredObject | None = None,
         error: tuple[ErrorType, str] | None = None,
+        told: Told | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
         order_done: bool = False,
@@ -437,7 +441,7 @@ class MemoryUnitOfWork:
             }
         changed = {name: value for name, value in changes.items() if value is not None}
         return await self._advance(
-            delivery, state, changed, result, error, begins_by, left_open=left_open
+            delivery, state, changed, result, error, told, begins_by, left_open=left_open
         )
 
     @_statement
@@ -448,6 +452,7 @@ class MemoryUnitOfWork:
         changes: Mapping[str, Any],
         result: StoredObject | None,
         error: tuple[ErrorType, str] | None,
+        told: Told | None,
         begins_by: datetime | None,
         *,
         left_open: bool,
@@ -473,6 +478,7 @@ class MemoryUnitOfWork:
                 rank=row.rank if begins_by is None else min(row.rank, begins_by),
                 result=result,
                 error=(error[0].value, error[1]) if error else None,
+                told=told or Told(),
                 completing_namespace=None if done else row.completing_namespace,
                 completing_until=None if done else row.completing_until,
                 left_open=left_open,

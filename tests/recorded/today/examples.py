@@ -14,6 +14,7 @@ from app.delivery.orders import OrderEvent, OrderStatus
 from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.progress import Phase, Progress
 from app.delivery.states import State
+from app.delivery.told import Told
 from app.errors import ErrorType
 from sinks.stores.s3.target import S3Target
 
@@ -51,6 +52,7 @@ RESULT = StoredObject(
     md5="900150983cd24fb0d6963f7d28e17f72",
     size=1523654,
     etag='"900150983cd24fb0d6963f7d28e17f72-1"',
+    files=3,
 )
 
 
@@ -130,7 +132,7 @@ OWED: dict[str, OutgoingMessage] = {
     "response GRANTED": outgoing.granted(DELIVERY),
     "response GRANTED, traced": outgoing.granted(TRACED),
     "response DENIED": outgoing.denied(MESSAGE, ErrorType.INVALID_CONTENT, "order is missing"),
-    "response DONE": outgoing.done(DELIVERY, RESULT),
+    "response DONE": outgoing.done(DELIVERY, RESULT, Told.of(RESULT)),
     "response ERROR": outgoing.error(DELIVERY, ErrorType.EXPIRED, "its time is over"),
     "order": outgoing.order(DELIVERY, size_limit=5368709120),
     "cancel of the order": outgoing.cancel(DELIVERY, 42),

@@ -22,6 +22,7 @@ const FACTS = [
   ["Priority", (d) => d.priority],
   ["Application", (d) => d.originApp],
   ["Address", (d) => d.url && h("code", {}, d.url)],
+  ["Manifest", (d) => d.manifestUrl && d.manifestUrl !== d.url && h("code", {}, d.manifestUrl)],
   ["MD5", (d) => d.md5 && h("code", {}, d.md5)],
   ["Size of the archive", (d) => size(d.archiveBytes)],
 ];
