@@ -35,6 +35,7 @@ from sinks.pipeline.parts import Part
 from sinks.stores.sftp import files
 from sinks.stores.sftp.connections import SftpConnections
 from sinks.stores.sftp.managed import SftpStore, open_store
+from sinks.stores.sftp.paths import Place
 from sinks.stores.sftp.probe import try_for_tenant
 from sinks.stores.sftp.target import SftpTarget
 from tests.builders import make_delivery, make_tenant_settings
@@ -834,6 +835,66 @@ async def test_where_a_file_system_has_no_hard_links_an_archive_appears_by_a_ren
     assert left(server) == OBJECT
     await store.delete(target, KEY, etag=etag)
     assert [step.ok for step in await store.examine(target)] == [True] * 3
+
+
+class Busy(Disk):
+    """Makes no hard link the first time: so it says where it has no room, or too many requests."""
+
+    refused = 0
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        if not self.refused:
+            self.refused += 1
+            raise asyncssh.SFTPFailure("not now")
+        super().link(oldpath, newpath)
+
+
+@pytest.mark.parametrize("server", [Busy], indirect=True)
+async def test_a_server_that_made_no_hard_link_once_is_asked_again(
+    server: OwnServer, store: SftpStore
+) -> None:
+    """A rename is what is left where there are none: it is less sure to replace nothing."""
+    target = server.target
+    named: list[str] = []
+
+    def note(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("link", "rename") and arguments[1].endswith(b"/c-1/a.zip"):
+            named.append(name)
+
+    server.faults.before = note
+    for _ in range(2):
+        upload, parts = await begun(store, target)
+        etag = await complete(store, target, upload, parts)
+        await store.delete(target, KEY, etag=etag)
+    assert named[-1] == "link"
+
+
+async def test_an_object_has_no_other_name_once_it_is_there(
+    server: OwnServer, store: SftpStore, other: SftpStore
+) -> None:
+    """Else its bytes would stay when a client takes it away, though nothing shows them."""
+    target = server.target
+    upload, parts = await begun(store, target)
+    gone = Place.of(target, KEY).gone(upload.upload_id)
+    broken: list[str] = []
+
+    def break_off(name: str, arguments: tuple[Any, ...]) -> Any:
+        """Before the abort's first step."""
+        if name == "rename" and os.fsdecode(arguments[1]).endswith(gone):
+            broken.append(name)
+            return server.break_connections()
+        return None
+
+    server.faults.before = break_off
+    etag = await complete(store, target, upload, parts)
+    server.faults.before = None
+    assert broken
+    assert [path for path in server.folder.rglob("*") if path.name == "whole"] == []
+    assert server.file(target.url_of(KEY)).stat().st_nlink == 1
+    [open_still] = await other.open_uploads(target, KEY)
+    await other.abort(target, open_still)
+    assert (await other.find(target, KEY)) == await store.find(target, KEY)
+    await store.delete(target, KEY, etag=etag)
 
 
 class Copying(Linkless):

@@ -15,6 +15,7 @@ from app.errors import (
     LeaseLostError,
     TargetRefusedError,
     TargetUnavailableError,
+    WrongObjectError,
 )
 from sinks.stores.expected import Expected
 from sinks.stores.s3.conditions import Conditions, KnownConditions
@@ -38,6 +39,7 @@ class Store:
         self.looks = 0
         self.allowed = 100  # PUTs
         self.asked = 0
+        self.spoils = 0  # the PUT whose bytes are stored as others
         self.put_conditions = KnownConditions()
 
     async def find(self, *_: object) -> FoundObject | None:
@@ -61,6 +63,8 @@ class Store:
         if condition and self.kind == "keeps" and not met:
             raise refusal("PreconditionFailed")
         self.there = FoundObject(size=1, etag="new", marks=OURS)
+        if len(self.puts) == self.spoils:
+            raise WrongObjectError("S3 stored k as other bytes")
         return "new"
 
     async def run(self) -> str:
@@ -179,4 +183,13 @@ async def test_a_store_that_ignores_conditions_gets_no_second_put_that_may_not_b
     store.allowed = 1
     assert await store.run() == "new"
     assert store.puts == [{"IfNoneMatch": "*"}]
+    assert store.put_conditions.of(TARGET) is None
+
+
+async def test_other_bytes_that_the_second_put_brought_are_told() -> None:
+    """A store that ignores conditions has them in the object's place by then."""
+    store = Store("ignores")
+    store.spoils = 2
+    with pytest.raises(WrongObjectError):
+        await store.run()
     assert store.put_conditions.of(TARGET) is None

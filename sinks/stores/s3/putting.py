@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.delivery.object_store import FoundObject, May
-from app.errors import DeliveryError, TargetRefusedError, TargetUnavailableError
+from app.errors import (
+    DeliveryError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    WrongObjectError,
+)
 from sinks.stores.expected import Expected
 from sinks.stores.s3.conditions import NO_OTHER, Conditions, condition_on
 from sinks.stores.s3.requests import NO_CONDITION, NO_OBJECT, NOT_MET, code_of
@@ -98,6 +103,8 @@ class S3Put:
         try:
             await self._ask(NO_OTHER)
         except DeliveryError as error:
+            if isinstance(error, WrongObjectError):
+                raise  # the store ignores them, and has put other bytes there
             if not isinstance(error, TargetRefusedError):
                 return
             if code_of(error) in NOT_MET:

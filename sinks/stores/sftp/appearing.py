@@ -42,7 +42,10 @@ class Appearing:
     async def links(self, sftp: asyncssh.SFTPClient, opened: OpenUpload) -> bool:
         """Whether a file can be given another name that way."""
         if sftp not in self._links:
-            self._links[sftp] = await _links(sftp, opened.folder)
+            found = await _links(sftp, opened.folder)
+            if found is None:
+                return False
+            self._links[sftp] = found
         return self._links[sftp]
 
     async def give(self, sftp: asyncssh.SFTPClient, opened: OpenUpload, path: str) -> bool:
@@ -76,13 +79,16 @@ class Appearing:
         self._renames.add(sftp)
 
 
-async def _links(sftp: asyncssh.SFTPClient, folder: str) -> bool:
+async def _links(sftp: asyncssh.SFTPClient, folder: str) -> bool | None:
+    """Whether a hard link is made, and replaces nothing; None: not this time, maybe another one."""
     file = f"{folder}/{uuid4().hex}"
     await files.touch(sftp, file)
     try:
         await sftp.link(file, f"{file}-linked")
-    except (*_REFUSED, words.SFTPOpUnsupported):
+    except words.SFTPOpUnsupported:
         return False
+    except _REFUSED:  # a file system without any says so, and one that is full says no more
+        return None
     return await _refuses(sftp, folder, sftp.link)
 
 

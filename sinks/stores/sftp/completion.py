@@ -17,8 +17,9 @@ the upload, so what comes after an abort, or once another process goes on with i
 4. `whole` is given the object's name. Whether it was, the look afterwards tells. Where even that is
    not answered, the next completion begins with one: it finds its object, or links the same file
    again. That file may be an object that a client has taken away: nothing is ever written to it.
-5. The folder goes, and with it the other name of the file. Of one that stays, which the next
-   delivery of the same name removes, the bytes stay too.
+5. The other name of the file goes, then the folder. Should that stay, it is small: no bytes of the
+   object are kept by it, once a client takes that away. The next delivery of the same name, or who
+   sweeps this one, removes it.
 """
 
 from __future__ import annotations
@@ -158,6 +159,7 @@ class SftpCompletion:
             return None
         note, path = noted
         if await self._give_name(sftp, opened, replacing=over is not None):
+            await files.remove(sftp, opened.whole)  # where a hard link has left it
             return note
         await files.remove(sftp, path)
         return None
