@@ -445,13 +445,21 @@ class Connection:
             self._break(forgets=False)
 
 
+class Callbacks(dict[Callable[..., object], None]):
+    """See aio-pika's `CallbackCollection`: a set, but of an order that is the same each time."""
+
+    def add(self, callback: Callable[..., object]) -> None:
+        """Have something called, too."""
+        self[callback] = None
+
+
 class Channel:
     """A channel as a client has it: open again, with its consumers, whenever that is possible."""
 
     def __init__(self, connection: Connection, *, on_return_raises: bool) -> None:
         self.connection = connection
         self.on_return_raises = on_return_raises
-        self.close_callbacks: set[Callable[..., object]] = set()
+        self.close_callbacks = Callbacks()
         self.prefetch = 0
         self.ends = False  # it was closed on purpose
         self.consumers: dict[str, tuple[str, Handler]] = {}  # queue and handler, by tag
