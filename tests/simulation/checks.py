@@ -78,7 +78,8 @@ class Checks:
             url += MANIFEST_NAME
         there = self._object(url)
         if there is None:
-            self.wrong(f"{name} hears DONE of {url}, and nothing is there")
+            if not self._is_being_replaced(row):
+                self.wrong(f"{name} hears DONE of {url}, and nothing is there")
         elif not self._is_archive_of(there, row) and not self._is_of_a_later_one(there, row):
             self.wrong(f"{name} hears DONE of {url}, and something else is there")
         if self.patient:
@@ -89,6 +90,20 @@ class Checks:
         order = rs_order.orders[row.delivery.order_id or 0]
         if rs_order.requests[order.request]["queries"] != row.delivery.order["queries"]:
             self.wrong(f"{name} hears DONE of order {order.number}, which asked for something else")
+
+    def _is_being_replaced(self, row: DeliveryRow) -> bool:
+        """Whether the same client has asked for files of that id once more, before it heard this.
+
+        Then the manifest goes before the first of them comes.
+        """
+        return row.delivery.format == AS_FILES and any(
+            later.delivery.format == AS_FILES
+            and later.delivery.attempt > 0
+            and later.delivery.requested_at > row.delivery.requested_at
+            and later.delivery.correlation_id == row.delivery.correlation_id
+            and whose(marks_of(later.delivery), marks_of(row.delivery)) is Whose.ITS_USERS
+            for _, later in self.parties.database.deliveries.items()
+        )
 
     def _is_of_a_later_one(self, there: MemoryObject, row: DeliveryRow) -> bool:
         """Whether an object is that of a later delivery of the same id, which may replace it."""
