@@ -78,6 +78,7 @@ class StoredObject(Noted):
     size: int
     etag: str | None = None  # where it is known
     files: int | None = None  # that are in it, or that it lists
+    sha256: str | None = None  # hex, lower case; where its tenant asks for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

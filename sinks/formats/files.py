@@ -8,29 +8,23 @@ every file.
 
 from __future__ import annotations
 
-import json
-import mimetypes
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import ClassVar
 
-from app import __version__
+from app.delivery import manifest_document
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
-from app.delivery.naming import MAX_MEMBER_BYTES
+from app.delivery.manifest_document import BETWEEN, MAX_BEGIN, MAX_LINE, Contents
 from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import Member
 
 AT_ONCE = 32  # files that may be on their way to the target at the same time
-_LINE = MAX_MEMBER_BYTES + 2048  # bytes of the manifest that a file takes, with its product's id
-_BEGIN = 2048  # bytes of what stands before the first line, at most
 _KEPT = 8  # bytes of memory a file: the size of its line
 _RECORD = b"files"  # what is kept of a line that was written: nothing but whose it is
-# The table that comes with Python, whatever the machine has beside it: so lines are the same.
-_TYPES = mimetypes.MimeTypes(filenames=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +37,6 @@ class Placed:
 
 # Begins to put a file; what comes of it is told when it is there.
 Place = Callable[[ManifestFile, Iterator[bytes]], "Future[Placed]"]
-
-
-def media_type_of(file: ManifestFile) -> str:
-    """Return the media type of a file, as rs-order tells it; else as its name does."""
-    if file.media_type is not None:
-        return file.media_type
-    kind, encoding = _TYPES.guess_type(f"file:{file.member}", strict=True)
-    return kind if kind and not encoding else "application/octet-stream"
 
 
 class ManifestWriter:
@@ -81,17 +67,14 @@ class ManifestWriter:
         while True:
             file, placing = pending.popleft()
             placed = placing.result()
-            line = self._before() + _line(file, placed)
+            line = self._before() + manifest_document.line(file, _contents_of(placed))
             yield line
             self._sizes.append(len(line))
             if not pending or not pending[0][1].done():
                 return
 
     def _before(self) -> bytes:
-        if self._sizes:
-            return b",\n"
-        head = {"version": __version__, "correlationId": self._correlation_id}
-        return _json(head)[:-1] + b',"files":[\n'
+        return BETWEEN if self._sizes else manifest_document.begin(self._correlation_id)
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a file as there. Raises CheckpointUnusableError unless that is what was saved."""
@@ -107,38 +90,25 @@ class ManifestWriter:
 
     def end(self) -> Iterator[bytes]:
         """Return what closes the list."""
-        yield b"\n]}\n"
+        return manifest_document.end()
 
     def close(self) -> None:
         """End nothing: it has no threads."""
 
 
-def _line(file: ManifestFile, placed: Placed) -> bytes:
-    product = {"product": file.product_id, "version": file.product_version}
-    return _json(
-        {
-            "path": file.member,
-            **{name: value for name, value in product.items() if value is not None},
-            "size": placed.size,
-            "md5": placed.md5,
-            "mediaType": media_type_of(file),
-        }
-    )
-
-
-def _json(content: Mapping[str, object]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+def _contents_of(placed: Placed) -> Contents:
+    return Contents(size=placed.size, md5=placed.md5)
 
 
 class Files:
     """See `Form`."""
 
     suffix: ClassVar[str] = MANIFEST_NAME  # which is all of its name
-    media_type: ClassVar[str] = "application/json"
+    media_type: ClassVar[str] = manifest_document.MEDIA_TYPE
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:  # noqa: ARG002
         """Return the bytes of the manifest at most, however large the files are."""
-        return _BEGIN + file_count * _LINE
+        return MAX_BEGIN + file_count * MAX_LINE
 
     def memory(self, *, file_count: int, name_bytes: int) -> int:  # noqa: ARG002
         """Return the bytes that the sizes of the lines take."""

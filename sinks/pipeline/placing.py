@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from isal import isal_zlib
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.manifest_document import media_type_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredPart, Upload
 from app.delivery.ports import Folder
@@ -31,7 +32,7 @@ from app.errors import (
     WrongFileError,
 )
 from app.waiting.patience import Retried
-from sinks.formats.files import Placed, media_type_of
+from sinks.formats.files import Placed
 from sinks.pipeline.digest import paired_md5
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.parts import MAX_PARTS, FolderPlan, Part

@@ -12,6 +12,7 @@ from typing import Any
 from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
+from app.delivery.manifest_document import media_type_of
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
@@ -26,7 +27,7 @@ from app.errors import (
 )
 from sinks.formats import format_of
 from sinks.formats.archive_format import ArchiveWriter
-from sinks.formats.files import Files, Placed, media_type_of
+from sinks.formats.files import Files, Placed
 from sinks.pipeline.parts import MIB, Part
 from sinks.pipeline.placing import MD5_MARK
 from sinks.pipeline.rechunk import rechunk

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile, Seam
+from app.delivery.manifest_document import media_type_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
 from app.delivery.progress import Phase
 from app.errors import ArchiveTooLargeError, LeaseLostError, TargetUnavailableError
-from sinks.formats.files import AT_ONCE, Files, media_type_of
+from sinks.formats.files import AT_ONCE, Files
 from sinks.pipeline.parts import MAX_PARTS, MIB, plan_folder
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from tests.builders import make_file, plan_files

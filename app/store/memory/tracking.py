@@ -40,7 +40,7 @@ def _tracked_of(row: DeliveryRow) -> Tracked:
         not_before=row.not_before,
         finished_at=row.finished_at,
         worker=None if row.finished_at is not None else row.lease_owner,
-        result=replace(row.result, etag=None, files=None) if row.result else None,
+        result=replace(row.result, etag=None, files=None, sha256=None) if row.result else None,
         told=row.told,
         error=row.error,
         listed=row.listed,
