@@ -73,7 +73,7 @@ from sinks.pipeline.parts import (
     plan_parts,
     within,
 )
-from sinks.pipeline.placing import Placer, Placing, UnlessThere, found_before
+from sinks.pipeline.placing import Placer, Placing, UnlessThere
 from sinks.pipeline.prefetch import FileSource, Prefetcher
 from sinks.pipeline.verify import FileCounter, FileVerifier
 
@@ -322,12 +322,12 @@ class _Transfer:
             send=sending.send,
             # The thread may wait for the next file.
             failed=lambda error: source.abort(error),  # noqa: PLW0108 - it is made below
+            kept=BYTES_KEPT.labels(delivery.tenant).inc,
         )
         placer = Placer(placing)
         files: FileSource = by.source
         if self.folder.may_be_there:
-            find = partial(found_before, placing)
-            files = UnlessThere(by.source, find, placer.there, self.meter.found)
+            files = UnlessThere(by.source, placer, self.meter.found)
         source = Prefetcher(delivery, files, budget=plan.prefetch, connections=by.connections)
         counter = FileCounter(self.meter.count, lag=plan.lag)
         writer = self.form.writer(delivery.correlation_id, placer.place)

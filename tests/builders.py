@@ -22,6 +22,7 @@ from app.delivery.ingress import (
     IncomingMessage,
     Ingress,
 )
+from app.delivery.kept_files import KeptFile, SentPart
 from app.delivery.lease import Lease
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
 from app.delivery.model import Delivery
@@ -419,7 +420,9 @@ class OpenFolder:
 
     may_be_there: bool = False
     cleared: list[str] = field(default_factory=list)
+    kept: dict[int, KeptFile] = field(default_factory=dict)  # by position
     may: bool = True  # whether the lease holds
+    keeps: bool = False  # what is half-sent, for the next one
 
     def leaves_open(self) -> None:
         pass
@@ -430,3 +433,30 @@ class OpenFolder:
 
     async def clear(self, key: str) -> None:
         self.cleared.append(key)
+
+    async def resume(self, file: ManifestFile, *, at_most: int) -> KeptFile | None:
+        assert at_most > 0
+        return self.kept.get(file.position)
+
+    async def keep(
+        self,
+        file: ManifestFile,
+        upload: Upload,
+        *,
+        part_size: int,
+        step: int,
+        parts: Sequence[SentPart],
+    ) -> bool:
+        if not self.keeps:
+            return False
+        before = self.kept.get(file.position)
+        saved = {} if before is None else dict(before.saved)
+        saved |= {part.number: part for part in parts}
+        there = {number: part.stored.etag for number, part in saved.items()}
+        self.kept[file.position] = KeptFile(
+            upload=upload, part_size=part_size, steps=step, saved=saved, there=there
+        )
+        return True
+
+    async def forget(self, file: ManifestFile) -> None:
+        self.kept.pop(file.position, None)

@@ -24,6 +24,7 @@ from app.delivery.ingress import (
     Ingress,
     Opening,
 )
+from app.delivery.kept_files import FileStep, KeptFile, SentPart
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
 from app.delivery.model import Delivery, Denied, Ended, HeldPlace, KeptPlaces
@@ -473,6 +474,26 @@ class Checkpoints(Protocol):
     ) -> list[FinishedMember]:
         """Return the members of a step that was saved; none where it was replaced, or is gone."""
 
+    async def save_file(self, delivery: Delivery, upload: Upload, step: FileStep) -> bool:
+        """Add a step to what was saved of a file that is delivered as it is.
+
+        What was saved behind the step before, or of another upload of the file, is replaced. False
+        when the lease is gone, or `upload`, which is the delivery's own, is another one: then
+        nothing changes.
+        """
+
+    async def kept_uploads(self, delivery: Delivery) -> dict[int, str]:
+        """Return the ids of the uploads of files of which something was saved, by position.
+
+        They are to stay open. None once the delivery has ended.
+        """
+
+    async def file_steps(self, delivery: Delivery, position: int) -> list[FileStep]:
+        """Return what was saved of a file, in its order; nothing once the delivery has ended."""
+
+    async def forget_file(self, delivery: Delivery, upload: Upload, position: int) -> bool:
+        """Forget what was saved of a file; as `save_file`. Then its upload need not stay open."""
+
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
     ) -> bool:
@@ -612,7 +633,35 @@ class Folder(Protocol):
         """
 
     async def clear(self, key: str) -> None:
-        """Abort uploads of a file that earlier attempts may have left open."""
+        """Abort uploads of a file that earlier attempts may have left open, but one that is kept.
+
+        Raises what the store raises.
+        """
+
+    async def resume(self, file: ManifestFile, *, at_most: int) -> KeptFile | None:
+        """Return what an earlier attempt has sent of a large file: that upload may be gone on with.
+
+        In parts of `at_most` bytes. None: there is none, or what was kept is another file's by now,
+        or elsewhere, or gone; then it is kept no longer. Raises LeaseLostError, and
+        TargetUnavailableError while the store does not tell.
+        """
+
+    async def keep(
+        self,
+        file: ManifestFile,
+        upload: Upload,
+        *,
+        part_size: int,
+        step: int,
+        parts: Sequence[SentPart],
+    ) -> bool:
+        """Save what was sent of a file since step `step` - 1: later attempts `resume` it.
+
+        False when the lease is gone. Raises StoreUnavailableError: then it may be saved.
+        """
+
+    async def forget(self, file: ManifestFile) -> None:
+        """Forget what was kept of a file, as it is there. Raises StoreUnavailableError."""
 
     def leaves_open(self) -> None:
         """Note that this attempt may leave an upload of a file open: it is looked for then."""

@@ -16,6 +16,7 @@ from app.delivery.checkpoint import (
     TailObject,
     files_busy,
 )
+from app.delivery.kept_files import FileStep, SentPart
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart, Upload
 from app.store.objects import lock_object
@@ -36,15 +37,7 @@ class PostgresCheckpoints:
         """Add a step to what was saved of an upload."""
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                held = await connection.fetchval(
-                    *SQL["hold_attempt"](
-                        id=delivery.id,
-                        attempt=delivery.attempt,
-                        owner=self._owner,
-                        upload_id=upload.upload_id,
-                    )
-                )
-                if held is None:
+                if not await self._holds(connection, delivery, upload):
                     return False
                 await connection.execute(
                     *SQL["discard"](
@@ -98,6 +91,80 @@ class PostgresCheckpoints:
             FinishedMember(size, record)
             for size, record in zip(row["member_sizes"], row["member_records"], strict=True)
         ]
+
+    async def save_file(self, delivery: Delivery, upload: Upload, step: FileStep) -> bool:
+        """Add a step to what was saved of a file."""
+        with translate_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                if not await self._holds(connection, delivery, upload):
+                    return False
+                await connection.execute(
+                    *SQL["discard_file"](
+                        id=delivery.id,
+                        position=step.position,
+                        file_upload_id=step.upload.upload_id,
+                        step=step.number,
+                    )
+                )
+                await connection.execute(
+                    *SQL["save_file"](
+                        id=delivery.id,
+                        position=step.position,
+                        step=step.number,
+                        file_upload_id=step.upload.upload_id,
+                        bucket=step.upload.container,
+                        key=step.upload.key,
+                        target=step.upload.target,
+                        file_id=step.file_id,
+                        size=step.size,
+                        md5=step.md5,
+                        part_size=step.part_size,
+                        numbers=[part.number for part in step.parts],
+                        part_etags=[part.stored.etag for part in step.parts],
+                        part_md5s=[part.md5 for part in step.parts],
+                        part_shown=[part.stored.md5 is not None for part in step.parts],
+                    )
+                )
+        return True
+
+    async def kept_uploads(self, delivery: Delivery) -> dict[int, str]:
+        """Return the ids of the uploads of files of which something was saved."""
+        with translate_errors():
+            rows = await self._pool.fetch(*SQL["kept_uploads"](id=delivery.id))
+        return {row["position"]: row["upload_id"] for row in rows}
+
+    async def file_steps(self, delivery: Delivery, position: int) -> list[FileStep]:
+        """Return what was saved of a file."""
+        asked = SQL["file_steps"](id=delivery.id, position=position)
+        with translate_errors():
+            rows = await self._pool.fetch(*asked)
+        return [_file_step_of(row) for row in rows]
+
+    async def forget_file(self, delivery: Delivery, upload: Upload, position: int) -> bool:
+        """Forget what was saved of a file."""
+        with translate_errors():
+            async with self._pool.acquire() as connection, connection.transaction():
+                if not await self._holds(connection, delivery, upload):
+                    return False
+                await connection.execute(*SQL["forget_file"](id=delivery.id, position=position))
+        return True
+
+    async def _holds(
+        self,
+        connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+        delivery: Delivery,
+        upload: Upload,
+    ) -> bool:
+        """Whether an attempt has its lease and its upload; it keeps them until the end."""
+        held = await connection.fetchval(
+            *SQL["hold_attempt"](
+                id=delivery.id,
+                attempt=delivery.attempt,
+                owner=self._owner,
+                upload_id=upload.upload_id,
+            )
+        )
+        return held is not None
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
@@ -203,4 +270,30 @@ def _step_of(row: asyncpg.Record) -> SavedStep:
         if row["tail_key"] is None
         else Tail(key=row["tail_key"], size=row["tail_size"], md5=row["tail_md5"]),
         made_by=row["made_by"],
+    )
+
+
+def _file_step_of(row: asyncpg.Record) -> FileStep:
+    told = zip(row["numbers"], row["part_etags"], row["part_md5s"], row["part_shown"], strict=True)
+    return FileStep(
+        position=row["position"],
+        file_id=row["file_id"],
+        size=row["size"],
+        md5=row["md5"],
+        upload=Upload(
+            container=row["bucket"],
+            key=row["key"],
+            upload_id=row["upload_id"],
+            target=row["target"],
+        ),
+        part_size=row["part_size"],
+        number=row["step"],
+        parts=[
+            SentPart(
+                number=number,
+                stored=StoredPart(etag=etag, md5=md5 if shown else None),
+                md5=md5,
+            )
+            for number, etag, md5, shown in told
+        ],
     )

@@ -83,3 +83,34 @@ WHERE delivery_id = :id AND key = ANY (:keys::text[]) AND until < now() - :took:
 -- These were removed, and may be put late.
 UPDATE tail SET dropped = true
 WHERE delivery_id = :id AND key = ANY (:keys::text[]) AND NOT dropped;
+
+-- name: discard_file
+-- Forget what does not belong to a file's upload, or is not before a step: one that was saved, and whose saver
+-- did not hear it, is saved again with more.
+DELETE FROM file_checkpoint
+WHERE delivery_id = :id AND position = :position AND (upload_id <> :file_upload_id OR step >= :step);
+
+-- name: save_file
+-- Add a step of a file.
+INSERT INTO file_checkpoint (delivery_id, position, step, upload_id, bucket, key, target, file_id, size, md5,
+                             part_size, numbers, part_etags, part_md5s, part_shown)
+VALUES (:id, :position, :step, :file_upload_id, :bucket, :key, :target, :file_id, :size, :md5,
+        :part_size, :numbers, :part_etags, :part_md5s, :part_shown);
+
+-- name: kept_uploads
+-- Which files of a delivery were sent in part, and by which uploads. Workers of a version before these end deliveries
+-- without deleting what was saved: the state tells.
+SELECT DISTINCT f.position, f.upload_id
+FROM file_checkpoint f JOIN delivery ON delivery.id = f.delivery_id
+WHERE delivery.id = :id AND state NOT IN ({ended});
+
+-- name: file_steps
+-- What was saved of a file, in its order.
+SELECT f.*
+FROM file_checkpoint f JOIN delivery ON delivery.id = f.delivery_id
+WHERE delivery.id = :id AND f.position = :position AND state NOT IN ({ended})
+ORDER BY step;
+
+-- name: forget_file
+-- Forget what was saved of a file.
+DELETE FROM file_checkpoint WHERE delivery_id = :id AND position = :position;

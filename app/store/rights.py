@@ -25,6 +25,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "delivery": _ALL,
     "delivery_file": _ALL,
     "delivery_history": ("SELECT", "INSERT"),
+    "file_checkpoint": ("SELECT", "INSERT", "DELETE"),
     "inbox": _ALL,
     "outbox": _ALL,
     "place": ("SELECT", "INSERT", "UPDATE"),

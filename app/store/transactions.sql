@@ -240,6 +240,9 @@ WITH advanced AS (
 ), forgotten AS (
     DELETE FROM checkpoint USING advanced
     WHERE delivery_id = advanced.id AND :state IN ({ended})
+), forgotten_files AS (
+    DELETE FROM file_checkpoint USING advanced
+    WHERE delivery_id = advanced.id AND :state IN ({ended})
 )
 SELECT id FROM advanced;
 
@@ -490,6 +493,8 @@ WITH swept AS (
     RETURNING id
 ), forgotten AS (
     DELETE FROM checkpoint USING swept WHERE delivery_id = swept.id
+), forgotten_files AS (
+    DELETE FROM file_checkpoint USING swept WHERE delivery_id = swept.id
 )
 SELECT id FROM swept;
 

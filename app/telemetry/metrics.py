@@ -79,7 +79,7 @@ TRANSFERS_RESUMED = Counter(
 )
 BYTES_KEPT = Counter(
     "delivery_bytes_kept",
-    "Bytes of archives that such attempts had not to send again.",
+    "Bytes of archives, and of files delivered as they are, that were not to be sent again.",
     ("tenant",),
 )
 SOURCE_BYTES_AGAIN = Counter(

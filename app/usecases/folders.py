@@ -18,6 +18,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from app.delivery.checkpoint import any_files_of, noted_files_of
+from app.delivery.kept_files import KeptFile, SentPart
 from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.marks import Whose, check_replaceable, marks_of, whose
@@ -28,6 +29,7 @@ from app.delivery.targets import Target
 from app.errors import LeaseLostError, PermanentError, RetryableError
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
+from app.usecases.kept_files import KeptFiles
 from app.usecases.uploads import Uploads
 from app.waiting.patience import until_answered
 
@@ -152,14 +154,19 @@ class Folders:
     ) -> bool:
         """Abort a file's open uploads; False, and none was, if another delivery may have them open.
 
-        No row tells of them: those of any tenant whose manifest goes to the same place may. Looked
-        at after the store has listed what is open, as with `Uploads.abort_orphans`.
+        Not of all of them a row tells: those of any tenant whose manifest goes to the same place
+        may. What this delivery keeps of its own, to go on with, stays. Looked at after the store
+        has listed what is open, as with `Uploads.abort_orphans`.
         """
         found = await self.uploads.objects.open_uploads(target, key)
-        if found and await self._is_in_use(delivery, target, manifest_key):
+        if not found:
+            return True
+        if await self._is_in_use(delivery, target, manifest_key):
             return False
+        kept = set((await self.checkpoints.kept_uploads(delivery)).values())
         for upload in found:
-            await self.uploads.objects.abort(target, upload)
+            if upload.upload_id not in kept:
+                await self.uploads.objects.abort(target, upload)
         return True
 
     async def _found(
@@ -328,6 +335,7 @@ class AttemptFolder:
         self._upload: Upload | None = None
         self._until = 0.0  # by the monotonic clock: files may come
         self._noting = asyncio.Lock()
+        self._kept = KeptFiles(by.checkpoints, by.uploads, delivery, target, lease)
         self.may_be_there = delivery.attempt > 1
         self.left_open = False  # whether this attempt may leave an upload of a file open
 
@@ -339,6 +347,7 @@ class AttemptFolder:
         while another client's delivery is on its way there, and what the store raises.
         """
         self._upload, self._until = upload, 0.0
+        self._kept.begin(upload)
         if not goes_on:
             await self._by.check_whose(self._delivery, self._target, upload.key)
         await self.may_put()
@@ -386,8 +395,31 @@ class AttemptFolder:
                 f"the lease of {self._delivery} ran out before its next file was put"
             )
 
+    async def resume(self, file: ManifestFile, *, at_most: int) -> KeptFile | None:
+        """See `ports.Folder`."""
+        assert self._upload is not None  # noqa: S101 - it has begun
+        self._check_lease()
+        key = _key_beside(self._upload.key, file)
+        return await self._kept.resume(file, key, at_most=at_most)
+
+    async def keep(
+        self,
+        file: ManifestFile,
+        upload: Upload,
+        *,
+        part_size: int,
+        step: int,
+        parts: Sequence[SentPart],
+    ) -> bool:
+        """See `ports.Folder`."""
+        return await self._kept.keep(file, upload, part_size=part_size, step=step, parts=parts)
+
+    async def forget(self, file: ManifestFile) -> None:
+        """See `ports.Folder`."""
+        await self._kept.forget(file)
+
     async def clear(self, key: str) -> None:
-        """Abort uploads of a file that earlier attempts may have left open."""
+        """Abort uploads of a file that earlier attempts may have left open, but one it keeps."""
         if self.may_be_there:
             assert self._upload is not None  # noqa: S101 - it has begun
             await self._by.abort_open(self._delivery, self._target, self._upload.key, key)

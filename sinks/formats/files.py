@@ -22,6 +22,7 @@ from app.delivery.manifest_document import BETWEEN, MAX_BEGIN, MAX_LINE, Content
 from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import Member
 
+MD5_MARK = "rs-delivery-md5"  # of a file's object, where it was known before it was sent
 AT_ONCE = 32  # files that may be on their way to the target at the same time
 _KEPT = 8  # bytes of memory a file: the size of its line
 _RECORD = b"files"  # what is kept of a line that was written: nothing but whose it is

@@ -16,8 +16,8 @@ from sinks.pipeline.parts import Part
 
 log = get_logger(__name__)
 
-_BYTES = 256 * 1024 * 1024  # sent since the last checkpoint, or
-_SECONDS = 30.0
+EVERY_BYTES = 256 * 1024 * 1024  # sent since the last checkpoint, or
+EVERY_SECONDS = 30.0
 _TIMEOUT = 10.0  # seconds that PostgreSQL has for one
 
 SaveStep = Callable[[Step], Awaitable[bool]]
@@ -36,14 +36,14 @@ class Checkpoints:
     def sent(self, size: int) -> None:
         """Note that the store has a part more."""
         self._sent += size
-        if self._sent >= _BYTES:
+        if self._sent >= EVERY_BYTES:
             self._due.set()
 
     async def keep(self) -> None:
         """Save again and again, until cancelled."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(EVERY_SECONDS):
                     await self._due.wait()
             await self.save()
 

@@ -125,12 +125,16 @@ class FolderPlan:
         """Bytes held at most."""
         return self.manifest.memory + self.files
 
+    @property
+    def largest_part(self) -> int:
+        """Bytes of a part, two of which are in memory."""
+        return (self.files - BLOCK) // 2 // 64 * 64
+
     def part_size_of(self, file: ManifestFile) -> int:
         """Return the bytes of each part of a file but the last."""
-        most = (self.files - BLOCK) // 2 // 64 * 64
         if file.size is None:
-            return most
-        return min(most, max(self.part_size, _part_size_for(file.size)))
+            return self.largest_part
+        return min(self.largest_part, max(self.part_size, _part_size_for(file.size)))
 
 
 def plan_folder(

@@ -3,7 +3,7 @@
 The archive's thread brings their bytes, one file after the other, and goes on with the next one
 while the event loop sends them. A file that fits into a part is whole in memory, and verified,
 before it is sent; of a larger one parts are sent as they come, and it is completed once it is
-verified. So no wrong file ever appears.
+verified (`large_file`). So no wrong file ever appears.
 """
 
 from __future__ import annotations
@@ -18,23 +18,18 @@ from typing import Any, TypeVar
 
 from isal import isal_zlib
 
+from app.delivery.kept_files import KeptFile
 from app.delivery.manifest import ManifestFile
 from app.delivery.manifest_document import media_type_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore, StoredPart, Upload
+from app.delivery.object_store import ObjectStore
 from app.delivery.ports import Folder
 from app.delivery.targets import Target
-from app.errors import (
-    ArchiveTooLargeError,
-    DeliveryError,
-    TargetUnavailableError,
-    UploadLostError,
-    WrongFileError,
-)
-from app.waiting.patience import Retried
-from sinks.formats.files import Placed
+from app.errors import ArchiveTooLargeError, WrongFileError
+from sinks.formats.files import MD5_MARK, Placed
 from sinks.pipeline.digest import paired_md5
 from sinks.pipeline.handover import AbortedError
+from sinks.pipeline.large_file import LargeFile, named
 from sinks.pipeline.parts import MAX_PARTS, FolderPlan, Part
 from sinks.pipeline.prefetch import FileSource
 from sinks.pipeline.room import Room
@@ -42,8 +37,9 @@ from sinks.pipeline.verify import check_crc32
 
 T = TypeVar("T")
 
-MD5_MARK = "rs-delivery-md5"  # of a file's object, where it was known before it was sent
-_CLEARING = 3.0  # seconds in which uploads are aborted that lead to nothing; else others do it
+# Seconds in which files that are half-sent are kept, and uploads aborted that lead to nothing; what
+# isn't done then, others do.
+_CLEARING = 3.0
 
 # Does something at the store, again and again while it is away; a body of so many bytes is sent.
 Send = Callable[[Part | None, Callable[[], Awaitable[Any]]], Awaitable[Any]]
@@ -62,6 +58,7 @@ class Placing:
     may: Folder
     send: Send
     failed: Callable[[BaseException], None]  # told of what ends it
+    kept: Callable[[int], object]  # told of bytes that need not be sent again
 
 
 class Placer:
@@ -72,24 +69,29 @@ class Placer:
         self._loop = asyncio.get_running_loop()
         self._room = Room(by.plan.files)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._open: set[_LargeFile] = set()
+        self._open: set[LargeFile] = set()
         self._stopped = False
-        self.there: dict[int, Placed] = {}  # by position: files that need not be put
+        # By position: files that need not be put, or not all of them.
+        self.there: dict[int, Placed] = {}
+        self.kept: dict[int, KeptFile] = {}
 
     def place(self, file: ManifestFile, blocks: Iterator[bytes]) -> Future[Placed]:
         """Take a file's bytes, and begin to put it; return what tells when it is there.
 
         Raises WrongFileError, and what reading it, or putting an earlier one, raises.
         """
-        part_size = self._by.plan.part_size_of(file)
         key = self._by.folder + file.member
         digests = paired_md5()
-        large: _LargeFile | None = None
+        kept: KeptFile | None = None
+        large: LargeFile | None = None
         pieces: list[bytes | memoryview] = []
-        have = size = crc32 = 0
+        part_size = have = size = crc32 = 0
         for block in blocks:
+            if not part_size:  # by then it is known what an earlier attempt has sent
+                kept = self.kept.pop(file.position, None)
+                part_size = kept.part_size if kept else self._by.plan.part_size_of(file)
             size += len(block)
-            self._check_size(file, size)
+            self._check_size(file, size, part_size)
             crc32 = isal_zlib.crc32(block, crc32)
             self._room.take(len(block))
             rest = memoryview(block)
@@ -97,7 +99,7 @@ class Placer:
                 pieces.append(rest[: part_size - have])
                 digests.update(pieces[-1])
                 rest = rest[part_size - have :]
-                large = large or _LargeFile(self, file, key)
+                large = large or LargeFile(self, file, key, part_size, kept)
                 large.put(Part(pieces, part_size, digests.next_part()))
                 pieces, have = [], 0
             digests.update(rest)
@@ -108,24 +110,24 @@ class Placer:
             done.set_result(there)
             return done
         if file.size is not None and size != file.size:
-            raise WrongFileError(f"{_named(file)}: expected {file.size} bytes, got {size}")
+            raise WrongFileError(f"{named(file)}: expected {file.size} bytes, got {size}")
         check_crc32(file, crc32)
         last = Part(pieces, have, digests.next_part())
         placed = Placed(size=size, md5=digests.digest().hex())
         if file.md5 is not None and placed.md5 != file.md5:
-            raise WrongFileError(f"{_named(file)}: expected MD5 {file.md5}, got {placed.md5}")
+            raise WrongFileError(f"{named(file)}: expected MD5 {file.md5}, got {placed.md5}")
         if large is None:
             return self.submit(partial(self._put, key, file, last, placed))
         large.put(last)
         return large.complete(placed)
 
-    def _check_size(self, file: ManifestFile, size: int) -> None:
+    def _check_size(self, file: ManifestFile, size: int, part_size: int) -> None:
         if file.size is not None and size > file.size:
-            raise WrongFileError(f"{_named(file)}: expected {file.size} bytes, got more")
-        most = min(self._by.max_object_size, MAX_PARTS * self._by.plan.part_size_of(file))
+            raise WrongFileError(f"{named(file)}: expected {file.size} bytes, got more")
+        most = min(self._by.max_object_size, MAX_PARTS * part_size)
         if size > most:
             raise ArchiveTooLargeError(
-                f"{_named(file)} is larger than {most} bytes, which is all that one object takes "
+                f"{named(file)} is larger than {most} bytes, which is all that one object takes "
                 "here: raise DELIVERY_MAX_OBJECT_SIZE if the target takes more; a file whose size "
                 "rs-order does not tell may need a larger DELIVERY_PART_SIZE"
             )
@@ -183,13 +185,13 @@ class Placer:
             task.cancel()
 
     async def close(self) -> None:
-        """Return when nothing is on its way any more; leave no upload open."""
+        """Return when nothing is on its way any more; leave no upload open that is not kept."""
         self.abort()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLEARING):
-                await asyncio.gather(*(large.abort() for large in set(self._open)))
+                await asyncio.gather(*(large.end() for large in set(self._open)))
 
     # Of the files that are larger than a part.
 
@@ -198,11 +200,11 @@ class Placer:
         """Where they are put."""
         return self._by
 
-    def opened(self, large: _LargeFile) -> None:
+    def opened(self, large: LargeFile) -> None:
         """Note that an upload is open."""
         self._open.add(large)
 
-    def closed(self, large: _LargeFile) -> None:
+    def closed(self, large: LargeFile) -> None:
         """Note that it is an object."""
         self._open.discard(large)
 
@@ -211,122 +213,22 @@ class Placer:
         self._room.give(len(part))
 
 
-class _LargeFile:
-    """The upload of a file that is larger than a part; begun by the archive's thread."""
-
-    def __init__(self, placer: Placer, file: ManifestFile, key: str) -> None:
-        self._placer = placer
-        self._by = placer.by
-        self._file = file
-        self._key = key
-        # What is marked is compared before the object appears.
-        known = {} if file.md5 is None else {MD5_MARK: file.md5}
-        self._marks = {**self._by.marks, **known}
-        self._upload: Upload | None = None
-        self._opening = placer.submit(self._open)
-        self._parts: list[Future[StoredPart]] = []
-
-    def put(self, part: Part) -> None:
-        """Begin to send the next part."""
-        number = len(self._parts) + 1
-        self._parts.append(self._placer.submit(partial(self._send, number, part)))
-
-    def complete(self, placed: Placed) -> Future[Placed]:
-        """Let the object appear, once all parts are there."""
-        return self._placer.submit(partial(self._complete, placed))
-
-    async def _open(self) -> Upload:
-        """Open the upload; asked for once, as one that was not answered may be open all the same.
-
-        Then the attempt is given up, and the next one aborts what it finds.
-        """
-        by = self._by
-        await by.may.may_put()
-        await by.may.clear(self._key)
-        self._upload = await by.objects.create_upload(
-            by.target, self._key, self._marks, media_type=media_type_of(self._file)
-        )
-        self._placer.opened(self)
-        return self._upload
-
-    async def _send(self, number: int, part: Part) -> StoredPart:
-        by = self._by
-        try:
-            upload = await _result(self._opening)
-
-            async def put() -> StoredPart:
-                await by.may.may_put()
-                return await by.objects.put_part(by.target, upload, number, part)
-
-            with self._found_again():
-                stored: StoredPart = await by.send(part, put)
-        finally:
-            self._placer.sent(part)
-        return stored
-
-    async def _complete(self, placed: Placed) -> Placed:
-        by = self._by
-        upload = await _result(self._opening)
-        parts = [await _result(part) for part in self._parts]
-
-        async def complete(*, again: bool) -> str:
-            await by.may.may_put()
-            return await by.objects.complete(
-                by.target,
-                upload,
-                parts,
-                placed.size,
-                marks=self._marks,
-                md5=placed.md5,
-                again=again,
-            )
-
-        with self._found_again():
-            await by.send(None, Retried(complete))
-        self._placer.closed(self)
-        return placed
-
-    @contextlib.contextmanager
-    def _found_again(self) -> Iterator[None]:
-        """Tell an upload that is lost as what passes: the delivery's own is another one."""
-        try:
-            yield
-        except UploadLostError as error:
-            raise TargetUnavailableError(f"{_named(self._file)}: {error}") from error
-
-    async def abort(self) -> None:
-        """Abort the upload, if the store can be asked; else the next attempt does, or the sweep."""
-        if self._upload is not None:
-            with contextlib.suppress(DeliveryError):
-                await self._by.objects.abort(self._by.target, self._upload)
-
-
-async def _result(future: Future[T]) -> T:
-    """Wait for what another task does, without ending it."""
-    return await asyncio.shield(asyncio.wrap_future(future))
-
-
-def _named(file: ManifestFile) -> str:
-    return f"file {file.file_id} ({file.member})"
-
-
 class UnlessThere:
     """Files of a delivery, but for those that an earlier attempt has put: they are not read again.
 
     An object counts that has the marks of this very delivery, and the size and MD5 that the file is
-    to have: such an object appears only once its file is verified.
+    to have: such an object appears only once its file is verified. Of one that is not there, it is
+    looked whether a part of it was sent.
     """
 
     def __init__(
         self,
         source: FileSource,
-        find: Callable[[ManifestFile], Awaitable[Placed | None]],
-        there: dict[int, Placed],
+        placer: Placer,
         count: Callable[[int], object],
     ) -> None:
         self._source = source
-        self._find = find
-        self._there = there
+        self._placer = placer
         self._count = count
 
     @contextlib.asynccontextmanager
@@ -334,12 +236,15 @@ class UnlessThere:
         self, delivery: Delivery, file: ManifestFile
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a file's bytes: none of one that is there, which is noted before."""
-        placed = await self._find(file)
+        placing = self._placer.by
+        placed = await found_before(placing, file)
         if placed is not None:
-            self._there[file.position] = placed
+            self._placer.there[file.position] = placed
             self._count(placed.size)
             yield _nothing()
             return
+        if (kept := await kept_before(placing, file)) is not None:
+            self._placer.kept[file.position] = kept
         async with self._source.download(delivery, file) as chunks:
             yield chunks
 
@@ -361,3 +266,12 @@ async def found_before(placing: Placing, file: ManifestFile) -> Placed | None:
     if md5 is None or file.md5 not in (None, md5) or file.size not in (None, found.size):
         return None
     return Placed(size=found.size, md5=md5)
+
+
+async def kept_before(placing: Placing, file: ManifestFile) -> KeptFile | None:
+    """Return what an earlier attempt of the delivery has sent of a file that has several parts."""
+    if file.size is None or file.size <= placing.plan.part_size_of(file):
+        return None
+    resume = partial(placing.may.resume, file, at_most=placing.plan.largest_part)
+    kept: KeptFile | None = await placing.send(None, resume)
+    return kept

@@ -19,13 +19,13 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.ports import OrderSource
 from app.errors import CheckpointUnusableError, WrongFileError
-from sinks.formats.files import Placed
+from sinks.formats.files import MD5_MARK, Placed
 from sinks.pipeline import parts
 from sinks.pipeline.assembler import Rest
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import FolderPlan, Part, PartPlan
-from sinks.pipeline.placing import MD5_MARK, Placing
+from sinks.pipeline.placing import Placing
 from tests.simulation.processes import Process, current
 
 MEMORY = "bytes of transfers"  # that their plans allow them
@@ -196,7 +196,7 @@ class Placer:
     """Puts one file after the other. See `sinks.pipeline.placing.Placer`."""
 
     def __init__(self, by: Placing) -> None:
-        self._by = by
+        self.by = by
         self.there: dict[int, Placed] = {}
 
     async def place(self, file: ManifestFile, content: bytes) -> Placed:
@@ -206,7 +206,7 @@ class Placer:
         placed = Placed(size=len(content), md5=_md5(content))
         if file.size not in (None, placed.size) or file.md5 not in (None, placed.md5):
             raise WrongFileError(f"file {file.file_id} ({file.member}) is another one")
-        by, body = self._by, Part.of(content)
+        by, body = self.by, Part.of(content)
         marks = {**by.marks, MD5_MARK: placed.md5}
 
         async def put() -> str:

@@ -365,7 +365,7 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             ("sinks.formats.files.ManifestWriter", archives.ManifestWriter),
             ("app.usecases.folders._LATE", _COMPLETION),
             ("app.usecases.folders._NOTED", 2 * _COMPLETION),
-            ("sinks.pipeline.checkpoints._SECONDS", 1.0),
+            ("sinks.pipeline.checkpoints.EVERY_SECONDS", 1.0),
         ):
             stack.enter_context(patch(name, value))
         # Defaults that were bound before the night began.

@@ -297,9 +297,7 @@ async def test_uploads_of_another_tenants_delivery_that_is_under_way_stay_open(
         TARGET, "c/large.bin", marks_of(claimed), media_type="application/octet-stream"
     )
     assert await folder.sweep() == 0
-    assert [(upload.key, upload.upload_id) for upload in folder.shelf.open()] == [
-        (upload.key, upload.upload_id) for upload in (own, live)
-    ]
+    assert {upload.upload_id for upload in folder.shelf.open()} >= {own.upload_id, live.upload_id}
     assert await folder.noted(delivery) == [MANIFEST]
 
 

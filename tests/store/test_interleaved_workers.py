@@ -31,6 +31,7 @@ from app.delivery.checkpoint import (
     Tail,
     TailObject,
 )
+from app.delivery.kept_files import FileStep
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import Whose, marks_of, whose
@@ -382,6 +383,18 @@ class GatedCheckpoints:
         return await self.checkpoints.record_tail(delivery, upload, key, until=until)
 
     async def record_files(self, *_: Any, **__: Any) -> bool:
+        raise AssertionError("an archive has no files beside it")
+
+    async def save_file(self, *_: Any) -> bool:
+        raise AssertionError("an archive has no files beside it")
+
+    async def kept_uploads(self, delivery: Delivery) -> dict[int, str]:
+        return await self.checkpoints.kept_uploads(delivery)
+
+    async def file_steps(self, *_: Any) -> list[FileStep]:
+        raise AssertionError("an archive has no files beside it")
+
+    async def forget_file(self, *_: Any) -> bool:
         raise AssertionError("an archive has no files beside it")
 
     async def tails(self, delivery: Delivery) -> list[TailObject]:

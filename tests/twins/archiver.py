@@ -27,9 +27,8 @@ from app.errors import (
 )
 from sinks.formats import format_of
 from sinks.formats.archive_format import ArchiveWriter
-from sinks.formats.files import Files, Placed
+from sinks.formats.files import MD5_MARK, Files, Placed
 from sinks.pipeline.parts import MIB, Part
-from sinks.pipeline.placing import MD5_MARK
 from sinks.pipeline.rechunk import rechunk
 
 

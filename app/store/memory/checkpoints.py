@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from app.delivery.checkpoint import FinishedMember, SavedStep, Step, TailObject, files_busy
+from app.delivery.kept_files import FileStep
 from app.delivery.model import Delivery
 from app.delivery.object_store import Upload
 from app.delivery.states import State
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
-from app.store.memory.rows import CheckpointRow, DeliveryRow, TailRow
+from app.store.memory.rows import CheckpointRow, DeliveryRow, FileCheckpointRow, TailRow
 from app.store.memory.session import Session
 
 
@@ -28,10 +29,7 @@ class MemoryCheckpoints:
         table = self._database.checkpoints
         follows = step.follows, step.follows_members
         async with self._database.session() as session:
-            held = await deliveries.update(
-                self._database, session, delivery.id, lambda row: row, self._holds(delivery, upload)
-            )
-            if held is None:
+            if not await self._hold(session, delivery, upload):
                 return False
             for key, row in list(session.rows(table, delivery.id)):
                 if row.upload_id != upload.upload_id or row.step.reaches > follows:
@@ -58,6 +56,62 @@ class MemoryCheckpoints:
                 if row.step.reaches == step.reaches:
                     return list(row.step.members)
         return []
+
+    async def save_file(self, delivery: Delivery, upload: Upload, step: FileStep) -> bool:
+        """Add a step to what was saved of a file."""
+        table = self._database.file_checkpoints
+        async with self._database.session() as session:
+            if not await self._hold(session, delivery, upload):
+                return False
+            for key, row in list(session.rows(table, delivery.id)):
+                other = row.step.upload.upload_id != step.upload.upload_id
+                if row.step.position == step.position and (other or row.step.number >= step.number):
+                    session.remove(table, key)
+            session.put(
+                table,
+                (delivery.id, step.position, step.number),
+                FileCheckpointRow(delivery_id=delivery.id, step=step),
+            )
+        return True
+
+    async def kept_uploads(self, delivery: Delivery) -> dict[int, str]:
+        """Return the ids of the uploads of files of which something was saved."""
+        async with self._database.session() as session:
+            return {
+                row.step.position: row.step.upload.upload_id
+                for row in self._files_of(session, delivery)
+            }
+
+    async def file_steps(self, delivery: Delivery, position: int) -> list[FileStep]:
+        """Return what was saved of a file."""
+        async with self._database.session() as session:
+            found = [row.step for row in self._files_of(session, delivery)]
+        steps = (step for step in found if step.position == position)
+        return sorted(steps, key=lambda step: step.number)
+
+    async def forget_file(self, delivery: Delivery, upload: Upload, position: int) -> bool:
+        """Forget what was saved of a file."""
+        table = self._database.file_checkpoints
+        async with self._database.session() as session:
+            if not await self._hold(session, delivery, upload):
+                return False
+            for key, row in list(session.rows(table, delivery.id)):
+                if row.step.position == position:
+                    session.remove(table, key)
+        return True
+
+    def _files_of(self, session: Session, delivery: Delivery) -> list[FileCheckpointRow]:
+        row = session.get(self._database.deliveries, delivery.id)
+        if row is None or row.state.ended:
+            return []
+        return [row for _, row in session.rows(self._database.file_checkpoints, delivery.id)]
+
+    async def _hold(self, session: Session, delivery: Delivery, upload: Upload) -> bool:
+        """Whether an attempt has its lease and its upload; it keeps them until the end."""
+        held = await deliveries.update(
+            self._database, session, delivery.id, lambda row: row, self._holds(delivery, upload)
+        )
+        return held is not None
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta

@@ -19,6 +19,7 @@ from app.store.memory.rows import (
     AskedRow,
     CheckpointRow,
     DeliveryRow,
+    FileCheckpointRow,
     FileRow,
     InboxRow,
     OutboxRow,
@@ -119,6 +120,9 @@ class MemoryDatabase:
         )
         self.checkpoints = Table[tuple[UUID, int, int], CheckpointRow](
             "checkpoint", group=lambda row: row.delivery_id
+        )
+        self.file_checkpoints = Table[tuple[UUID, int, int], FileCheckpointRow](
+            "file_checkpoint", group=lambda row: row.delivery_id
         )
         self.tails = Table[tuple[UUID, str], TailRow]("tail", group=lambda row: row.delivery_id)
         self.places = Table[UUID, PlaceRow]("place")

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from app.delivery.checkpoint import Step, TailObject
 from app.delivery.ingress import Arrival, ArrivalKind
+from app.delivery.kept_files import FileStep
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
@@ -132,6 +133,14 @@ class CheckpointRow:
     delivery_id: UUID
     upload_id: str
     step: Step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileCheckpointRow:
+    """Parts of a large file that were sent, since the step before."""
+
+    delivery_id: UUID
+    step: FileStep
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
