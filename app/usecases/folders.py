@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -26,7 +26,13 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.ports import Checkpoints, DeliveryStore
 from app.delivery.targets import Target
-from app.errors import LeaseLostError, PermanentError, RetryableError
+from app.errors import (
+    DeliveryError,
+    ForeignObjectError,
+    LeaseLostError,
+    PermanentError,
+    RetryableError,
+)
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.kept_files import KeptFiles
@@ -40,7 +46,9 @@ T = TypeVar("T")
 # After that, an object that was asked for is there, or never will be: longer than any store's
 # deadline for one, a completion of many parts or a PUT of a large one.
 _LATE = timedelta(minutes=45)
-_NOTED = 2 * _LATE  # for so long it is noted at a time that files may come
+# For so long it is noted at a time that files may come, and again whenever less than `_LATE` is
+# left. Others wait as long for a delivery that has failed.
+_NOTED = _LATE + timedelta(minutes=5)
 _SETTLING = 30.0  # seconds until there is another look whether a worker may still put something
 _BATCH = 32  # files that are asked for at the same time
 _READ = 8 * 1024 * 1024  # bytes of a manifest that are read: some 30,000 files
@@ -202,8 +210,9 @@ class Folders:
         """Remove what the same client was delivered there before: the manifest first.
 
         So nothing tells of files that are being replaced. What is there counts, whatever is known
-        of it here: rows are kept for some days. Raises ForeignObjectError if that is another's,
-        before any file is put, and what the store raises.
+        of it here: rows are kept for some days. An upload that is open of one of them goes before
+        it: none completes it late, over what this one puts. Raises ForeignObjectError if
+        what is there is another's, before any file is put, and what the store raises.
         """
         found = await self.uploads.objects.find(target, manifest_key)
         before = await self._replaced(delivery, target, manifest_key)
@@ -226,8 +235,22 @@ class Folders:
             await self._delete_all(target, keys[first : first + _BATCH], marks)
         if before is not None:
             async for files in self._batches(before, -1):
-                of_them = [_key_beside(manifest_key, file) for file in files]
-                await self._delete_all(target, of_them, marks)
+                await self._remove_replaced(delivery, target, manifest_key, files, marks)
+
+    async def _remove_replaced(
+        self,
+        delivery: Delivery,
+        target: Target,
+        manifest_key: str,
+        files: Sequence[ManifestFile],
+        marks: Mapping[str, str],
+    ) -> None:
+        # Where another delivery may have some of them open, they stay: this one is taken over, or
+        # a worker from before migration 0049 has noted files of that name, wherever.
+        for error in await self._abort_uploads(delivery, target, manifest_key, files) or ():
+            raise error
+        of_them = [_key_beside(manifest_key, file) for file in files]
+        await self._delete_all(target, of_them, marks)
 
     async def make_room(self, delivery: Delivery, target: Target, manifest_key: str) -> None:
         """Remove what deliveries of the same id that failed have left there, before the first put.
@@ -334,6 +357,7 @@ class AttemptFolder:
         self._lease = lease
         self._upload: Upload | None = None
         self._until = 0.0  # by the monotonic clock: files may come
+        self._has_begun = False  # it may have put some
         self._noting = asyncio.Lock()
         self._kept = KeptFiles(by.checkpoints, by.uploads, delivery, target, lease)
         self.may_be_there = delivery.attempt > 1
@@ -351,10 +375,16 @@ class AttemptFolder:
         if not goes_on:
             await self._by.check_whose(self._delivery, self._target, upload.key)
         await self.may_put()
-        if goes_on:
-            return
-        await self._by.make_room(self._delivery, self._target, upload.key)
-        await self._by.replace(self._delivery, self._target, upload.key)
+        if not goes_on:
+            try:
+                await self._by.make_room(self._delivery, self._target, upload.key)
+                await self._by.replace(self._delivery, self._target, upload.key)
+            except ForeignObjectError:
+                if not self._has_begun:  # none need wait for what was never put
+                    with suppress(DeliveryError):
+                        await self._note(until=timedelta())
+                raise
+        self._has_begun = True
 
     async def may_put(self) -> None:
         """Return if a file may be put now. Raises LeaseLostError."""
@@ -369,12 +399,13 @@ class AttemptFolder:
     def _lasts(self) -> bool:
         return time.monotonic() + _LATE.total_seconds() < self._until
 
-    async def _note(self) -> None:
+    async def _note(self, *, until: timedelta | None = None) -> None:
         assert self._upload is not None  # noqa: S101 - it has begun
         delivery = self._delivery
         key = noted_files_of(self._upload.key, delivery.id, delivery.attempt)
         placed = self._by.uploads.located(self._upload, self._target)
-        until = time.monotonic() + _NOTED.total_seconds()
+        lasts = _NOTED if until is None else until
+        ends = time.monotonic() + lasts.total_seconds()
         # It waits for a removal that is under way, and does not know of this delivery yet.
         note = partial(
             self._by.checkpoints.record_files,
@@ -383,11 +414,11 @@ class AttemptFolder:
             key,
             url=self._target.url_of(self._upload.key),
             namespace=self._target.namespace,
-            until=_NOTED,
+            until=lasts,
         )
         if not await until_answered(note, good=self._lease.safe_to_complete):
             raise LeaseLostError(f"{delivery} was taken over before its next file was put")
-        self._until = until
+        self._until = ends
 
     def _check_lease(self) -> None:
         if not self._lease.safe_to_complete():

@@ -159,15 +159,18 @@ class Placer:
         by = self._by
         marks = {**by.marks, MD5_MARK: placed.md5}
         media_type = media_type_of(file)
+        has_upload = len(body) >= by.objects.uploads_from(by.target)
 
         async def put() -> str:
             await by.may.may_put()  # so that the store, which has looked then, need not wait for it
+            if has_upload:
+                await by.may.clear(key)
             try:
                 return await by.objects.put_object(
                     by.target, key, body, marks, media_type=media_type, may=by.may.may_put
                 )
             except BaseException:
-                if len(body) >= by.objects.uploads_from(by.target):
+                if has_upload:
                     by.may.leaves_open()  # what it was put by, if it was not aborted
                 raise
 

@@ -201,6 +201,16 @@ class FilesContract:
         missing = sum(len(content) for name, content in FILES.items() if name not in there)
         assert making.source.read - read == missing
 
+    async def test_what_may_have_an_upload_open_is_cleared_before_it_is_put(
+        self, making: Making
+    ) -> None:
+        making.folder.may_be_there = True
+        await making.run(await making.begin())
+        least = making.store.uploads_from(TARGET)
+        assert sorted(making.folder.cleared) == sorted(
+            f"c/{name}" for name, content in FILES.items() if len(content) >= least
+        )
+
     @pytest.mark.parametrize("spoilt", ["s3", "large.bin"])
     async def test_what_is_there_of_another_delivery_is_replaced(
         self, making: Making, spoilt: str

@@ -406,7 +406,7 @@ async def test_a_place_that_refuses_is_asked_again_an_hour_later(folder: Folder)
     await folder.deliveries.elapse(timedelta(hours=1))
     await folder.sweep()
     assert folder.there() == {}
-    assert await folder.noted(delivery) == [MANIFEST]
+    assert await folder.noted(delivery) == [], "nothing of it comes any more"
 
 
 async def test_a_place_that_is_silent_keeps_no_other_one_from_being_cleared(
@@ -634,6 +634,41 @@ async def test_an_id_that_is_used_again_replaces_the_files_before(folder: Folder
     await folder.plan(again)
     await folder.attempt()
     folder.check_delivered(again)
+
+
+async def test_what_the_one_before_has_open_is_aborted_before_its_files_are_replaced(
+    folder: Folder,
+) -> None:
+    """It is done, and not swept yet: an attempt that stood still would complete it over the new."""
+    delivery = await folder.attempt()
+    late = await folder.shelf.create_upload(
+        TARGET, "c/large.bin", marks_of(delivery), media_type=""
+    )
+    part = await folder.shelf.put_part(TARGET, late, 1, Part.of(FILES["large.bin"]))
+    again = {"large.bin": noise(7 * MIB, "again"), "g.bin": b"new"}
+    await folder.plan(again)
+    await folder.attempt()
+    with pytest.raises(DeliveryError):
+        await folder.shelf.complete(TARGET, late, [part], 7 * MIB, marks=marks_of(delivery))
+    folder.check_delivered(again)
+
+
+async def test_what_another_user_has_put_just_then_leaves_no_note_that_others_wait_for(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came between the look whose the manifest is and the first file: so none was put."""
+    another = marks_of(replace(await folder.current(), id=uuid4(), user="another@cnes.fr"))
+    make_room = Folders.make_room
+
+    async def late(by: Folders, *given: Any) -> None:
+        await make_room(by, *given)
+        await put(folder, MANIFEST_NAME, b"{}", another)
+
+    monkeypatch.setattr(Folders, "make_room", late)
+    with pytest.raises(ForeignObjectError, match="another user's"):
+        await folder.attempt()
+    (noted,) = await folder.deliveries.checkpoints("any").tails(await folder.current())
+    assert noted.may_come == timedelta()
 
 
 async def test_what_is_kept_no_more_is_replaced_by_what_its_manifest_tells(

@@ -229,6 +229,8 @@ class _Begun:
     async def put(self, file: ManifestFile, content: bytes, folder: Folder) -> None:
         """Put a file, however large."""
         placed = Placed(size=len(content), md5=hashlib.md5(content).hexdigest())
+        if len(content) >= self._by.objects.uploads_from(self._target):
+            await folder.clear(f"{self.folder}{file.member}")
         await self._by.objects.put_object(
             self._target,
             f"{self.folder}{file.member}",
