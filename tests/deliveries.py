@@ -268,7 +268,12 @@ class Deliveries(ABC):
         return await self.active(correlation_id, delivery.tenant)
 
     async def plan(
-        self, delivery: Delivery, listing: Sequence[ListedFile], *, archive_name: str | None = None
+        self,
+        delivery: Delivery,
+        listing: Sequence[ListedFile],
+        *,
+        archive_name: str | None = None,
+        prefix: str = "",
     ) -> None:
         """Make a delivery ready that is available."""
         suffix = formats.suffix_of(delivery.format)
@@ -276,7 +281,8 @@ class Deliveries(ABC):
         archive = archive_name or archive
         async with self.store.transaction() as tx:
             await tx.add_files(delivery, members)
-            assert await tx.advance(delivery, State.READY, manifest=make_manifest(members, archive))
+            manifest = replace(make_manifest(members, archive), prefix=prefix)
+            assert await tx.advance(delivery, State.READY, manifest=manifest)
 
     async def claimed(self, correlation_id: str = "c", owner: str = "w") -> Delivery:
         """Let a worker begin a transfer."""

@@ -53,6 +53,11 @@ class DeliveryFailedError(DeliveryError):
     type=click.Choice(FORMATS),
     help="What the files are delivered as; default: what FILE says, else the tenant's.",
 )
+@click.option(
+    "--archive-name",
+    help="What the archive is called, such as '{productId}-{date}'; '' is as REGARDS calls it.",
+)
+@click.option("--prefix", help="Folders before that of its id, such as 'campaign/{user}'.")
 @click.option("--label", "labels", multiple=True, help="What you call it, to find it by (repeat).")
 @click.option("--deadline", help="When it is of no use any more, as 2026-01-31T12:00:00Z.")
 @click.option("--wait", is_flag=True, help="Show progress, and print the answer.")
@@ -62,6 +67,8 @@ def submit(
     tenant: str | None,
     priority: int,
     format_name: str | None,
+    archive_name: str | None,
+    prefix: str | None,
     labels: Sequence[str],
     deadline: str | None,
     wait: bool,
@@ -74,7 +81,13 @@ def submit(
     """
     settings = load_settings()
     body = _read(file)
-    chosen = {"format": format_name, "labels": list(labels) or None, "deadline": deadline}
+    chosen: dict[str, Any] = {
+        "format": format_name,
+        "archiveName": archive_name,
+        "prefix": prefix,
+        "labels": list(labels) or None,
+        "deadline": deadline,
+    }
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if chosen:
         body["delivery"] = _options(file, body) | chosen

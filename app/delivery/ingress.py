@@ -72,6 +72,8 @@ class DeliveryRequest:
     trace: str | None = None  # W3C traceparent
     target: str
     format: str | None = None  # None: the tenant's
+    archive_template: str | None = None  # what its archive is to be called; None: the tenant's
+    prefix_template: str | None = None  # None: the tenant's
     labels: tuple[str, ...] = ()  # what its client calls it
     deadline: datetime | None = None  # when it is of no use any more
     user: str
@@ -87,6 +89,8 @@ class Opening:
     requested_at: datetime | None  # by the store's clock; None: now
     ttl: timedelta  # it expires so long after
     format: str = DEFAULT_FORMAT  # that is asked for, or the tenant's
+    archive_template: str = ""  # likewise; empty: none
+    prefix_template: str = ""  # likewise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -64,6 +64,7 @@ class Manifest:
     """What goes into one archive, as a whole; its files are many, and kept apart."""
 
     archive_name: str  # with its format's suffix
+    prefix: str = ""  # what comes before the folder of its correlation id, without a / at its ends
     file_count: int
     total_bytes: int  # sum of the known sizes
 
@@ -103,11 +104,14 @@ class Layout:
         self._files = files
         self._folders = _Folders(suffix)
         first: list[str] = []
+        product: tuple[str, int] | None = None
         for file in files:
             folder = self._folders.add(file)
             if folder is not None and len(first) < 2:
                 first.append(folder)
+                product = product or (file.product_id, file.version)
         self.single = len(first) == 1  # all files are of one product: at the root
+        self.product = product if self.single else None  # that one, and its version
         self._suffix = suffix
         if suffix == MANIFEST_NAME:
             self.archive_name = MANIFEST_NAME

@@ -24,6 +24,7 @@ from app.delivery.formats import FormatName
 from app.delivery.labels import Labels
 from app.delivery.orders import OrderStatus
 from app.delivery.states import Status
+from app.delivery.templates import ArchiveName, Prefix
 from app.errors import ErrorType
 
 _DOTS = (".", "..")
@@ -107,6 +108,17 @@ class DeliveryOptions(Wire):
     format: FormatName | None = Field(
         None,
         description="What the files are delivered as; missing: the tenant's `delivery_format`.",
+    )
+    archive_name: ArchiveName | None = Field(
+        None,
+        description="What the archive is called, without the suffix of its format: a template of "
+        "`{correlationId}` `{productId}` `{version}` `{user}` `{date}`. Missing: the tenant's "
+        "`archive_name`; empty: as REGARDS calls it.",
+    )
+    prefix: Prefix | None = Field(
+        None,
+        description="Folders before that of the correlation id: a template like `archiveName`, "
+        "with slashes. Missing: the tenant's `prefix`; empty: none.",
     )
     labels: Labels | None = Field(
         None, description="What the client calls it; deliveries are found by them."

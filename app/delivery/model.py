@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from app.delivery.formats import DEFAULT_FORMAT
+from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan
 from app.delivery.states import State, Work
@@ -53,11 +54,14 @@ class Delivery:
     order_error: OrderError | None = None  # and this, while files were downloaded
     announced: int = 0  # suborders that it says are available
     format: str = DEFAULT_FORMAT  # what its files are delivered as; maybe a later version's
+    archive_template: str = ""  # what its archive is to be called; empty: as REGARDS calls it
+    prefix_template: str = ""  # what comes before the folder of its correlation id; empty: nothing
     labels: tuple[str, ...] = ()  # what its client calls it
     deadline: datetime | None = None  # its client's; None: it has the tenant's time
     plan: OrderPlan | None = None  # None: all was available when the archive was laid out
     parked: bool = False  # its archive is half-made, and goes on when a further suborder comes
     archive_name: str | None = None  # with its format's suffix; None: not planned yet
+    prefix: str = ""  # what `prefix_template` has become, once it is planned
     file_count: int = 0  # of the manifest; 0: not planned yet
     total_bytes: int = 0  # of the manifest: the sum of the known sizes
     attempt: int = 0  # transfers begun; fences off the earlier ones
@@ -75,6 +79,15 @@ class Delivery:
     def work(self) -> Work | None:
         """What a worker can do for it now."""
         return None if self.parked else self.state.work
+
+    @property
+    def key(self) -> str:
+        """Where its archive is, or comes, behind the prefix of its target; it is planned.
+
+        All that goes to an archive goes by this one.
+        """
+        assert self.archive_name is not None  # noqa: S101 - it is planned
+        return object_key(self.correlation_id, self.archive_name, prefix=self.prefix)
 
     def __str__(self) -> str:
         return f"delivery {self.correlation_id} of tenant {self.tenant}"

@@ -100,11 +100,13 @@ def digest_of(text: str) -> int:
     return int.from_bytes(raw, "big")
 
 
-def object_key(correlation_id: str, archive_name: str) -> str:
-    """Return the key of an archive in its container: `<correlationId>/<archive name>`.
+def object_key(correlation_id: str, archive_name: str, *, prefix: str = "") -> str:
+    """Return the key of an archive at its target: `<prefix>/<correlationId>/<archive name>`.
 
+    The prefix is one of safe components (`app.delivery.templates`); without, there is no slash.
     The correlation id becomes one path component. Where that changes it, distinct ids could meet
     in one key; the archive itself would still be the right one of whichever delivery of
     that user finished last; another user's is never replaced.
     """
-    return f"{safe_component(correlation_id, fallback='_')}/{archive_name}"
+    folder = safe_component(correlation_id, fallback="_")
+    return f"{prefix}/{folder}/{archive_name}" if prefix else f"{folder}/{archive_name}"

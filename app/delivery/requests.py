@@ -42,6 +42,8 @@ def parse_request(
         trace=trace,
         target=target if target and target.strip() else DEFAULT_TARGET,
         format=options.format if options else None,
+        archive_template=options.archive_name if options else None,
+        prefix_template=options.prefix if options else None,
         labels=tuple(options.labels or ()) if options else (),
         deadline=options.deadline if options else None,
         user=request.order.user,

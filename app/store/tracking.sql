@@ -4,7 +4,7 @@ d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app,
 d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
 d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.labels, d.deadline, d.archive_name,
 d.file_count, d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.told, d.error_type,
-d.error_message, d.ending_type, d.ending_message
+d.error_message, d.ending_type, d.ending_message, d.prefix
 
 -- fragment: step
 -- A step, beside the delivery as it is now.

@@ -121,6 +121,8 @@ class PostgresUnitOfWork:
                 formats=[opening.format for opening in openings],
                 labels=[json.dumps(request.labels) for request in requests],
                 deadlines=[request.deadline for request in requests],
+                archive_templates=[opening.archive_template for opening in openings],
+                prefix_templates=[opening.prefix_template for opening in openings],
             )
         )
         return [delivery_of(row) for row in opened]
@@ -234,6 +236,7 @@ class PostgresUnitOfWork:
                 order_id=order_id,
                 total_suborders=total_suborders,
                 archive_name=manifest.archive_name if manifest else None,
+                prefix=manifest.prefix if manifest else None,
                 file_count=manifest.file_count if manifest else None,
                 total_bytes=manifest.total_bytes if manifest else None,
                 url=result.url if result else None,
@@ -524,7 +527,8 @@ class PostgresStore:
             )
         assert row is not None  # noqa: S101 - an aggregate has a row
         opening = any(
-            f"/{key}".endswith(f"/{object_key(near, archive_name)}") for near in row["near"]
+            f"/{key}".endswith(f"/{object_key(near, archive_name, prefix=prefix)}")
+            for prefix, near in row["near"]
         )
         unsure = row["again"] or row["superseded"] or opening
         return None if unsure else frozenset(row["uploads"])

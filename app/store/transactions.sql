@@ -87,16 +87,19 @@ FROM refused LEFT JOIN LATERAL (
 -- Save new deliveries, each with its time to live from :requested_at on (null is now), up to a deadline. No
 -- row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
-                      origin_app, priority, requested_at, expires_at, trace, rank, format, labels, deadline)
+                      origin_app, priority, requested_at, expires_at, trace, rank, format, labels, deadline,
+                      archive_template, prefix_template)
 SELECT id, tenant, correlation_id, state, user_email, target, order_request,
        origin_app, priority, at, least(at + ttl, deadline), trace, at - priority * interval '1 minute', format,
-       ARRAY(SELECT json_array_elements_text(labels::json)), deadline
+       ARRAY(SELECT json_array_elements_text(labels::json)), deadline, archive_template, prefix_template
 FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[], :states::text[],
             :users::text[], :targets::text[], :orders::json[], :origin_apps::text[],
             :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[],
-            :formats::text[], :labels::text[], :deadlines::timestamptz[])
+            :formats::text[], :labels::text[], :deadlines::timestamptz[],
+            :archive_templates::text[], :prefix_templates::text[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
-                 origin_app, priority, requested_at, ttl, trace, format, labels, deadline),
+                 origin_app, priority, requested_at, ttl, trace, format, labels, deadline,
+                 archive_template, prefix_template),
      LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
 RETURNING *;
@@ -216,6 +219,7 @@ WITH advanced AS (
         order_id = coalesce(:order_id, order_id),
         total_suborders = coalesce(:total_suborders, total_suborders),
         archive_name = coalesce(:archive_name, archive_name),
+        prefix = coalesce(:prefix, prefix),
         file_count = coalesce(:file_count, file_count),
         total_bytes = coalesce(:total_bytes, total_bytes),
         plan = coalesce(:plan::json, plan),
@@ -507,14 +511,15 @@ WHERE id = ANY (:ids::uuid[]) AND state IN ({ended});
 -- name: uploads_of_others
 -- Of a delivery and a key of its bucket: which of the key's uploads other deliveries under way have
 -- recorded; whether one of them has the same correlation id; and the ids of those, of any tenant, that
--- are being transferred to an archive of the same name: what they have opened may not be recorded yet.
+-- are being transferred to an archive of the same name, each with the folders before it: what they have
+-- opened may not be recorded yet.
 -- And whether a later attempt of the delivery has begun: then it is not for this one to tell.
 SELECT coalesce(array_agg(upload_id) FILTER (
            WHERE upload_bucket = :bucket AND upload_key = :key), '{}') AS uploads,
        coalesce(bool_or(tenant = :tenant AND correlation_id = :correlation_id), false) AS again,
-       coalesce(array_agg(correlation_id) FILTER (
+       coalesce(json_agg(json_build_array(prefix, correlation_id)) FILTER (
            WHERE work = 'transfer' AND lease_until IS NOT NULL
-             AND archive_name = :archive_name), '{}') AS near,
+             AND archive_name = :archive_name), '[]') AS near,
        EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt > :attempt) AS superseded
 FROM delivery
 WHERE state NOT IN ({ended}) AND id <> :id

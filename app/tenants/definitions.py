@@ -27,6 +27,8 @@ from pydantic import (
 
 from app.delivery.formats import DEFAULT_FORMAT, FORMATS, FormatName
 from app.delivery.targets import Target, TargetKinds
+from app.delivery.templates import PLACEHOLDERS, ArchiveName
+from app.delivery.templates import Prefix as PrefixTemplate
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
 from app.network.hosts import endpoint_of, port_of
 from app.settings import Settings
@@ -247,6 +249,29 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             of_regards=False,
         ),
         Definition(
+            name="archive_name",
+            title="Name of archives",
+            takes=f"text with {_placeholders()}, or empty",
+            description="What archives are called, without the suffix of their format, unless a "
+            "request chooses by `delivery.archiveName`. Of several products, `{productId}` is "
+            "`several` and `{version}` is `mixed`. Empty: as REGARDS calls them.",
+            type=TypeAdapter(ArchiveName),
+            default=lambda _settings, _tenant: "",
+            java_class="java.lang.String",
+            of_regards=False,
+        ),
+        Definition(
+            name="prefix",
+            title="Folders of archives",
+            takes=f"folders with / between, of text with {_placeholders()}; or empty",
+            description="Folders before that of the correlation id, behind the prefix of the "
+            "target, unless a request chooses by `delivery.prefix`. Empty: none.",
+            type=TypeAdapter(PrefixTemplate),
+            default=lambda _settings, _tenant: "",
+            java_class="java.lang.String",
+            of_regards=False,
+        ),
+        Definition(
             name="delivery_targets",
             title="Further targets, by name",
             takes="object: name → target",
@@ -263,6 +288,10 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             tries=lambda settings: settings.targets,
         ),
     )
+
+
+def _placeholders() -> str:
+    return " ".join(f"`{{{name}}}`" for name in PLACEHOLDERS)
 
 
 def _request_ttl(settings: Settings, _tenant: str) -> int | float:
@@ -345,6 +374,8 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         order_size_limit_bytes=values["order_size_limit_bytes"],
         max_suborders=values["max_suborders"],
         delivery_format=values["delivery_format"],
+        archive_name=values["archive_name"],
+        prefix=values["prefix"],
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

@@ -63,6 +63,8 @@ class TenantSettings:
     order_size_limit_bytes: int
     target: Target  # the default
     delivery_format: str = DEFAULT_FORMAT  # of requests that choose none
+    archive_name: str = ""  # a template, of requests that have none; empty: as REGARDS calls it
+    prefix: str = ""  # likewise; empty: none
     max_suborders: int = 0  # that an order may have; 0: any number
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.

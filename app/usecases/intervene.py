@@ -28,7 +28,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
-from app.usecases.submit import missed, opening, save, unknown_target
+from app.usecases.submit import missed, not_taken, opening, save
 from app.views.deliveries import Tracked, Tracking
 
 log = get_logger(__name__)
@@ -103,6 +103,8 @@ class Interventions:
             priority=last.priority,
             target=last.target,
             format=last.format,
+            archive_template=last.archive_template,
+            prefix_template=last.prefix_template,
             labels=last.labels,
             user=last.user,
             order=last.order,
@@ -133,8 +135,8 @@ class Interventions:
         async with self.store.transaction() as tx:
             before = await tx.asked_before(asked, active=named or key is None)
             if before is None:
-                if (flaw := unknown_target(request, tenants=self.tenants)) is not None:
-                    raise InvalidRequestError([flaw])
+                if flaws := not_taken(request, None, tenants=self.tenants):
+                    raise InvalidRequestError(flaws)
                 opened = await self._open(tx, actor, "submit", request)
                 if (flaw := missed(request, opened.requested_at)) is not None:
                     raise InvalidRequestError([flaw])  # by the store's clock; nothing is saved

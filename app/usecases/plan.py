@@ -21,6 +21,7 @@ from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
 from app.delivery.segments import OrderPlan, too_many_suborders
 from app.delivery.states import State
+from app.delivery.templates import place_of
 from app.errors import (
     EmptyOrderError,
     LeaseLostError,
@@ -76,8 +77,10 @@ class Planning:
         layout = await self._laid_out(delivery, listing)
         async with self.store.transaction() as tx:
             written = await write(tx, delivery, layout)
+            prefix, archive_name = self._place_of(delivery, layout)
             manifest = Manifest(
-                archive_name=layout.archive_name,
+                archive_name=archive_name,
+                prefix=prefix,
                 file_count=written.files,
                 total_bytes=written.size,
             )
@@ -103,14 +106,17 @@ class Planning:
                 "its archive begins then"
             )
             await self._await_end(delivery, why, pause=END_AWAITED)
-            archive_name = archive_of_many(delivery.correlation_id, self.suffix_of(delivery.format))
+            prefix, archive_name = self._place_of(delivery, None)
             plan = OrderPlan(told=False, folders=True)
         else:
             layout = await self._laid_out(delivery, listing)
-            archive_name = layout.archive_name
+            prefix, archive_name = self._place_of(delivery, layout)
             plan = await asyncio.to_thread(_plan_of, layout, ordered=facts.files if facts else None)
         manifest = Manifest(
-            archive_name=archive_name, file_count=plan.files, total_bytes=plan.total_bytes
+            archive_name=archive_name,
+            prefix=prefix,
+            file_count=plan.files,
+            total_bytes=plan.total_bytes,
         )
         if plan.told:
             self._check_room(delivery, manifest, plan)
@@ -144,6 +150,15 @@ class Planning:
         )
         taken = self.memory_of(transfer, extent_of(plan, most))
         self.room.beside(taken).check(delivery, plan.files)
+
+    def _place_of(self, delivery: Delivery, layout: Layout | None) -> tuple[str, str]:
+        """Return prefix and name of an archive; None: not all of its files are known yet."""
+        suffix = self.suffix_of(delivery.format)
+        if layout is None:
+            product, default = None, archive_of_many(delivery.correlation_id, suffix)
+        else:
+            product, default = layout.product, layout.archive_name
+        return place_of(delivery, product, suffix=suffix, default=default)
 
     async def _laid_out(self, delivery: Delivery, listing: Listing) -> Layout:
         suffix = self.suffix_of(delivery.format)

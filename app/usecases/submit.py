@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app.delivery import outgoing
+from app.delivery.formats import AS_FILES
 from app.delivery.ingress import DeliveryRequest, IncomingMessage, Opening
 from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
@@ -50,8 +51,8 @@ async def receive(
                 tx.on_commit(metrics.REQUESTS.labels(message.tenant, "repeated").inc)
             elif isinstance(request, InvalidRequestError):
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, str(request))
-            elif flaw := unknown_target(request, tenants=tenants) or missed(request, arrived_at):
-                await _denied(tx, message, ErrorType.INVALID_CONTENT, flaw)
+            elif flaws := not_taken(request, arrived_at, tenants=tenants):
+                await _denied(tx, message, ErrorType.INVALID_CONTENT, "; ".join(flaws))
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
         deliveries = await save(tx, openings, tenants=tenants) if openings else []
@@ -103,6 +104,39 @@ async def _judge(message: IncomingMessage) -> DeliveryRequest | InvalidRequestEr
         return error
 
 
+def not_taken(
+    request: DeliveryRequest, at: datetime | None, *, tenants: ConfiguredTenants
+) -> list[str]:
+    """Return which rules a request breaks that its tenant's settings make, or its time.
+
+    It came in then; None: that is not known yet.
+    """
+    flaws = (
+        unknown_target(request, tenants=tenants),
+        unnamed(request, tenants=tenants),
+        None if at is None else missed(request, at),
+    )
+    return [flaw for flaw in flaws if flaw is not None]
+
+
+def unnamed(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
+    """Return why no archive is called what a request says; None if one is, or it says nothing.
+
+    (The tenant's own name for archives is no rule: of files it says nothing.)
+    """
+    if not request.archive_template or format_of(request, tenants=tenants) != AS_FILES:
+        return None
+    return (
+        f"delivery.archiveName names an archive, and there is none in the format {AS_FILES}; leave "
+        "it out, or choose another format"
+    )
+
+
+def format_of(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str:
+    """Return what a request's files are delivered as: as it says, or its tenant."""
+    return request.format or tenants.settings(request.tenant).delivery_format
+
+
 def unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
     """Return what is wrong with the target that a request chooses; None if nothing.
 
@@ -135,12 +169,18 @@ def opening(
     """Return what a request would open, requested then (None: now) by the store's clock."""
     at_once = users.remembers(request.tenant, request.user) and not tenants.paused(request.tenant)
     settings = tenants.settings(request.tenant)
+    form = format_of(request, tenants=tenants)
+    name, prefix = request.archive_template, request.prefix_template
+    if form == AS_FILES:
+        name = ""
     return Opening(
         request=request,
         state=State.GRANTED if at_once else State.RECEIVED,
         requested_at=requested_at,
         ttl=settings.request_ttl,
-        format=request.format or settings.delivery_format,
+        format=form,
+        archive_template=settings.archive_name if name is None else name,
+        prefix_template=settings.prefix if prefix is None else prefix,
     )
 
 

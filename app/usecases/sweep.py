@@ -18,7 +18,6 @@ from math import ceil
 
 from app.delivery.checkpoint import TailObject
 from app.delivery.model import Delivery
-from app.delivery.naming import object_key
 from app.delivery.ports import Checkpoints, DeliveryStore
 from app.delivery.states import State
 from app.delivery.targets import Target, same_place
@@ -225,7 +224,7 @@ class Sweep:
         if target is None or delivery.archive_name is None:
             return 0.0
         self.tenants.check_secrets(delivery.tenant)
-        key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
+        key = target.prefix + delivery.key
         async with self._asking(target):
             known = await self.uploads.abort_orphans(delivery, target, key)
         return 0.0 if known else _BACKOFF.first

@@ -18,7 +18,6 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME, Extent, ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.naming import object_key
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
 from app.delivery.ports import Archiver, Checkpoints, DeliveryStore, Leases
 from app.delivery.segments import suborders_are
@@ -127,8 +126,7 @@ class Transfers:
                 f"target {delivery.target} is not among the delivery_targets of tenant "
                 f"{delivery.tenant} any more; set it again, or ask for another one"
             )
-        assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
-        key = target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
+        key = target.prefix + delivery.key
         began = time.monotonic()
         folder = AttemptFolder(self.folders, delivery, target, lease)
         result = await self._make(delivery, target, key, lease, folder)

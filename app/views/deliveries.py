@@ -260,6 +260,9 @@ class DeliveryView(View):
         None, description="Its client's; it expires then at the latest."
     )
     archive_name: str | None = None
+    prefix: str | None = Field(
+        None, description="The folders before that of its correlation id, where it has some."
+    )
     files: int | None = None
     bytes: int | None = Field(None, description="Of the files together.")
     attempt: int | None = None
@@ -311,6 +314,7 @@ class DeliveryView(View):
             labels=list(delivery.labels) or None,
             deadline=delivery.deadline,
             archive_name=delivery.archive_name,
+            prefix=delivery.prefix or None,
             files=delivery.file_count,
             bytes=delivery.total_bytes,
             attempt=delivery.attempt,

@@ -41,7 +41,7 @@ from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks import formats
 from sinks.pipeline.budget import Budget
-from tests.builders import make_lease, make_listed
+from tests.builders import make_body, make_lease, make_listed
 from tests.deliveries import Deliveries
 
 Attempts = Callable[[], Awaitable[str | list[str]]]
@@ -143,6 +143,37 @@ async def given(
 @pytest.fixture(autouse=True)
 def _no_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "_LINGER", 0.0)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize(
+    ("files", "archive", "prefix"),
+    [
+        ([file(3), file(1)], "P-1.zip", "P/2"),
+        (
+            [file(3), make_listed("f1", file_id=1, size=1, product_id="Q")],
+            "several-mixed.zip",
+            "several/2",
+        ),
+    ],
+)
+async def test_an_archive_is_called_as_its_templates_say_once_it_is_planned(
+    deliveries: Deliveries, ahead: bool, files: list[ListedFile], archive: str, prefix: str
+) -> None:
+    order = Order({7: files})
+    templates = {"archiveName": "{productId}-{version}", "prefix": "{productId}/2"}
+    granted = await deliveries.granted(body=make_body() | {"delivery": templates})
+    assert (granted.prefix, granted.archive_name) == ("", None)
+    if ahead:
+        await announce(deliveries, order, 7, total_suborders=2)
+        await deliveries.elapse(timedelta(minutes=1))
+    else:
+        order.available.add(7)
+        await deliveries.tell(DONE, order_id=1)
+    await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
+    ready = await deliveries.active()
+    assert (ready.prefix, ready.archive_name) == (prefix, archive)
+    assert ready.key == f"{prefix}/c/{archive}"
 
 
 async def test_the_first_suborder_begins_the_archive_of_all(deliveries: Deliveries) -> None:

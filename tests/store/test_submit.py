@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,71 @@ async def test_a_worker_is_woken_for_a_user_to_ask_about_and_for_no_other(
     await deliveries.receive(deliveries.message(), users=users, checks=checks)
     assert await deliveries.states() == [state]
     assert waiter.event.is_set() is woken
+
+
+NAMED = {"archiveName": "{productId}-{date}", "prefix": "campaign/{user}"}
+
+
+async def test_what_an_archive_is_called_is_its_requests_or_its_tenants_word_at_that_time(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.granted("before")
+    deliveries.tenants.give(TENANT, archive_name="{date}", prefix="p/{date}")
+    await deliveries.granted("unsaid")
+    await deliveries.granted("said", body=make_body("said") | {"delivery": NAMED})
+    none = {"archiveName": "", "prefix": ""}
+    await deliveries.granted("none", body=make_body("none") | {"delivery": none})
+    plain = {"format": "files"}
+    await deliveries.granted("files", body=make_body("files") | {"delivery": plain})
+    deliveries.tenants.give(TENANT, archive_name="later", prefix="later")
+    names = ("before", "unsaid", "said", "none", "files")
+    asked = {name: await deliveries.active(name) for name in names}
+    assert {
+        name: (delivery.archive_template, delivery.prefix_template)
+        for name, delivery in asked.items()
+    } == {
+        "before": ("", ""),
+        "unsaid": ("{date}", "p/{date}"),
+        "said": ("{productId}-{date}", "campaign/{user}"),
+        "none": ("", ""),
+        "files": ("", "p/{date}"),  # there is no archive that the tenant's word could be for
+    }
+
+
+@pytest.mark.parametrize("chosen_by", ["request", "tenant"])
+async def test_a_name_for_an_archive_that_there_will_not_be_is_denied(
+    deliveries: Deliveries, chosen_by: str
+) -> None:
+    named: dict[str, Any] = {"archiveName": "x"}
+    if chosen_by == "request":
+        named["format"] = "files"
+    else:
+        deliveries.tenants.give(TENANT, delivery_format="files")
+    await deliveries.receive(deliveries.message(body=make_body() | {"delivery": named}))
+    (denied,) = await deliveries.outgoing()
+    assert (denied.body["status"], denied.body["errorType"]) == ("DENIED", "INVALID_CONTENT")
+    assert denied.body["message"] == (
+        "delivery.archiveName names an archive, and there is none in the format files; leave it "
+        "out, or choose another format"
+    )
+    assert not await deliveries.rows()
+
+
+async def test_a_request_that_is_tried_again_keeps_what_its_archive_is_called(
+    deliveries: Deliveries,
+) -> None:
+    failed = await deliveries.granted(body=make_body() | {"delivery": NAMED})
+    await deliveries.fail(failed, "for the test")
+    deliveries.tenants.give(TENANT, archive_name="later", prefix="later")
+    interventions = Interventions(
+        store=deliveries.store,
+        tracking=deliveries.tracking,
+        tenants=deliveries.tenants,
+        users=AnyUser(),
+    )
+    again = await interventions.retry(make_actor(), failed.correlation_id)
+    assert again.id != failed.id
+    assert (again.archive_template, again.prefix_template) == tuple(NAMED.values())
 
 
 async def test_a_delivery_is_of_the_format_of_its_request_or_of_its_tenant(

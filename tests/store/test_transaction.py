@@ -25,6 +25,7 @@ from tests.builders import (
     make_delivery,
     make_done,
     make_file,
+    make_listed,
     make_manifest,
     make_order_event,
     make_outgoing,
@@ -565,6 +566,31 @@ async def test_uploads_of_others_are_told_unless_one_may_have_opened_another(
     await deliveries.fail(mine, "for the test")
     await deliveries.granted("x/c")
     assert await others() is None  # it has the same correlation id
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "may_meet"),
+    [
+        (("p/q", "c"), ("p/q", "c"), True),
+        (("", "c"), ("p", "c"), False),
+        (("p", "c"), ("q", "c"), False),
+        (("x/p", "c"), ("p", "c"), True),  # the latter's target may have the prefix x
+        (("p", "c"), ("", "c"), True),  # and p
+    ],
+)
+async def test_an_upload_behind_other_folders_is_none_of_another_key(
+    deliveries: Deliveries, mine: tuple[str, str], theirs: tuple[str, str], may_meet: bool
+) -> None:
+    made = []
+    for tenant, (prefix, correlation_id) in ((TENANT, mine), (OTHER, theirs)):
+        delivery = await deliveries.available(correlation_id, tenant=tenant)
+        await deliveries.plan(delivery, [make_listed("f", file_id=1)], prefix=prefix)
+        claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+        assert claimed is not None
+        assert claimed.key == "/".join(filter(None, (prefix, correlation_id, "P_v1.zip")))
+        made.append(claimed)
+    others = await deliveries.store.uploads_of_others(made[0], container="b", key=made[0].key)
+    assert others == (None if may_meet else frozenset())
 
 
 async def test_an_attempt_that_is_over_is_told_of_no_upload_that_it_may_abort(

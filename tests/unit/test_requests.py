@@ -78,6 +78,25 @@ def test_a_format_that_is_not_made_is_refused(name: str) -> None:
     assert reason.endswith(f"; {name} is not a format this version makes")
 
 
+def test_a_request_chooses_where_its_archive_goes() -> None:
+    asked = parse(GOOD | {"delivery": {"archiveName": "{date}", "prefix": "a/{user}"}})
+    assert (asked.archive_template, asked.prefix_template) == ("{date}", "a/{user}")
+    none = parse(GOOD | {"delivery": {"archiveName": "", "prefix": ""}})
+    assert (none.archive_template, none.prefix_template) == ("", "")
+    silent = parse(GOOD)
+    assert (silent.archive_template, silent.prefix_template) == (None, None)
+
+
+def test_templates_that_are_none_are_refused_by_their_names() -> None:
+    assert broken(GOOD | {"delivery": {"archiveName": "{x}", "prefix": "a//b"}}) == (
+        (
+            "delivery.archiveName has {x}, which stands for nothing; there are {correlationId}, "
+            "{productId}, {version}, {user} and {date}"
+        ),
+        "delivery.prefix must have no / at its ends, and no empty part, . or .. between slashes",
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [("zip", "delivery must be an object"), ({"format": 1}, "delivery.format must be a text")],

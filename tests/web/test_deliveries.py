@@ -452,6 +452,32 @@ async def test_an_id_that_is_not_ones_own_is_refused_in_the_same_words_whether_i
     assert (await deliveries.owed(), await deliveries.states()) == before
 
 
+async def test_folders_that_a_user_chooses_are_among_their_own(
+    api: Api, deliveries: Deliveries
+) -> None:
+    """Those of another's correlation id are none of theirs to put anything into."""
+    for taken, prefix in enumerate((f"{MINE}campaign/{{date}}", "")):
+        answer = await ask(api, of_mine(delivery={"prefix": prefix}), f"k{taken}", **OWNER)
+        assert answer.status == 202
+    for prefix in ("running", "{user}", f"x/{MINE}"):
+        answer = await ask(api, of_mine(delivery={"prefix": prefix}), **OWNER)
+        assert answer.status == 422
+        assert f"delivery.prefix must begin with {MINE}" in (await answer.json())["message"]
+    assert (await ask(api, of_mine(delivery={"prefix": 5}), **OWNER)).status == 422
+
+
+async def test_a_name_for_an_archive_that_there_will_not_be_is_refused(
+    api: Api, deliveries: Deliveries
+) -> None:
+    body = request("d") | {"delivery": {"format": "files", "archiveName": "x"}}
+    answer = await ask(api, body | {"targetDelivery": "x" * 256})
+    assert answer.status == 422
+    answer = await ask(api, body)
+    assert answer.status == 422
+    assert (await answer.json())["message"].startswith("delivery.archiveName names an archive")
+    assert await deliveries.states() == []
+
+
 async def test_a_user_is_told_every_rule_at_once(api: Api, deliveries: Deliveries) -> None:
     answer = await api.call("POST", "/deliveries?priority=2", json=request("theirs"), **OWNER)
     assert answer.status == 422

@@ -110,6 +110,11 @@ async def test_an_unknown_setting_is_not_found(api: Api, method: str) -> None:
         ("s3_server", SERVER | {"secret": "hunter2-é"}, ["s3_server.secret: must have ASCII"]),
         ("delivery_format", "cab", ["delivery_format: must be zip"]),
         ("delivery_format", None, ["delivery_format: "]),
+        ("archive_name", "{orbit}", ["archive_name: has {orbit}, which stands for nothing"]),
+        ("archive_name", "a/b", ["archive_name: must have no /"]),
+        ("archive_name", 5, ["archive_name: "]),
+        ("prefix", "a/../b", ["prefix: must have no / at its ends, and no empty part"]),
+        ("prefix", "a:b/{date}", ["prefix: must be of names that every system takes"]),
         (
             "delivery_targets",
             {"far": {"s3_server": SERVER, "bucket": "far", "prefix": "a/../b"}},

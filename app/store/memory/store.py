@@ -11,7 +11,6 @@ from uuid import UUID
 
 from app.delivery.manifest import Extent, ManifestFile
 from app.delivery.model import Delivery, HeldPlace
-from app.delivery.naming import object_key
 from app.delivery.segments import OrderSoFar
 from app.delivery.states import State, Work
 from app.errors import LeaseLostError
@@ -247,9 +246,7 @@ class MemoryStore:
                 other.work is Work.TRANSFER
                 and other.lease_until is not None
                 and other.delivery.archive_name == archive_name
-                and f"/{key}".endswith(
-                    f"/{object_key(other.delivery.correlation_id, archive_name)}"
-                )
+                and f"/{key}".endswith(f"/{other.delivery.key}")
             ):
                 return None
         recorded = [other.delivery.upload for other in others if other.delivery.upload is not None]

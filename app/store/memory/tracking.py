@@ -49,7 +49,16 @@ def _tracked_of(row: DeliveryRow) -> Tracked:
 
 def _listed_of(row: DeliveryRow) -> Tracked:
     """Show what lists show of a delivery."""
-    hidden = row.having(order={}, failures=0, tries=0, trace=None, upload=None, completing=None)
+    hidden = row.having(
+        order={},
+        failures=0,
+        tries=0,
+        trace=None,
+        archive_template="",
+        prefix_template="",
+        upload=None,
+        completing=None,
+    )
     return _tracked_of(hidden)
 
 

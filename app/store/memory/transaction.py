@@ -213,6 +213,8 @@ class MemoryUnitOfWork:
                 expires_at=min(at + opening.ttl, request.deadline or at + opening.ttl),
                 trace=request.trace,
                 format=opening.format,
+                archive_template=opening.archive_template,
+                prefix_template=opening.prefix_template,
                 labels=request.labels,
                 deadline=request.deadline,
             ),
@@ -436,6 +438,7 @@ class MemoryUnitOfWork:
         if manifest is not None:
             changes |= {
                 "archive_name": manifest.archive_name,
+                "prefix": manifest.prefix,
                 "file_count": manifest.file_count,
                 "total_bytes": manifest.total_bytes,
             }

@@ -14,6 +14,7 @@ const FACTS = [
   ["Order", (d) => d.orderId],
   ["Suborders", (d) => (d.finishedAt && d.totalSubOrders > 1 ? d.totalSubOrders : "")],
   ["Archive", (d) => d.archiveName],
+  ["Folders", (d) => d.prefix],
   ["Files", (d) => (d.files ? `${d.files}, ${size(d.bytes)}` : "")],
   ["Labels", labelled],
   ["Attempt", (d) => d.attempt || ""],

@@ -25,6 +25,10 @@ export async function ask(content, { signal }) {
   const format = h("select", { id: "format" },
     h("option", { value: "" }, "as the tenant's settings say"),
     FORMATS.map((name) => h("option", { value: name }, name)));
+  const archiveName = h("input", { id: "archive-name", maxlength: 255, "aria-describedby": "archive-name-hint" });
+  const prefix = h("input", { id: "prefix", maxlength: 255, "aria-describedby": "prefix-hint" });
+  const prefixHint = h("p", { class: "hint", id: "prefix-hint" },
+    "Before the folder of the correlation id, such as campaign/{user}. Empty: as the tenant's settings say.");
   const labels = h("input", { id: "labels", "aria-describedby": "labels-hint" });
   const deadline = h("input", { id: "deadline", type: "datetime-local", "aria-describedby": "deadline-hint" });
   content.append(h("h1", {}, "New delivery"), said, h("form", {
@@ -36,6 +40,8 @@ export async function ask(content, { signal }) {
       if (id.value.trim()) body.correlationId = id.value;
       const asked = {};
       if (format.value) asked.format = format.value;
+      if (archiveName.value.trim()) asked.archiveName = archiveName.value.trim();
+      if (prefix.value.trim()) asked.prefix = prefix.value.trim();
       const named = labels.value.split(",").map((label) => label.trim()).filter(Boolean);
       if (named.length) asked.labels = named;
       if (deadline.value) asked.deadline = new Date(deadline.value).toISOString();
@@ -58,6 +64,10 @@ export async function ask(content, { signal }) {
   h("label", { for: "queries" }, "Queries"), queries,
   h("p", { class: "hint", id: "queries-hint" }, 'Lucene, one a line; for example productId:"URN…"'),
   h("label", { for: "format" }, "Format"), format,
+  h("label", { for: "archive-name" }, "Name of the archive"), archiveName,
+  h("p", { class: "hint", id: "archive-name-hint" }, "Such as {productId}-{date}, without its suffix; also "
+    + "{correlationId}, {version} and {user}. Empty: as the tenant's settings say."),
+  h("label", { for: "prefix" }, "Folders"), prefix, prefixHint,
   h("label", { for: "target" }, "Target"), target,
   h("p", { class: "hint", id: "target-hint" }, "Empty: the tenant's default."),
   h("label", { for: "labels" }, "Labels"), labels,
@@ -68,5 +78,6 @@ export async function ask(content, { signal }) {
   if (plain) {
     const { content: { correlationIdPrefix } } = await call("GET", "/me", { signal });
     idHint.textContent = `Empty: you are given one. Those of your own begin with ${correlationIdPrefix}`;
+    prefixHint.textContent += ` Those of your own begin with ${correlationIdPrefix}`;
   }
 }

@@ -12,6 +12,8 @@ const TITLES = {
   "order_size_limit_bytes": "Largest order (bytes)",
   "max_suborders": "Suborders of an order, at most",
   "delivery_format": "Format of deliveries",
+  "archive_name": "Name of archives",
+  "prefix": "Folders of archives",
   "delivery_targets": "Further targets, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];
