@@ -15,6 +15,7 @@ from web.schemas import ErrorView
 
 # Why a request is not done, in the words that are for the log alone where they differ.
 CAUSE: web.ResponseKey[str] = web.ResponseKey("cause", str)
+MAX_BODY = 2 * 1024 * 1024  # bytes
 BODY_TIMEOUT = web.AppKey("body_timeout", float)  # seconds for a client to send its body
 
 

@@ -16,14 +16,16 @@ from mode import Service
 from app.errors import ConfigurationError
 from app.telemetry.logs import get_logger
 from web import openapi
-from web.answers import BODY_TIMEOUT
+from web.answers import BODY_TIMEOUT, MAX_BODY
 from web.api import me
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
+from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi
 from web.api.health import Health
+from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
@@ -39,7 +41,6 @@ from web.guard.gate import Gate
 log = get_logger(__name__)
 
 _SHUTDOWN_TIMEOUT = 5.0  # seconds that requests under way have when the server stops
-_MAX_BODY = 2 * 1024 * 1024  # bytes
 CONNECTION_LIMITS: dict[str, Any] = {
     "max_line_size": 8 * 1024,  # bytes of a request line
     "max_field_size": 32 * 1024,  # bytes of a header; a token may be long
@@ -70,6 +71,8 @@ class Parts:
     configuration: ConfigurationApi
     operation: OperationApi
     deliveries: DeliveriesApi
+    dry_runs: DryRunsApi
+    limits: LimitsApi
     events: EventsApi
     dead_letters: DeadLettersApi
     workers: WorkersApi
@@ -91,6 +94,8 @@ class Parts:
             *self.configuration.endpoints(),
             *self.operation.endpoints(),
             *self.deliveries.endpoints(),
+            *self.dry_runs.endpoints(),
+            *self.limits.endpoints(),
             *self.events.endpoints(),
             *me.endpoints(),
             *self.dead_letters.endpoints(),
@@ -113,7 +118,7 @@ def create_site(parts: Parts) -> web.Application:
             in_json,
             under_way.bound,
         ],
-        client_max_size=_MAX_BODY,
+        client_max_size=MAX_BODY,
     )
     site[ENDPOINTS] = listed
     site[BODY_TIMEOUT] = parts.body_timeout

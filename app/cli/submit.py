@@ -25,11 +25,15 @@ from rich.progress import (
 )
 
 from app.cli.options import chosen_tenant
+from app.cli.tables import in_json
 from app.delivery import progress as transfers
 from app.delivery.formats import FORMATS
 from app.delivery.states import Status
+from app.delivery.targets import Target, TargetCheck
+from app.encoding import flaw_of
 from app.errors import ConfigurationError, DeliveryError
 from app.run.wiring.amqp import open_connection
+from app.run.wiring.services import open_services
 from app.settings import Settings, load_settings
 from app.views.progress import rate
 from streams.amqp import names
@@ -60,6 +64,11 @@ class DeliveryFailedError(DeliveryError):
 @click.option("--prefix", help="Folders before that of its id, such as 'campaign/{user}'.")
 @click.option("--label", "labels", multiple=True, help="What you call it, to find it by (repeat).")
 @click.option("--deadline", help="When it is of no use any more, as 2026-01-31T12:00:00Z.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing: tell what would become of it, trying its target; exit code 1 if DENIED.",
+)
 @click.option("--wait", is_flag=True, help="Show progress, and print the answer.")
 @click.option("--timeout", type=float, default=3600, show_default=True, help="Seconds to wait.")
 def submit(
@@ -71,6 +80,7 @@ def submit(
     prefix: str | None,
     labels: Sequence[str],
     deadline: str | None,
+    dry_run: bool,
     wait: bool,
     timeout: float,
 ) -> None:
@@ -92,6 +102,11 @@ def submit(
     if chosen:
         body["delivery"] = _options(file, body) | chosen
     tenant = chosen_tenant(settings, tenant)
+    if dry_run:
+        if wait:
+            raise click.UsageError("--dry-run sends nothing that could be waited for: leave --wait")
+        asyncio.run(_judge(settings, body, tenant=tenant, priority=priority))
+        return
     try:
         asyncio.run(
             _submit(settings, body, tenant=tenant, priority=priority, wait=wait, timeout=timeout)
@@ -121,6 +136,24 @@ def _options(file: Path, body: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise click.UsageError(f"{file}: delivery must be an object")
     return options
+
+
+async def _judge(settings: Settings, body: dict[str, Any], *, tenant: str, priority: int) -> None:
+    """Print what would become of a request. Raises DeliveryFailedError if it would be refused."""
+    flaw = flaw_of(body)
+    if flaw is not None:
+        raise click.UsageError(f"the request {flaw}")
+    async with open_services(settings) as opened, opened.asking_users() as services:
+
+        async def trial(_tenant: str, target: Target) -> Sequence[TargetCheck]:
+            return await services.objects.probe(target)
+
+        told = await services.dry_runs.judge(
+            tenant, body, trial=trial, priority=priority, details=True
+        )
+    click.echo(in_json(told, indent=2))
+    if not told.granted:
+        raise DeliveryFailedError("; ".join(told.broken or ()))
 
 
 async def _submit(

@@ -42,9 +42,12 @@ _NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
 _Text = Annotated[
     str, BeforeValidator(lambda v: v if v is None or isinstance(v, str) else json.dumps(v))
 ]
+MAX_CORRELATION_ID = 255  # characters
+MAX_TARGET = 255
+MAX_USER = 128
 # Far more than any client needs. A list that is longer is one broken rule, however many it holds.
-_MAX_QUERIES = 1000
-_MAX_QUERY = 10_000  # characters
+MAX_QUERIES = 1000
+MAX_QUERY = 10_000  # characters
 _MAX_KINDS = 100  # there are two, and they may be named again
 _MAX_RULES = 20  # that a denial names
 _Long = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -85,17 +88,17 @@ class Order(Wire):
     user: Annotated[
         _NotBlank,
         Field(
-            max_length=128,
+            max_length=MAX_USER,
             description="Who orders: a known user of the tenant.",
             json_schema_extra={"not": {"enum": list(_DOTS)}},
         ),
         AfterValidator(_not_dots),
     ]
     queries: Annotated[
-        list[Annotated[str, Field(max_length=_MAX_QUERY)]],
+        list[Annotated[str, Field(max_length=MAX_QUERY)]],
         Field(
             min_length=1,
-            max_length=_MAX_QUERIES,
+            max_length=MAX_QUERIES,
             description="Lucene queries, passed on untouched.",
         ),
     ]
@@ -134,10 +137,13 @@ class DeliveryRequestDtoEvent(Wire):
     """A client asks for products to be delivered."""
 
     correlation_id: Annotated[
-        _NotBlank, Field(max_length=255, description="Names the delivery; chosen by the client.")
+        _NotBlank,
+        Field(
+            max_length=MAX_CORRELATION_ID, description="Names the delivery; chosen by the client."
+        ),
     ]
     # While a tenant has no targets any name is taken, and it is in each line of a list.
-    target_delivery: Annotated[str | None, Field(max_length=255)] = Field(
+    target_delivery: Annotated[str | None, Field(max_length=MAX_TARGET)] = Field(
         None, description="Name of the target; missing or blank: `regards-s3-minio`."
     )
     order: Order

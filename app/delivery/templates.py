@@ -120,6 +120,19 @@ def place_of(
     )
 
 
+def pattern_of(delivery: Delivery, *, suffix: str) -> tuple[str, str]:
+    """Return the same for an archive of one product of which nothing is known yet.
+
+    `{productId}` and `{version}` stay in it.
+    """
+    of_regards = f"{{productId}}_v{{version}}{suffix}"
+    default = suffix if suffix == MANIFEST_NAME else of_regards
+    values = _values_of(delivery, None) | {name: f"{{{name}}}" for name in _OF_SEVERAL}
+    return _folders(delivery.prefix_template, values), _name(
+        delivery.archive_template, values, suffix=suffix, default=default
+    )
+
+
 def _values_of(delivery: Delivery, product: tuple[str, int] | None) -> dict[str, str]:
     """Return what placeholders stand for: the same in each attempt, and each a safe component."""
     values = {

@@ -23,8 +23,10 @@ from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
+from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi
 from web.api.health import Check, Health
+from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
@@ -62,6 +64,8 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
         configuration=ConfigurationApi(configure, services.configuration.store, health, audit),
         operation=OperationApi(configure, audit),
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
+        dry_runs=DryRunsApi(services.dry_runs, Checks(services.objects.probe)),
+        limits=LimitsApi(tenants),
         events=EventsApi(feed, tracking, tracking, table.of),
         dead_letters=DeadLettersApi(dead_letters, audit, serves=configure.serves),
         workers=WorkersApi(tracking),
@@ -193,7 +197,8 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
     make_series(settings)
     async with (
         open_services(settings, stays=True) as services,
-        services.for_http() as shown,
+        services.for_http() as over_http,
+        over_http.asking_users() as shown,
     ):
         warn_of_places(services.configuration.tenants, settings.tenants)
         *beside, site = make_site(shown, make_checks(services))

@@ -99,10 +99,16 @@ class Definition:
     java_class: str  # of its value, in a configuration file of REGARDS
     of_regards: bool = True  # else REGARDS complains of it in a file
     sensitive: bool = False  # it holds secrets
+    of_place: bool = False  # it tells where something is, which only those see who may set it
     # Places that a value names, which an operator may forbid, each with the path that leads to it.
     places: Callable[[Any], Iterable[tuple[str, Mapping[str, Any]]]] = lambda _: ()
     # Targets that it is about, by name: what the console offers to try. None: it offers nothing.
     tries: Callable[[TenantSettings], Mapping[str, Target]] | None = None
+
+    @property
+    def is_public(self) -> bool:
+        """Whether all who may ask for deliveries are told what it is set to."""
+        return not self.sensitive and not self.of_place
 
 
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
@@ -207,6 +213,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Bucket),
             default=lambda settings, tenant: settings.build_bucket.replace(TENANT, tenant),
             java_class="java.lang.String",
+            of_place=True,
         ),
         Definition(
             name="delivery_bucket",
@@ -216,6 +223,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Bucket),
             default=lambda settings, tenant: settings.delivery_bucket.replace(TENANT, tenant),
             java_class="java.lang.String",
+            of_place=True,
         ),
         Definition(
             name="order_size_limit_bytes",

@@ -112,7 +112,7 @@ def not_taken(
     It came in then; None: that is not known yet.
     """
     flaws = (
-        unknown_target(request, tenants=tenants),
+        unknown_target(request.tenant, request.target, tenants=tenants),
         unnamed(request, tenants=tenants),
         None if at is None else missed(request, at),
     )
@@ -137,16 +137,16 @@ def format_of(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str:
     return request.format or tenants.settings(request.tenant).delivery_format
 
 
-def unknown_target(request: DeliveryRequest, *, tenants: ConfiguredTenants) -> str | None:
-    """Return what is wrong with the target that a request chooses; None if nothing.
+def unknown_target(tenant: str, name: str, *, tenants: ConfiguredTenants) -> str | None:
+    """Return what is wrong with the target that a request of a tenant chooses; None if nothing.
 
     (One that only another version can use is that version's to judge: its deliveries wait.)
     """
-    settings = tenants.settings(request.tenant)
-    if settings.knows(request.target):
+    settings = tenants.settings(tenant)
+    if settings.knows(name):
         return None
     known = ", ".join(sorted(settings.names))
-    return f"targetDelivery {request.target[:100]!r} is unknown; there are {known}"
+    return f"targetDelivery {name[:100]!r} is unknown; there are {known}"
 
 
 def missed(request: DeliveryRequest, at: datetime) -> str | None:

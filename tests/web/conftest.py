@@ -18,9 +18,11 @@ from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.tenants.vault import make_key
+from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
 from app.views.dead_letters import Audited, DeadLetterList
 from app.waiting.wakeup import Wakeup
+from sinks import formats
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.target import S3Target
@@ -31,8 +33,10 @@ from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
+from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi, StreamLimits
 from web.api.health import Check, Health
+from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
@@ -155,6 +159,10 @@ async def _answers(_target: Target) -> None:
     """Take any target for good."""
 
 
+async def _finds_nothing(_target: Target, _key: str) -> None:
+    """Find no object anywhere."""
+
+
 def parts_for(
     configuration: ConfigurationParts,
     checks: dict[str, Check] | None = None,
@@ -165,12 +173,24 @@ def parts_for(
     configure = configuration.configure
     health = has.pop("health", Health(checks or {}))
     audit, tracking, overview = has.pop("audit"), has.pop("tracking"), has.pop("overview")
-    progress = has.pop("progress")
+    progress, probe = has.pop("progress"), has.pop("probe")
+    tenants = configuration.tenants
     parts: dict[str, Any] = {
-        "settings": SettingsApi(configure, Checks(has.pop("probe"))),
+        "settings": SettingsApi(configure, Checks(probe)),
         "configuration": ConfigurationApi(configure, configuration.store, health, audit),
         "operation": OperationApi(configure, audit),
         "deliveries": DeliveriesApi(tracking, has.pop("interventions"), progress),
+        "dry_runs": DryRunsApi(
+            DryRuns(
+                tracking=tracking,
+                tenants=tenants,
+                users=has.pop("users"),
+                find=has.pop("find"),
+                suffix_of=formats.suffix_of,
+            ),
+            Checks(has.pop("trial", probe)),
+        ),
+        "limits": LimitsApi(tenants),
         "events": EventsApi(
             has.pop("feed"), tracking, has.pop("changes"), progress, limits=has.pop("streams")
         ),
@@ -190,6 +210,8 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
         "gate": Gate(TokenVerifier(secret=SECRET, public_key=""), tenants, limits=PLENTY),
         "targets": TargetsApi(tenants, look=_answers, trouble=lambda _target: None),
         "probe": probe,
+        "find": _finds_nothing,
+        "users": AnyUser(),
         "tracking": tracking,
         "changes": tracking,
         "overview": tracking,

@@ -318,12 +318,7 @@ class DeliveriesApi:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take in a request as if it had come over AMQP."""
-        actor, body = request[ACTOR], await json_of(request)
-        if not isinstance(body, dict):
-            raise InvalidRequestError(["the body must be an object: {correlationId, order, …}"])
-        flaw = flaw_of(body)
-        if flaw is not None:
-            raise InvalidRequestError([f"the body {flaw}"])
+        actor, body = request[ACTOR], await request_of(request)
         delivery = await self._interventions.submit(
             actor,
             body,
@@ -462,6 +457,17 @@ class DeliveriesApi:
                 responses=taken | schemas.errors(404, 409) | always,
             ),
         ]
+
+
+async def request_of(request: web.Request) -> dict[str, Any]:
+    """Return the request for a delivery that a body holds. Raises InvalidRequestError."""
+    body = await json_of(request)
+    if not isinstance(body, dict):
+        raise InvalidRequestError(["the body must be an object: {correlationId, order, …}"])
+    flaw = flaw_of(body)
+    if flaw is not None:
+        raise InvalidRequestError([f"the body {flaw}"])
+    return body
 
 
 def _key(request: web.Request) -> str | None:

@@ -47,6 +47,23 @@ async def open_regards(settings: Settings) -> AsyncIterator[tuple[OrderSource, U
         yield source, users
 
 
+@contextlib.asynccontextmanager
+async def open_users(settings: Settings) -> AsyncIterator[Users]:
+    """Open rs-admin alone, for a process that asks it now and then, and has no rs-order.
+
+    Without the secret that it is asked with, the workers do. Raises as `open_regards` does.
+    """
+    secret = settings.rs_order_token_secret.get_secret_value()
+    if not settings.rs_admin_url or not secret:
+        yield users_asked_later(settings)
+        return
+    async with open_session(
+        stall_timeout=settings.source_stall_timeout, ca=settings.http_ca
+    ) as session:
+        signer = TokenSigner(secret, ttl=settings.rs_order_token_ttl)
+        yield RsAdmin(session, signer, url=settings.rs_admin_url)
+
+
 def users_asked_later(settings: Settings) -> Users:
     """Return what a process knows of users that leaves asking rs-admin to the workers."""
     return AskedLater() if settings.rs_admin_url else AnyUser()

@@ -9,11 +9,13 @@ from typing import Self
 
 from app.delivery.ports import Users
 from app.run.wiring.database import PostgresDatabase, open_database, open_migrated, open_web_pool
-from app.run.wiring.regards import users_asked_later
+from app.run.wiring.regards import open_users, users_asked_later
 from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
+from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
+from sinks.formats import suffix_of
 from sinks.stores.kinds import Stores
 
 
@@ -40,6 +42,23 @@ class Services:
             tenants=self.configuration.tenants,
             users=self.users,
         )
+
+    @property
+    def dry_runs(self) -> DryRuns:
+        """What tells of requests what would become of them, and does nothing of it."""
+        return DryRuns(
+            tracking=self.database.tracking,
+            tenants=self.configuration.tenants,
+            users=self.users,
+            find=self.objects.find,
+            suffix_of=suffix_of,
+        )
+
+    @contextlib.asynccontextmanager
+    async def asking_users(self) -> AsyncIterator[Self]:
+        """Give the same, that asks rs-admin itself; a worker does, anyway."""
+        async with open_users(self.settings) as users:
+            yield replace(self, users=users)
 
     @contextlib.asynccontextmanager
     async def for_http(self) -> AsyncIterator[Self]:

@@ -14,8 +14,10 @@ from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
+from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi
 from web.api.health import Health
+from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
@@ -48,6 +50,8 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         configuration=ConfigurationApi(some, some, some, some),
         operation=OperationApi(some, some),
         deliveries=DeliveriesApi(some, some, some),
+        dry_runs=DryRunsApi(some, some),
+        limits=LimitsApi(some),
         events=EventsApi(some, some, some, some),
         dead_letters=DeadLettersApi(some, some, serves=some),
         workers=WorkersApi(some),

@@ -1,7 +1,7 @@
 // Asking for a delivery without an AMQP client.
 
 import { call, plainUser, session } from "./api.js";
-import { addressOf, alertOf, h, say } from "./dom.js";
+import { addressOf, alertOf, h, say, time } from "./dom.js";
 
 // made by `make docs`: what files can be delivered as
 const FORMATS = ["zip", "tar", "tar.zst", "files"];
@@ -35,6 +35,7 @@ export async function ask(content, { signal }) {
     class: "wide",
     onsubmit: async (event) => {
       event.preventDefault();
+      const tries = event.submitter?.value === "check";
       const lines = queries.value.split("\n").map((line) => line.trim()).filter(Boolean);
       const body = { order: { user: user.value, queries: lines } };
       if (id.value.trim()) body.correlationId = id.value;
@@ -48,6 +49,13 @@ export async function ask(content, { signal }) {
       if (Object.keys(asked).length) body.delivery = asked;
       if (target.value.trim()) body.targetDelivery = target.value.trim();
       try {
+        if (tries) {
+          const { content: told } = await call("POST", "/deliveries/validate", { body });
+          if (signal.aborted) return;
+          said.replaceChildren(judged(told));
+          said.firstElementChild.scrollIntoView({ block: "nearest" });
+          return;
+        }
         const { content: taken } = await call("POST", "/deliveries", { body });
         say("It was taken in.");
         // A user who has gone elsewhere meanwhile stays there.
@@ -74,10 +82,25 @@ export async function ask(content, { signal }) {
   h("p", { class: "hint", id: "labels-hint" }, "Up to ten, with commas between; deliveries are found by them."),
   h("label", { for: "deadline" }, "Deadline"), deadline,
   h("p", { class: "hint", id: "deadline-hint" }, "Empty: the tenant's time. After it, the delivery ends in an error."),
-  h("button", { class: "main" }, "Deliver")));
+  h("div", { class: "actions" },
+    h("button", { class: "main", value: "deliver" }, "Deliver"),
+    h("button", { value: "check" }, "Check"))));
   if (plain) {
     const { content: { correlationIdPrefix } } = await call("GET", "/me", { signal });
     idHint.textContent = `Empty: you are given one. Those of your own begin with ${correlationIdPrefix}`;
-    prefixHint.textContent += ` Those of your own begin with ${correlationIdPrefix}`;
+    prefixHint.textContent += " Those of your own begin as your ids do.";
   }
+}
+
+// What would become of a request.
+function judged({ granted, broken = [], problems = [], place, target, user, expiresAt }) {
+  const notes = [...broken, ...problems];
+  if (user?.known === null) notes.push(`Whether ${user.name} may order: ${user.message}`);
+  if (target?.ok === null) notes.push(`Target ${target.name}: ${target.message}`);
+  return h("div", { role: granted ? "status" : "alert", class: notes.length ? "alert" : null },
+    h("p", {}, granted ? "It would be granted." : "It would be refused."),
+    notes.length ? h("ul", {}, notes.map((note) => h("li", {}, note))) : null,
+    place ? h("p", {}, "Its archive would go to ", h("code", {}, place.key),
+      place.keyOfSeveral ? [", of several products to ", h("code", {}, place.keyOfSeveral)] : null,
+      ", by ", time(expiresAt), " at the latest.") : null);
 }
