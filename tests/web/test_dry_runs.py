@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -68,7 +68,7 @@ async def api(
 
 
 @pytest.fixture
-async def ask(api: Api, deliveries: Deliveries) -> AsyncIterator[Ask]:
+async def ask(api: Api, deliveries: Deliveries) -> Ask:
     """Try a request; nothing may come of it."""
 
     async def tried(body: Any, query: str = "", **caller: Any) -> Any:
