@@ -4,7 +4,7 @@
 
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
-# For sinks/_md5pair.c alone.
+# For sinks/_*.c alone.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
     rm -rf /var/lib/apt/lists/*
 RUN python -m venv /venv

@@ -40,7 +40,7 @@ ifneq ($(shell $(PYTHON) -c '$(WHICH)'),$(shell { $(BIN)/python -c '$(WHICH)'; }
 endif
 endif
 
-$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py sinks/_md5pair.c
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py sinks/_md5pair.c sinks/_sha256.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "setup: $(PYTHON) is older than 3.11; set PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh compose/embedded/setup.sh python3-venv
@@ -50,7 +50,7 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py
 	@$(INSTALL) --compile-bytecode --require-hashes -r requirements/dev.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import luqum.parser'  # it writes its tables when it is imported first
-	@$(BIN)/python -c 'import sinks._md5pair' 2>/dev/null || echo "setup: no C compiler or no headers of" \
+	@$(BIN)/python -c 'import sinks._md5pair, sinks._sha256' 2>/dev/null || echo "setup: no C compiler or no headers of" \
 		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower," \
 		"and a transfer that breaks off begins again from its first file"
 	@touch $@

@@ -27,6 +27,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.delivery.checkpoint import Checkpoint, Tail
+from app.delivery.contents import MAX_RECORD, NOTHING, Packed, Wanted
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
@@ -82,6 +83,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 PutAside = Callable[[PartBody], Awaitable[Tail]]
+Keep = Callable[[StoredObject, int, bytes], Awaitable[bool]]
 
 # Of what ends early, and can be gone on with: seconds for what would be done again otherwise. When
 # the worker stops, one after the other: DELIVERY_SHUTDOWN_GRACE tells of the sum.
@@ -112,10 +114,15 @@ class StreamingArchiver:
         return self._form_of(delivery).media_type
 
     def _form_of(
-        self, delivery: Delivery, after: Checkpoint | None = None
+        self,
+        delivery: Delivery,
+        after: Checkpoint | None = None,
+        wanted: Wanted = NOTHING,
     ) -> ArchiveFormat | Files:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
         form = format_of(delivery.archive_name, self.formats)
+        if isinstance(form, Files):
+            form = replace(form, sha256=wanted.sha256)
         return form if after is None else going_on(form, after)
 
     def memory_of(
@@ -125,6 +132,7 @@ class StreamingArchiver:
         at_most: int,
         name_bytes: int,
         after: Checkpoint | None = None,
+        wanted: Wanted = NOTHING,
     ) -> int:
         """Return the bytes of memory that a transfer holds to its end."""
         return self._plan(
@@ -133,6 +141,7 @@ class StreamingArchiver:
             at_most=at_most,
             name_bytes=name_bytes,
             after=after,
+            wanted=wanted,
         ).memory
 
     async def run(
@@ -150,6 +159,8 @@ class StreamingArchiver:
         save: SaveStep,
         put_aside: PutAside,
         folder: Folder,
+        keep: Keep | None = None,
+        wanted: Wanted = NOTHING,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -160,11 +171,15 @@ class StreamingArchiver:
         While the target is away, what was sent is kept, and what failed is sent again; without a
         slot, when that takes long.
         """
-        form = self._form_of(delivery, after)
+        form = self._form_of(delivery, after, wanted)
         planned = replace(delivery, file_count=most_files or delivery.file_count)
-        plan = self._plan(form, planned, at_most=at_most, name_bytes=name_bytes, after=after)
+        plan = self._plan(
+            form, planned, at_most=at_most, name_bytes=name_bytes, after=after, wanted=wanted
+        )
         meter = Meter(delivery, self.report)
-        transfer = _Transfer(self, delivery, form, plan, target, upload, lease, meter, folder)
+        transfer = _Transfer(
+            self, delivery, form, plan, target, upload, lease, meter, folder, wanted
+        )
         ticking = asyncio.create_task(meter.tick())
         try:
             async with transfer.memory():
@@ -173,7 +188,7 @@ class StreamingArchiver:
                 meter.enter(Phase.PAUSED)
                 return None
             meter.enter(Phase.COMPLETING)
-            result = await transfer.complete(archive, may_complete)
+            result = await transfer.complete(archive, may_complete, keep)
         except BaseException:
             meter.enter(Phase.FAILED)
             raise
@@ -190,6 +205,7 @@ class StreamingArchiver:
         at_most: int,
         name_bytes: int,
         after: Checkpoint | None,
+        wanted: Wanted,
     ) -> PartPlan | FolderPlan:
         limits: dict[str, Any] = {
             "file_count": delivery.file_count,
@@ -204,7 +220,13 @@ class StreamingArchiver:
         if isinstance(form, Files):
             return plan_folder(form, total_bytes=delivery.total_bytes, **limits)
         try:
-            return plan_parts(form, total_bytes=delivery.total_bytes, at_most=at_most, **limits)
+            return plan_parts(
+                form,
+                total_bytes=delivery.total_bytes,
+                at_most=at_most,
+                kept=MAX_RECORD if wanted.contents else 0,
+                **limits,
+            )
         except ArchiveTooLargeError as error:
             if form is self._form_of(delivery):
                 raise
@@ -226,6 +248,7 @@ class _Transfer:
     lease: Lease
     meter: Meter
     folder: Folder
+    wanted: Wanted
 
     @property
     def plan(self) -> PartPlan:
@@ -249,7 +272,7 @@ class _Transfer:
         waits = Waits(self.by.patience, self.aside, wanted=self.by.worker_memory.is_wanted)
         tail = await self._read(after.tail, waits) if after and after.tail else []
         sending = _Sending(self, waits)
-        making = self._making(sending)
+        making = self._making(sending, after)
         source = making.source
         if after is not None:
             await self._skip(files, making.writer, after)
@@ -264,6 +287,7 @@ class _Transfer:
             repeats=making.placer is None,
             takes_told_sizes=has_sizes_first(self.form),
             made_by=made_by_of(self.form),
+            sha256=self.wanted.sha256,
         )
         del tail
         checkpoints = Checkpoints(archive, save)
@@ -301,14 +325,20 @@ class _Transfer:
                 await checkpoints.save(_SAVING if self.lease.stopping.is_set() else None)
         return archive
 
-    def _making(self, sending: _Sending) -> _Making:
+    def _making(self, sending: _Sending, after: Checkpoint | None) -> _Making:
         """Return what makes the object: an archive of the files, or the list of them."""
         by, delivery, plan = self.by, self.delivery, self.plan
         if not isinstance(self.form, Files):
             source = Prefetcher(
                 delivery, by.source, budget=plan.prefetch, connections=by.connections
             )
-            verifier = FileVerifier(self.meter.count, lag=plan.lag)
+            kept = None
+            if self.wanted.contents:  # where files are delivered as they are, lines tell them
+                begun = 0 if after is None else after.boundary.members
+                kept = Packed(begun, sha256=self.wanted.sha256)
+            verifier = FileVerifier(
+                self.meter.count, lag=plan.lag, kept=kept, sha256=self.wanted.sha256
+            )
             return _Making(source, verifier, self.form.writer(compression=by.compression))
         assert isinstance(self.sizes, FolderPlan)  # noqa: S101 - `_plan` made it
         placing = Placing(
@@ -321,6 +351,7 @@ class _Transfer:
             may=self.folder,
             send=sending.send,
             # The thread may wait for the next file.
+            sha256=self.form.sha256,
             failed=lambda error: source.abort(error),  # noqa: PLW0108 - it is made below
             kept=BYTES_KEPT.labels(delivery.tenant).inc,
         )
@@ -380,7 +411,10 @@ class _Transfer:
                 self.meter.skip(file.size or 0)
 
     async def complete(
-        self, archive: ArchiveStream, may_complete: Callable[[StoredObject], Awaitable[bool]]
+        self,
+        archive: ArchiveStream,
+        may_complete: Callable[[StoredObject], Awaitable[bool]],
+        keep: Keep | None,
     ) -> StoredObject:
         """Let the object appear, however long the store takes for it: with neither memory nor slot.
 
@@ -393,7 +427,11 @@ class _Transfer:
             size=archive.size,
             etag=self.by.objects.etag_of(self.target, parts),
             files=archive.files,
+            sha256=archive.sha256(),
         )
+        for first, contents in archive.unsaved():
+            if keep is None or not await keep(expected, first, contents):
+                raise LeaseLostError(f"the lease of {self.delivery} ran out before its completion")
         complete = Retried(partial(self._complete, parts, expected, may_complete))
         patience = self.by.patience
         leaving = asyncio.get_running_loop().call_later(patience.in_slot, self.lease.leave)

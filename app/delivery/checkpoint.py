@@ -36,6 +36,7 @@ class Boundary:
     md5_state: bytes  # of the archive's MD5 after so many bytes; 16 bytes (`PairedMd5.state`)
     members: int  # that are known to end before it; behind the last one comes the archive's end
     crc: int  # CRC-32 of the bytes between the end of these and the boundary
+    sha256_state: bytes | None = None  # as that of its MD5, 32 bytes; None: it is not told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +106,7 @@ class Step:
     members: Sequence[FinishedMember]  # that ended between that boundary and this one
     tail: Tail | None = None  # ends with the last member; the one of the step before counts no more
     made_by: str = ""  # what the bytes of its members depend on beside their files; empty: not told
+    contents: bytes | None = None  # what a manifest tells of the members: `contents.Packed`
 
     @property
     def follows_members(self) -> int:

@@ -180,6 +180,11 @@ class DeliveryResponseDtoEvent(Wire):
     manifest_url: str | None = Field(
         None, description="With DONE: of the list of the files, where there is one."
     )
+    sha256: str | None = Field(
+        None,
+        description="With DONE: SHA-256 of the archive, or of the manifest, hex, lower case; where "
+        "the tenant asks for it.",
+    )
 
 
 class OrderRequestDtoEvent(Wire):

@@ -115,6 +115,7 @@ def _response(
         size=result.size if result else None,
         files=told.files if told else None,
         manifest_url=told.manifest_url if told else None,
+        sha256=told.sha256 if told else None,
     )
     return _owed(origin, Kind.RESPONSE, body, name=name)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
 from app.audit import AuditRecord
 from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail, TailObject
+from app.delivery.contents import NOTHING, Wanted
 from app.delivery.ingress import (
     Arrival,
     Asked,
@@ -402,6 +404,15 @@ class Arrivals(Protocol):
         """Note that Kafka has lost every event: all are due at once."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allowed:
+    """A completion is noted, and may be asked for."""
+
+    # Whether a client was told of a manifest beside an object that is replaced: what that manifest
+    # tells of is not there any more.
+    replaces_listed: bool = False
+
+
 class Leases(Protocol):
     """Who works on what. Every call is one short statement."""
 
@@ -418,12 +429,22 @@ class Leases(Protocol):
         """Whether the lease is still this worker's: False, too, when the delivery has ended."""
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
-    ) -> bool:
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        *,
+        namespace: str,
+        until: timedelta,
+        beside: str | None = None,
+    ) -> Allowed | None:
         """Hold on to a lease, and note what is about to appear in a namespace within `until`.
 
-        False when the lease is gone: then it may not appear. Raises ObjectBusyError while a
-        delivery of another tenant or user is about to make one of that name there.
+        None when the lease is gone: then it may not appear. Raises ObjectBusyError while a
+        delivery of another tenant or user is about to make one of that name there, and EndingError
+        when the delivery is to end.
+
+        `beside` is the URL of what is to come beside it, once it has appeared: then the delivery
+        is done, whatever is noted of its end. It waits while that is being removed.
         """
 
     async def discard_completion(self, delivery: Delivery) -> None:
@@ -493,6 +514,22 @@ class Checkpoints(Protocol):
 
     async def forget_file(self, delivery: Delivery, upload: Upload, position: int) -> bool:
         """Forget what was saved of a file; as `save_file`. Then its upload need not stay open."""
+
+    async def keep_contents(
+        self, delivery: Delivery, upload: Upload, *, md5: str, first: int, contents: bytes
+    ) -> bool:
+        """Keep what is known of files of an archive with this MD5, from number `first` on.
+
+        Beside what was saved with steps, before it is completed: `contents.Packed`. Again changes
+        nothing. False when the lease is gone, or the upload is another one.
+        """
+
+    def contents(self, delivery: Delivery, *, md5: str) -> AsyncIterator[bytes]:
+        """Iterate over what is known of files of an archive with this MD5, in their order.
+
+        That is, what was saved with steps of the upload that is recorded, and what was kept beside.
+        Nothing once the delivery has ended.
+        """
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
@@ -680,6 +717,7 @@ class Archiver(Protocol):
         at_most: int,
         name_bytes: int,
         after: Checkpoint | None = None,
+        wanted: Wanted = NOTHING,
     ) -> int:
         """Return the bytes of memory that `run`, called with the same, holds to its end.
 
@@ -701,6 +739,8 @@ class Archiver(Protocol):
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
         folder: Folder,
+        keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None = None,
+        wanted: Wanted = NOTHING,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer. `may_complete` is asked each time right before the object would appear.
@@ -715,6 +755,10 @@ class Archiver(Protocol):
 
         Where files are delivered as they are, each is put beside the upload's key while `folder`
         allows it; the object is the list of them, and what was put is there when it appears.
+
+        What is `wanted` of an archive's files is saved with the steps; what is behind the last one
+        goes to `keep` before the object may appear, with its first file's number: False, and the
+        object may not.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
         of some are unknown. `name_bytes` is what their names in the archive have together, and

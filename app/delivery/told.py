@@ -19,12 +19,14 @@ class Told(Noted):
 
     files: int | None = None  # that were delivered; None: by a version that did not count them
     manifest_url: str | None = None  # `Target.url_of`
+    sha256: str | None = None  # of the object, hex, lower case; where its tenant asks for it
 
     @classmethod
-    def of(cls, result: StoredObject) -> Told:
-        """Return what an object tells of itself."""
-        is_manifest = result.url.endswith(f"/{MANIFEST_NAME}")
-        return cls(files=result.files, manifest_url=result.url if is_manifest else None)
+    def of(cls, result: StoredObject, *, manifest_url: str | None = None) -> Told:
+        """Return what an object tells of itself, and of the manifest beside it, if there is one."""
+        if result.url.endswith(f"/{MANIFEST_NAME}"):
+            manifest_url = result.url
+        return cls(files=result.files, manifest_url=manifest_url, sha256=result.sha256)
 
     def noted(self) -> dict[str, Any]:
         """Return it as JSON; what is not known is left out."""

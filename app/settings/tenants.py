@@ -26,6 +26,15 @@ class TenantSection(Section):
     max_suborders: int = Field(
         0, ge=0, description="Suborders that an order may have, for tenants that set none; 0: any."
     )
+    manifest: bool = Field(
+        default=False,
+        description="Put `manifest.json` beside each archive, for tenants that don't set it.",
+    )
+    sha256: bool = Field(
+        default=False,
+        description="Tell SHA-256 beside MD5, for tenants that don't set it: of archives, and in "
+        "manifests.",
+    )
     metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Labels of deliveries that are counted in metrics, separated by commas; others "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import asyncpg
 
@@ -22,6 +24,7 @@ from app.delivery.object_store import StoredPart, Upload
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
 from app.store.sql import load
+from app.waiting.patience import until_answered
 
 SQL = load(__name__)
 
@@ -65,6 +68,8 @@ class PostgresCheckpoints:
                         tail_size=step.tail.size if step.tail else None,
                         tail_md5=step.tail.md5 if step.tail else None,
                         made_by=step.made_by,
+                        contents=step.contents,
+                        sha256_state=step.boundary.sha256_state,
                     )
                 )
         return True
@@ -166,6 +171,36 @@ class PostgresCheckpoints:
         )
         return held is not None
 
+    async def keep_contents(
+        self, delivery: Delivery, upload: Upload, *, md5: str, first: int, contents: bytes
+    ) -> bool:
+        """Keep what is known of files behind the last step."""
+        kept = SQL["keep_contents"](
+            id=delivery.id,
+            attempt=delivery.attempt,
+            owner=self._owner,
+            upload_id=upload.upload_id,
+            md5=md5,
+            first=first,
+            records=contents,
+        )
+        with translate_errors():
+            return await self._pool.fetchval(*kept) is not None
+
+    async def contents(self, delivery: Delivery, *, md5: str) -> AsyncIterator[bytes]:
+        """Iterate over what is known of files, a step at a time; waits while the store is away."""
+        after = 0
+        while True:
+            asked = SQL["contents"](id=delivery.id, md5=md5, after=after)
+            if (row := await until_answered(partial(self._next, asked))) is None:
+                return
+            after = row["first"] + 1
+            yield row["records"]
+
+    async def _next(self, asked: tuple[Any, ...]) -> asyncpg.Record | None:
+        with translate_errors():
+            return await self._pool.fetchrow(*asked)
+
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta
     ) -> bool:
@@ -259,6 +294,7 @@ def _step_of(row: asyncpg.Record) -> SavedStep:
             md5_state=row["md5_state"],
             members=row["members"],
             crc=row["crc"],
+            sha256_state=row["sha256_state"],
         ),
         parts=[
             StoredPart(etag=etag, md5=md5)

@@ -16,10 +16,37 @@ WHERE delivery_id = :id
 -- Add a step.
 INSERT INTO checkpoint (delivery_id, upload_id, parts, follows, part_size, md5_state, members, crc,
                         part_etags, part_md5s, member_sizes, member_records,
-                        tail_key, tail_size, tail_md5, made_by)
+                        tail_key, tail_size, tail_md5, made_by, contents, sha256_state)
 VALUES (:id, :upload_id, :parts, :follows, :part_size, :md5_state, :members, :crc,
         :part_etags, :part_md5s, :member_sizes, :member_records, :tail_key, :tail_size, :tail_md5,
-        :made_by);
+        :made_by, :contents, :sha256_state);
+
+-- name: keep_contents
+-- Keep what is known of files of an archive with a certain MD5, from number :first on: no row when the attempt's
+-- lease or its upload is gone.
+INSERT INTO file_contents (delivery_id, md5, first, records)
+SELECT id, :md5, :first, :records
+FROM delivery
+WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+  AND upload_id = :upload_id
+FOR NO KEY UPDATE
+ON CONFLICT (delivery_id, md5, first) DO UPDATE SET records = excluded.records
+RETURNING first;
+
+-- name: contents
+-- What is known of files of an archive with a certain MD5, from number :after on: the next that is kept, with a step
+-- of its upload or beside it.
+SELECT first, records FROM (
+    SELECT checkpoint.members - cardinality(member_sizes) AS first, contents AS records
+    FROM checkpoint JOIN delivery ON delivery.id = checkpoint.delivery_id
+    WHERE delivery.id = :id AND checkpoint.upload_id = delivery.upload_id AND contents IS NOT NULL
+      AND state NOT IN ({ended})
+    UNION ALL
+    SELECT first, records FROM file_contents WHERE delivery_id = :id AND md5 = :md5
+) kept
+WHERE first >= :after
+ORDER BY first
+LIMIT 1;
 
 -- name: is_kept
 -- Whether an attempt may go on with an upload; if :for_another, a later one than :attempt. Workers of a
@@ -35,7 +62,7 @@ SELECT EXISTS (
 SELECT follows, part_size, parts, md5_state, members, crc, part_etags, part_md5s,
        cardinality(member_sizes) AS count,
        (SELECT coalesce(sum(size), 0)::bigint FROM unnest(member_sizes) AS size) AS finished,
-       tail_key, tail_size, tail_md5, made_by
+       tail_key, tail_size, tail_md5, made_by, sha256_state
 FROM checkpoint WHERE delivery_id = :id AND upload_id = :upload_id ORDER BY parts, members;
 
 -- name: members

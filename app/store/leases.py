@@ -10,6 +10,7 @@ import asyncpg
 
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
+from app.delivery.ports import Allowed
 from app.delivery.states import Work
 from app.delivery.targets import Blocked
 from app.errors import EndingError, ObjectBusyError
@@ -86,12 +87,20 @@ class PostgresLeases:
             )
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
-    ) -> bool:
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        *,
+        namespace: str,
+        until: timedelta,
+        beside: str | None = None,
+    ) -> Allowed | None:
         """Hold on to a lease, and note what is about to appear."""
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 await lock_object(connection, result.url, namespace)
+                if beside is not None:
+                    await lock_object(connection, beside, namespace)
                 row = await connection.fetchrow(
                     *SQL["record_completion"](
                         id=delivery.id,
@@ -102,6 +111,7 @@ class PostgresLeases:
                         within=until,
                         url=result.url,
                         namespace=namespace,
+                        appeared=beside is not None,
                     )
                 )
         assert row is not None  # noqa: S101 - an aggregate has a row
@@ -111,7 +121,7 @@ class PostgresLeases:
             raise ObjectBusyError(
                 f"a delivery of another tenant or user is just completing {result.url}"
             )
-        return bool(row["noted"])
+        return Allowed(replaces_listed=row["replaces_listed"]) if row["noted"] else None
 
     async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""

@@ -82,7 +82,8 @@ SELECT EXISTS (
 -- of another tenant or user may be making one of that name there: stores that ignore conditions would
 -- let both appear. (Where an older worker noted none, it may be there.) Asked under
 -- `lock_object`, by a statement of its own, so that what was noted before is seen; it waits while
--- that object is being removed. Nor of one that is to end: what was asked for before decides how.
+-- that object is being removed. Nor of one that is to end: what was asked for before decides how; unless it has
+-- :appeared. And whether a client was told of a manifest beside the object that is there, which is replaced.
 WITH others AS (
     SELECT EXISTS (
         SELECT 1 FROM delivery other JOIN delivery own ON own.id = :id
@@ -94,13 +95,16 @@ WITH others AS (
         lease_until = now() + :ttl, completing = :completing, completing_until = now() + :within,
         completing_attempt = attempt
     WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL
-      AND ending_type IS NULL AND NOT (SELECT busy FROM others)
+      AND (ending_type IS NULL OR :appeared::boolean) AND NOT (SELECT busy FROM others)
     RETURNING id
 )
 SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted,
        EXISTS (SELECT 1 FROM delivery
                WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND work IS NOT NULL
-                 AND ending_type IS NOT NULL) AS ending
+                 AND ending_type IS NOT NULL AND NOT :appeared::boolean) AS ending,
+       EXISTS (SELECT 1 FROM delivery before JOIN delivery own ON own.id = :id
+               WHERE before.url = :url AND before.state = 'DONE' AND before.tenant = own.tenant
+                 AND before.id <> own.id AND before.told ->> 'manifest_url' <> :url) AS replaces_listed
 FROM others;
 
 -- name: discard_completion

@@ -26,6 +26,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "delivery_file": _ALL,
     "delivery_history": ("SELECT", "INSERT"),
     "file_checkpoint": ("SELECT", "INSERT", "DELETE"),
+    "file_contents": _ALL,
     "inbox": _ALL,
     "outbox": _ALL,
     "place": ("SELECT", "INSERT", "UPDATE"),

@@ -212,7 +212,7 @@ WHERE id IN (
 
 -- name: advance
 -- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease; at the end,
--- what was saved of a half-made archive goes, too.
+-- what was saved of a half-made archive goes, too, and what its manifest was made of.
 WITH advanced AS (
     UPDATE delivery SET
         state = :state,
@@ -246,6 +246,9 @@ WITH advanced AS (
     WHERE delivery_id = advanced.id AND :state IN ({ended})
 ), forgotten_files AS (
     DELETE FROM file_checkpoint USING advanced
+    WHERE delivery_id = advanced.id AND :state IN ({ended})
+), listed AS (
+    DELETE FROM file_contents USING advanced
     WHERE delivery_id = advanced.id AND :state IN ({ended})
 )
 SELECT id FROM advanced;

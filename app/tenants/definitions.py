@@ -280,6 +280,29 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             of_regards=False,
         ),
         Definition(
+            name="manifest",
+            title="Manifest beside archives",
+            takes="true or false",
+            description="Whether `manifest.json` is put beside each archive, once that is there: "
+            "it lists all files with their sizes and checksums. Files that are delivered as they "
+            "are have one in any case.",
+            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            default=lambda settings, _: settings.manifest,
+            java_class="java.lang.Boolean",
+            of_regards=False,
+        ),
+        Definition(
+            name="sha256",
+            title="SHA-256 beside MD5",
+            takes="true or false",
+            description="Whether the SHA-256 of each archive is told to clients, and in manifests "
+            "that of each file, too.",
+            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            default=lambda settings, _: settings.sha256,
+            java_class="java.lang.Boolean",
+            of_regards=False,
+        ),
+        Definition(
             name="delivery_targets",
             title="Further targets, by name",
             takes="object: name → target",
@@ -384,6 +407,8 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         delivery_format=values["delivery_format"],
         archive_name=values["archive_name"],
         prefix=values["prefix"],
+        manifest=values["manifest"],
+        sha256=values["sha256"],
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

@@ -17,6 +17,7 @@ from functools import partial
 from math import ceil
 
 from app.delivery.checkpoint import TailObject
+from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.model import Delivery
 from app.delivery.ports import Checkpoints, DeliveryStore
 from app.delivery.states import State
@@ -29,6 +30,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.archive_manifests import manifest_key_of, may_be_large, remove_late
 from app.usecases.folders import Clear, Cleared, Folders
 from app.usecases.remove import Removal
 from app.usecases.tails import Tails
@@ -216,6 +218,8 @@ class Sweep:
         async with self._asking(leftover.recorded):
             removal = Removal(store=self.store, objects=self.uploads.objects)
             await removal.remove_late(delivery, leftover.recorded)
+        async with self._asking(leftover.recorded):
+            await remove_late(delivery, leftover.recorded, self.store, self.uploads.objects)
         return 0.0
 
     async def _abort_orphans(self, leftover: _Leftover) -> float:
@@ -227,6 +231,10 @@ class Sweep:
         key = target.prefix + delivery.key
         async with self._asking(target):
             known = await self.uploads.abort_orphans(delivery, target, key)
+        if _may_have_sent_manifest(delivery):
+            async with self._asking(target):
+                abort = self.uploads.abort_orphans
+                known &= await abort(delivery, target, manifest_key_of(key))
         return 0.0 if known else _BACKOFF.first
 
     async def _drop_tails(self, leftover: _Leftover) -> float:
@@ -412,6 +420,12 @@ class Sweep:
         with contextlib.suppress(TargetUnavailableError):  # of another version's kind
             return self.tenants.settings(delivery.tenant).target_named(delivery.target)
         return None
+
+
+def _may_have_sent_manifest(delivery: Delivery) -> bool:
+    """Whether an upload of a manifest may be open beside its archive, which had appeared."""
+    appeared = delivery.state is State.DONE or delivery.completing is not None
+    return appeared and delivery.archive_name != MANIFEST_NAME and may_be_large(delivery)
 
 
 def _tell_files_left(delivery: Delivery, manifest_key: str, cause: DeliveryError) -> None:

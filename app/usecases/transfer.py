@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from app.delivery import outgoing
 from app.delivery.checkpoint import Checkpoint
+from app.delivery.contents import Wanted
 from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME, Extent, ManifestFile, Seam
 from app.delivery.marks import marks_of
@@ -42,6 +43,7 @@ from app.errors import (
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.archive_manifests import NOT_WRITTEN, ArchiveManifests, Written
 from app.usecases.completion import CompletionGuard
 from app.usecases.folders import AttemptFolder, Folders
 from app.usecases.free_place import Places, may_keep_place
@@ -107,6 +109,18 @@ class Transfers:
             settled=self.settled,
         )
 
+    @property
+    def manifests(self) -> ArchiveManifests:
+        """Return what writes manifests beside archives, and removes them."""
+        return ArchiveManifests(
+            store=self.store,
+            leases=self.leases,
+            checkpoints=self.checkpoints,
+            uploads=self.uploads,
+            patience=self.patience,
+            within=self.completion,
+        )
+
     async def deliver(self, delivery: Delivery, lease: Lease) -> None:
         """Make the archive and end the delivery; or, where that pauses, only what came of it.
 
@@ -132,8 +146,11 @@ class Transfers:
         result = await self._make(delivery, target, key, lease, folder)
         if result is None:
             return
+        written = Written(left_open=folder.left_open)
+        if self._is_listed(delivery):
+            written = await self.manifests.write(delivery, target, key, result, lease)
         lease.finishes()
-        await self.finish(delivery, result, left_open=folder.left_open)
+        await self.finish(delivery, result, written)
         _measure(delivery, time.monotonic() - began)
         lease.leave()
         await self._tidy(delivery)
@@ -200,8 +217,24 @@ class Transfers:
             result = await self._completed_before(delivery, place, delivery.upload.key, lease)
         if result is None:
             raise EndingError(f"the archive of {delivery} has not appeared")
+        written = NOT_WRITTEN
+        assert place is not None  # noqa: S101 - something was found there
+        assert delivery.upload is not None  # noqa: S101 - as it was
+        if self.tenants.known(delivery.tenant) and self._is_listed(delivery):
+            write = self.manifests.write
+            written = await write(delivery, place, delivery.upload.key, result, lease, waits=False)
         lease.finishes()
-        await self.finish(delivery, result)
+        await self.finish(delivery, result, written)
+
+    def _is_listed(self, delivery: Delivery) -> bool:
+        """Whether its tenant asks for a manifest beside its archive."""
+        asks = self.tenants.settings(delivery.tenant).manifest
+        return asks and delivery.archive_name != MANIFEST_NAME
+
+    def _wanted(self, delivery: Delivery) -> Wanted:
+        """Return what is to be known of an archive and its files."""
+        sha256 = self.tenants.settings(delivery.tenant).sha256
+        return Wanted(contents=self._is_listed(delivery), sha256=sha256)
 
     async def _fence(
         self, delivery: Delivery, target: Target, key: str, lease: Lease
@@ -359,6 +392,8 @@ class Transfers:
             leases=self.leases,
             lease=lease,
             within=self.completion,
+            clear=partial(self.manifests.clear, delivery, target, upload.key),
+            listed=not self._is_listed(delivery),
         )
         kept = KeptArchive(self.tails, delivery, target, upload, lease)
         try:
@@ -386,6 +421,8 @@ class Transfers:
                 save=kept.save,
                 put_aside=kept.put_aside,
                 folder=folder,
+                keep=partial(self._keep, delivery, upload, lease),
+                wanted=self._wanted(delivery),
                 after=after,
             )
             if made is None and segments is not None and segments.failed is not None:
@@ -411,6 +448,26 @@ class Transfers:
                     await self.leases.discard_completion(delivery)
             raise
         return made
+
+    async def _keep(
+        self,
+        delivery: Delivery,
+        upload: Upload,
+        lease: Lease,
+        result: StoredObject,
+        first: int,
+        contents: bytes,
+    ) -> bool:
+        """Keep what a manifest will tell of files behind the last step; see `ports.Archiver`."""
+        keep = partial(
+            self.checkpoints.keep_contents,
+            delivery,
+            upload,
+            md5=result.md5,
+            first=first,
+            contents=contents,
+        )
+        return await until_answered(keep, good=lease.safe_to_complete)
 
     async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles) -> None:
         """Let go of a half-made archive: it goes on when its order does."""
@@ -455,6 +512,7 @@ class Transfers:
             at_most=self._at_most(delivery, extent),
             name_bytes=extent.name_bytes,
             after=after,
+            wanted=self._wanted(delivery),
         )
 
     def _at_most(self, delivery: Delivery, extent: Extent) -> int:
@@ -487,13 +545,13 @@ class Transfers:
         return await out_of_slot(asking, lease.aside, after=self.patience.in_slot)
 
     async def finish(
-        self, delivery: Delivery, result: StoredObject, *, left_open: bool = False
+        self, delivery: Delivery, result: StoredObject, written: Written = NOT_WRITTEN
     ) -> None:
         """Record the archive, however long PostgreSQL is away: all the work is done.
 
         The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
         """
-        if not await until_answered(Retried(partial(self._end, delivery, result, left_open))):
+        if not await until_answered(Retried(partial(self._end, delivery, result, written))):
             raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
@@ -507,14 +565,14 @@ class Transfers:
         self,
         delivery: Delivery,
         result: StoredObject,
-        left_open: bool,
+        written: Written,
         *,
         again: bool,
     ) -> bool:
         async with self.store.transaction() as tx:
-            told = Told.of(result)
+            told = Told.of(result, manifest_url=written.url)
             ended = await tx.advance(
-                delivery, State.DONE, result=result, told=told, left_open=left_open
+                delivery, State.DONE, result=result, told=told, left_open=written.left_open
             )
             if ended:
                 await tx.enqueue(outgoing.done(delivery, result, told))

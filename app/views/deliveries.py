@@ -277,6 +277,9 @@ class DeliveryView(View):
     manifest_url: str | None = Field(
         None, description="Of the list of the files beside them, where there is one."
     )
+    sha256: str | None = Field(
+        None, description="Of the archive, hex, lower case; where the tenant asks for it."
+    )
     error_type: str | None = None
     error_message: str | None = None
     progress: ProgressView | None = None
@@ -325,6 +328,7 @@ class DeliveryView(View):
             md5=result.md5 if result else None,
             archive_bytes=result.size if result else None,
             manifest_url=tracked.told.manifest_url,
+            sha256=tracked.told.sha256,
             error_type=error_type,
             error_message=error_message,
             **more,

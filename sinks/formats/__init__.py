@@ -34,7 +34,7 @@ def has_sizes_first(form: ArchiveFormat | Files) -> bool:
 
 def made_by_of(form: ArchiveFormat | Files) -> str:
     """Return what a form's bytes depend on beside the files, where it tells; else nothing."""
-    return form.made_by if isinstance(form, TarZst) else ""
+    return form.made_by if isinstance(form, TarZst | Files) else ""
 
 
 def going_on(form: ArchiveFormat | Files, after: Checkpoint) -> ArchiveFormat | Files:
@@ -43,6 +43,8 @@ def going_on(form: ArchiveFormat | Files, after: Checkpoint) -> ArchiveFormat | 
     Raises CheckpointUnusableError where it can't, before any file is read for it. What ends with a
     member, as after a pause, is not made again: so it goes on as the form is.
     """
+    if isinstance(form, Files):
+        return form.as_made_by(after.made_by)
     if not (isinstance(form, TarZst) and after.made_by and after.remade):
         return form
     return form.as_made_by(after.made_by)

@@ -22,7 +22,9 @@ from app.delivery.manifest_document import BETWEEN, MAX_BEGIN, MAX_LINE, Content
 from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import Member
 
-MD5_MARK = "rs-delivery-md5"  # of a file's object, where it was known before it was sent
+# Of a file's object, where they were known before it was sent.
+MD5_MARK = "rs-delivery-md5"
+SHA256_MARK = "rs-delivery-sha256"
 AT_ONCE = 32  # files that may be on their way to the target at the same time
 _KEPT = 8  # bytes of memory a file: the size of its line
 _RECORD = b"files"  # what is kept of a line that was written: nothing but whose it is
@@ -34,6 +36,7 @@ class Placed:
 
     size: int  # bytes
     md5: str  # hex, lower case
+    sha256: str | None = None  # hex, lower case; where it is asked for
 
 
 # Begins to put a file; what comes of it is told when it is there.
@@ -43,9 +46,10 @@ Place = Callable[[ManifestFile, Iterator[bytes]], "Future[Placed]"]
 class ManifestWriter:
     """See `ArchiveWriter`: its archive is the manifest, and `place` puts the files."""
 
-    def __init__(self, correlation_id: str, place: Place) -> None:
+    def __init__(self, correlation_id: str, place: Place, form: Files) -> None:
         self._correlation_id = correlation_id
         self._place = place
+        self._form = form
         self._sizes = array("Q")  # of lines, with what stands before the first
 
     @property
@@ -68,7 +72,7 @@ class ManifestWriter:
         while True:
             file, placing = pending.popleft()
             placed = placing.result()
-            line = self._before() + manifest_document.line(file, _contents_of(placed))
+            line = self._before() + self._form.line(file, placed)
             yield line
             self._sizes.append(len(line))
             if not pending or not pending[0][1].done():
@@ -97,15 +101,45 @@ class ManifestWriter:
         """End nothing: it has no threads."""
 
 
-def _contents_of(placed: Placed) -> Contents:
-    return Contents(size=placed.size, md5=placed.md5)
-
-
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
     """See `Form`."""
 
+    crc32: bool = True  # whether lines tell it, where the listing does
+    sha256: bool = False  # whether lines tell it
+
     suffix: ClassVar[str] = MANIFEST_NAME  # which is all of its name
     media_type: ClassVar[str] = manifest_document.MEDIA_TYPE
+
+    @property
+    def made_by(self) -> str:
+        """What lines tell beside size and MD5: a manifest is gone on with as it was begun."""
+        return " ".join(name for name in ("crc32", "sha256") if getattr(self, name))
+
+    def as_made_by(self, made_by: str) -> Files:
+        """Return what makes lines as in a manifest that was begun.
+
+        Raises CheckpointUnusableError where a later version has begun it.
+        """
+        told = made_by.split()
+        form = Files(crc32="crc32" in told, sha256="sha256" in told)
+        if form.made_by != made_by:
+            raise CheckpointUnusableError(
+                f"a manifest that tells {made_by} of each file is not of this version: it begins "
+                "again"
+            )
+        return form
+
+    def line(self, file: ManifestFile, placed: Placed) -> bytes:
+        """Return the line of a file. It depends on no attempt: what one tells, any other does."""
+        contents = Contents(
+            size=placed.size,
+            md5=placed.md5,
+            sha256=placed.sha256 if self.sha256 else None,
+            # Not as digested: of what an earlier attempt has put, that is not known.
+            crc32=file.crc32 if self.crc32 else None,
+        )
+        return manifest_document.line(file, contents)
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:  # noqa: ARG002
         """Return the bytes of the manifest at most, however large the files are."""
@@ -117,4 +151,4 @@ class Files:
 
     def writer(self, correlation_id: str, place: Place) -> ManifestWriter:
         """Begin a manifest."""
-        return ManifestWriter(correlation_id, place)
+        return ManifestWriter(correlation_id, place, self)

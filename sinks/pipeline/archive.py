@@ -21,6 +21,7 @@ from sinks.pipeline.prefetch import Opened, Prefetcher
 from sinks.pipeline.rechunk import rechunk
 from sinks.pipeline.verify import FileVerifier
 
+_CONTENTS = 65_536  # members whose contents are kept at a time
 _Made = tuple[Part, Boundary | None]
 
 
@@ -32,7 +33,7 @@ class ArchiveStream:
     checkpoint; the prefetcher brings those behind. `tail` is what this has beyond its last part.
     `repeats` tells that members behind a checkpoint that does not end with one are read again,
     `takes_told_sizes` that the archive has a file's size before its bytes: where the listing does
-    not tell it, the answer may. `made_by` is kept with each step.
+    not tell it, the answer may. `made_by` is kept with each step. `sha256` has that computed.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ArchiveStream:
         repeats: bool = True,
         takes_told_sizes: bool = False,
         made_by: str = "",
+        sha256: bool = False,
     ) -> None:
         self._prefetcher = prefetcher
         self._verifier = verifier
@@ -71,6 +73,7 @@ class ArchiveStream:
             hand_over=self._hand_over,
             after=after,
             tail=tail,
+            sha256=sha256,
         )
         self._stored = dict(enumerate(() if after is None else after.parts, start=1))
         self._reached = len(self._stored)  # parts from the first that are stored without a gap
@@ -133,11 +136,29 @@ class ArchiveStream:
             parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
             members=self._writer.finished(members, boundary.members),
             made_by=self._made_by,
+            contents=self._contents(members, boundary.members),
         )
+
+    def _contents(self, first: int, end: int) -> bytes | None:
+        """Return what is kept of members for a manifest, from number `first` up to `end`."""
+        kept = self._verifier.kept
+        return None if kept is None else kept.of(first, end)
+
+    def unsaved(self) -> Iterator[tuple[int, bytes]]:
+        """Return what is kept of the members behind the last step, and their number.
+
+        Some at a time; when parts() ended.
+        """
+        for first in range(self._saved[1], self._writer.count, _CONTENTS):
+            kept = self._contents(first, min(first + _CONTENTS, self._writer.count))
+            if kept is not None:
+                yield first, kept
 
     def saved(self, step: Step) -> None:
         """Note that a step was saved: the next one begins there."""
         self._saved = step.boundary.parts, step.boundary.members
+        if self._verifier.kept is not None:
+            self._verifier.kept.forget(step.boundary.members)
         self._boundaries = {
             number: boundary
             for number, boundary in self._boundaries.items()
@@ -154,21 +175,29 @@ class ArchiveStream:
         """What is not in a part where it paused; None if no member came since the last step."""
         return self._rest if self._writer.count > self._saved[1] else None
 
-    def last_step(self, state: bytes, tail: Tail | None) -> Step:
+    def last_step(self, state: bytes, tail: Tail | None, sha256_state: bytes | None) -> Step:
         """Return what is to be saved where it paused, when all parts are stored.
 
-        `state` is that of its MD5 behind them, `tail` what has become of the rest.
+        `state` is that of its MD5 behind them, `sha256_state` that of its SHA-256, `tail` what has
+        become of the rest.
         """
         parts, members = self._saved
         count = self._writer.count
         return Step(
             follows=parts,
             part_size=self._part_size,
-            boundary=Boundary(parts=self._reached, md5_state=state, members=count, crc=0),
+            boundary=Boundary(
+                parts=self._reached,
+                md5_state=state,
+                members=count,
+                crc=0,
+                sha256_state=sha256_state,
+            ),
             parts=[self._stored[number] for number in range(parts + 1, self._reached + 1)],
             members=self._writer.finished(members, count),
             tail=tail,
             made_by=self._made_by,
+            contents=self._contents(members, count),
         )
 
     @property
@@ -184,6 +213,10 @@ class ArchiveStream:
     def md5(self) -> str:
         """Return the MD5 of the archive, in hex; when parts() ended."""
         return self._assembler.md5()
+
+    def sha256(self) -> str | None:
+        """Return the SHA-256 of the archive, in hex, if there is one; when parts() ended."""
+        return self._assembler.sha256()
 
     def stored(self) -> list[StoredPart]:
         """Return all parts in their order."""

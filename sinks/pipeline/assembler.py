@@ -13,6 +13,7 @@ from app.errors import CheckpointUnusableError
 from sinks.pipeline.digest import paired_md5, paired_md5_after
 from sinks.pipeline.executor import SerialExecutor
 from sinks.pipeline.parts import Part
+from sinks.pipeline.sha256 import archive_sha256, sha256_after
 
 _WORTH_A_HANDOVER = 256 * 1024  # bytes; small members come in small blocks
 _FEW = 8  # pieces that are kept apart: joining large ones would cost a copy
@@ -27,6 +28,7 @@ class Rest:
 
     md5_state: bytes | None  # of the archive there; None where the digest does not tell it
     body: Part | None  # less than a part; None: nothing
+    sha256_state: bytes | None = None  # as that of its MD5
 
 
 class PartAssembler:
@@ -38,7 +40,8 @@ class PartAssembler:
     on behind it takes: None behind the last one, and where the digest does not tell its state.
 
     It begins with the first part; or `after` a checkpoint, with the members that this lies in. Has
-    that a tail, it is given in pieces, and the members behind it come.
+    that a tail, it is given in pieces, and the members behind it come. `sha256` has that computed,
+    too: behind a checkpoint that has no state of it, there is none.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class PartAssembler:
         hand_over: Callable[[Part, Boundary | None], None],
         after: Checkpoint | None = None,
         tail: Sequence[bytes] = (),
+        sha256: bool = False,
     ) -> None:
         self._part_size = part_size
         self._permit = permit
@@ -64,13 +68,17 @@ class PartAssembler:
         self._after = None if tail else after
         if after is None:
             self._digests = paired_md5()
+            self._sha256 = archive_sha256() if sha256 else None
             self._parts = self._crc = self.size = 0
         else:
             self._digests = paired_md5_after(after.boundary.md5_state, after.offset)
+            state = after.boundary.sha256_state if sha256 else None
+            self._sha256 = sha256_after(state, after.offset)
             self._parts = after.boundary.parts  # that are full
             self._crc = after.boundary.crc  # of what is taken now, as far as it is digested
             self.size = after.offset
         self._state = self._digests.state()  # at the end of the last full part
+        self._sha256_state = self._sha256.state() if self._sha256 else None
         self._tells = self._state is not None
         self._behind = 0
         for piece in tail:
@@ -117,7 +125,7 @@ class PartAssembler:
             self._digest(_at_once)
             body = Part(self._pieces, self._have, self._digests.next_part())
             self._pieces, self._have = [], 0
-        return Rest(self._state, body)
+        return Rest(self._state, body, self._sha256_state)
 
     def _append(self, piece: Piece) -> None:
         self._batch.append(piece)
@@ -135,6 +143,9 @@ class PartAssembler:
     def _update(self, before: list[Piece], of_member: list[Piece], *, begins: bool) -> None:
         for piece in before:
             self._digests.update(piece)
+        if self._sha256 is not None:
+            for piece in (*before, *of_member):
+                self._sha256.update(piece)
         if begins:
             self._crc = 0
         for piece in of_member:
@@ -159,12 +170,23 @@ class PartAssembler:
         if behind is not None and (state := self._digests.state()) is not None:
             parts, members = behind
             self._state = state
-            boundary = Boundary(parts=parts, md5_state=state, members=members, crc=self._crc)
+            self._sha256_state = self._sha256.state() if self._sha256 else None
+            boundary = Boundary(
+                parts=parts,
+                md5_state=state,
+                members=members,
+                crc=self._crc,
+                sha256_state=self._sha256_state,
+            )
         self._hand_over(part, boundary)
 
     def md5(self) -> str:
         """Return the MD5 of the whole archive, in hex; after `finish`."""
         return self._digests.digest().hex()
+
+    def sha256(self) -> str | None:
+        """Return the SHA-256 of the whole archive, in hex, if there is one; after `finish`."""
+        return self._sha256.digest().hex() if self._sha256 else None
 
     def close(self) -> None:
         """End the thread."""

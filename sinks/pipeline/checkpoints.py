@@ -67,7 +67,7 @@ class Checkpoints:
                 )
                 return
             tail = None if rest.body is None else await put(rest.body)
-            step = self._archive.last_step(rest.md5_state, tail)
+            step = self._archive.last_step(rest.md5_state, tail, rest.sha256_state)
             if not await until_answered(partial(self._save, step), good=good):
                 raise LeaseLostError("another worker has the archive that pauses")
             self._archive.saved(step)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from app.delivery.kept_files import KeptFile, SentPart
 from app.delivery.manifest import ManifestFile
+from app.delivery.manifest_document import media_type_of
 from app.delivery.object_store import StoredPart, Upload
 from app.delivery.ports import Folder
 from app.errors import (
@@ -28,7 +29,7 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.waiting.patience import Retried
-from sinks.formats.files import MD5_MARK, Placed, media_type_of
+from sinks.formats.files import MD5_MARK, Placed
 from sinks.pipeline.checkpoints import EVERY_BYTES, EVERY_SECONDS
 from sinks.pipeline.parts import Part
 

@@ -52,9 +52,11 @@ def plan_parts(
     max_object_size: int,
     sent_in: int | None = None,
     sent_members: int = 0,
+    kept: int = 0,
 ) -> PartPlan:
     """Choose the part size so that the largest possible archive fits into 10,000 equal parts.
 
+    `kept` is what is kept of a member's contents, in bytes, beside what the format keeps of it.
     `at_most` is what the files may have, where the size of some is unknown: parts get larger for it
     as far as `memory` allows. `within` finds out about those that are larger still. `name_bytes` is
     what the members' names have together, in UTF-8.
@@ -84,6 +86,7 @@ def plan_parts(
         wanted = part_size_for(min(at_most, max_object_size))
         size = max(size, min(wanted, memory * 3 // 8 // MIB * MIB))
     directory = archive_format.memory(file_count=file_count, name_bytes=name_bytes)
+    directory += kept * file_count
     limits = memory, worker_memory
     plan = _plan_with(size, limits, directory=directory)
     if sent_in is not None:

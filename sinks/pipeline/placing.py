@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from app.delivery.object_store import ObjectStore
 from app.delivery.ports import Folder
 from app.delivery.targets import Target
 from app.errors import ArchiveTooLargeError, WrongFileError
-from sinks.formats.files import MD5_MARK, Placed
+from sinks.formats.files import MD5_MARK, SHA256_MARK, Placed
 from sinks.pipeline.digest import paired_md5
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.large_file import LargeFile, named
@@ -57,6 +58,7 @@ class Placing:
     max_object_size: int  # bytes
     may: Folder
     send: Send
+    sha256: bool = False  # whether it is told of each file
     failed: Callable[[BaseException], None]  # told of what ends it
     kept: Callable[[int], object]  # told of bytes that need not be sent again
 
@@ -84,6 +86,7 @@ class Placer:
         digests = paired_md5()
         kept: KeptFile | None = None
         large: LargeFile | None = None
+        sha256 = hashlib.sha256() if self._by.sha256 else None
         pieces: list[bytes | memoryview] = []
         part_size = have = size = crc32 = 0
         for block in blocks:
@@ -93,6 +96,8 @@ class Placer:
             size += len(block)
             self._check_size(file, size, part_size)
             crc32 = isal_zlib.crc32(block, crc32)
+            if sha256 is not None:
+                sha256.update(block)
             self._room.take(len(block))
             rest = memoryview(block)
             while have + len(rest) > part_size:
@@ -113,7 +118,11 @@ class Placer:
             raise WrongFileError(f"{named(file)}: expected {file.size} bytes, got {size}")
         check_crc32(file, crc32)
         last = Part(pieces, have, digests.next_part())
-        placed = Placed(size=size, md5=digests.digest().hex())
+        placed = Placed(
+            size=size,
+            md5=digests.digest().hex(),
+            sha256=None if sha256 is None else sha256.hexdigest(),
+        )
         if file.md5 is not None and placed.md5 != file.md5:
             raise WrongFileError(f"{named(file)}: expected MD5 {file.md5}, got {placed.md5}")
         if large is None:
@@ -158,6 +167,8 @@ class Placer:
         """Put a file that is whole, and verified."""
         by = self._by
         marks = {**by.marks, MD5_MARK: placed.md5}
+        if placed.sha256 is not None:
+            marks[SHA256_MARK] = placed.sha256
         media_type = media_type_of(file)
         has_upload = len(body) >= by.objects.uploads_from(by.target)
 
@@ -268,7 +279,10 @@ async def found_before(placing: Placing, file: ManifestFile) -> Placed | None:
     md5 = found.marks.get(MD5_MARK)
     if md5 is None or file.md5 not in (None, md5) or file.size not in (None, found.size):
         return None
-    return Placed(size=found.size, md5=md5)
+    sha256 = found.marks.get(SHA256_MARK)
+    if placing.sha256 and sha256 is None:  # it is to be told, so the file is read again
+        return None
+    return Placed(size=found.size, md5=md5, sha256=sha256)
 
 
 async def kept_before(placing: Placing, file: ManifestFile) -> KeptFile | None:

@@ -8,6 +8,7 @@ from functools import partial
 
 from isal import isal_zlib
 
+from app.delivery.contents import Packed
 from app.delivery.manifest import ManifestFile
 from app.errors import WrongCrc32Error, WrongFileError
 from sinks.pipeline.executor import SerialExecutor
@@ -16,10 +17,23 @@ _MIN_HANDOVER = 256 * 1024  # bytes; below, a hand-over costs more than the dige
 
 
 class FileVerifier:
-    """Passes blocks on, and digests them beside the thread that takes them."""
+    """Passes blocks on, and digests them beside the thread that takes them.
 
-    def __init__(self, count: Callable[[int], None], *, lag: int) -> None:
+    What is digested of files that are what the listing says is `kept`, where that is asked for;
+    with their SHA-256, if `sha256`.
+    """
+
+    def __init__(
+        self,
+        count: Callable[[int], None],
+        *,
+        lag: int,
+        kept: Packed | None = None,
+        sha256: bool = False,
+    ) -> None:
         self._count = count
+        self.kept = kept
+        self._sha256 = sha256
         self._executor = SerialExecutor("source-md5", capacity=lag)
         self._failed = False
         self.passed = 0  # files, from the first without a gap, that are what the listing says
@@ -31,6 +45,9 @@ class FileVerifier:
         next files pass already, or at `finish`.
         """
         digest = hashlib.md5(usedforsecurity=False)
+        sha256 = hashlib.sha256() if self.kept is not None and self._sha256 else None
+        update = digest.update if sha256 is None else partial(_update, digest, sha256)
+        digests = file.md5 is not None or self.kept is not None
         size = crc32 = 0
         beside = False
         for block in blocks:
@@ -42,12 +59,12 @@ class FileVerifier:
             # Here, not beside: it takes a fortieth of an MD5's time, and an archive that told it in
             # advance must not go on behind a wrong one.
             crc32 = isal_zlib.crc32(block, crc32)
-            if file.md5 is not None:
+            if digests:
                 if beside or len(block) > _MIN_HANDOVER:
                     beside = True
-                    self._executor.submit(partial(digest.update, block), len(block))
+                    self._executor.submit(partial(update, block), len(block))
                 else:
-                    digest.update(block)
+                    update(block)
             self._count(len(block))
             yield block
         if file.size is not None and size != file.size:
@@ -55,21 +72,34 @@ class FileVerifier:
                 f"file {file.file_id} ({file.member}): expected {file.size} bytes, got {size}"
             )
         check_crc32(file, crc32)
-        compare = partial(self._compare, file, digest)
+        compare = partial(self._compare, file, size, crc32, digest, sha256)
         if beside or not self._executor.idle:
             self._executor.submit(compare, 0)
         else:
             compare()
 
-    def _compare(self, file: ManifestFile, digest: hashlib._Hash) -> None:
+    def _compare(
+        self,
+        file: ManifestFile,
+        size: int,
+        crc32: int,
+        digest: hashlib._Hash,
+        sha256: hashlib._Hash | None,
+    ) -> None:
         if file.md5 is not None and digest.hexdigest() != file.md5:
             self._failed = True
             raise WrongFileError(
                 f"file {file.file_id} ({file.member}): expected MD5 {file.md5}, "
                 f"got {digest.hexdigest()}"
             )
-        if not self._failed:
-            self.passed += 1
+        if self._failed:
+            return
+        if self.kept is not None:  # before it counts: others ask for it then
+            of_file = b"" if sha256 is None else sha256.digest()
+            self.kept.add(
+                file.position, size=size, crc32=crc32, md5=digest.digest(), sha256=of_file
+            )
+        self.passed += 1
 
     def finish(self) -> None:
         """Wait for the last digest. Raises WrongFileError."""
@@ -78,6 +108,11 @@ class FileVerifier:
     def close(self) -> None:
         """End the thread."""
         self._executor.close()
+
+
+def _update(one: hashlib._Hash, other: hashlib._Hash, block: bytes) -> None:
+    one.update(block)
+    other.update(block)
 
 
 def check_crc32(file: ManifestFile, found: int) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step, Tail
+from app.delivery.contents import Packed
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
@@ -169,9 +170,13 @@ class Prefetcher:
 class FileVerifier:
     """See `sinks.pipeline.verify.FileVerifier`."""
 
-    def __init__(self, count: Any, *, lag: int) -> None:
+    def __init__(
+        self, count: Any, *, lag: int, kept: Packed | None = None, sha256: bool = False
+    ) -> None:
         del lag
         self._count = count
+        self.kept = kept
+        self._sha256 = sha256
 
     def verify(self, file: ManifestFile, content: bytes) -> None:
         """Raise WrongFileError unless a file is what the listing says."""
@@ -180,6 +185,14 @@ class FileVerifier:
         found = (len(content), digest, zlib.crc32(content))
         if any(one not in (None, other) for one, other in zip(told, found, strict=True)):
             raise WrongFileError(f"file {file.file_id} ({file.member}) is another one")
+        if self.kept is not None:
+            self.kept.add(
+                file.position,
+                size=len(content),
+                crc32=zlib.crc32(content),
+                md5=bytes.fromhex(digest),
+                sha256=hashlib.sha256(content).digest() if self._sha256 else b"",
+            )
         self._count(len(content))
 
 
@@ -240,8 +253,8 @@ class Writer:
 class ManifestWriter(Writer):
     """Puts files; its members are the lines that tell of them."""
 
-    def __init__(self, correlation_id: str, place: Place) -> None:
-        del correlation_id
+    def __init__(self, correlation_id: str, place: Place, form: object) -> None:
+        del correlation_id, form
         self._place = place
 
     async def line(self, file: ManifestFile, content: bytes) -> bytes:
@@ -268,7 +281,9 @@ class ArchiveStream:
         repeats: bool = True,
         takes_told_sizes: bool = False,
         made_by: str = "",
+        sha256: bool = False,
     ) -> None:
+        self._sha256 = sha256
         del takes_told_sizes  # answers have no headers here
         self._made_by = made_by
         self._lines = writer if isinstance(writer, ManifestWriter) else None
@@ -301,6 +316,19 @@ class ArchiveStream:
     def files(self) -> int:
         """Files that are in it."""
         return self._members
+
+    def sha256(self) -> str | None:
+        """Return the SHA-256 of the archive, where it is asked for."""
+        return hashlib.sha256(self._digested).hexdigest() if self._sha256 else None
+
+    def _contents(self, first: int, end: int) -> bytes | None:
+        kept = self._verifier.kept
+        return None if kept is None else kept.of(first, end)
+
+    def unsaved(self) -> Iterator[tuple[int, bytes]]:
+        """Iterate over what is kept of the members behind the last step."""
+        if (kept := self._contents(self._saved[1], self._members)) is not None:
+            yield self._saved[1], kept
 
     async def parts(self) -> AsyncIterator[tuple[int, Part]]:
         """Iterate over the numbered parts."""
@@ -342,8 +370,9 @@ class ArchiveStream:
             return None
         return Rest(self._digested, Part.of(self._tail) if self._tail else None)
 
-    def last_step(self, state: bytes, tail: Tail | None) -> Step:
+    def last_step(self, state: bytes, tail: Tail | None, sha256_state: bytes | None) -> Step:
         """Return what is to be saved where it paused."""
+        del sha256_state  # the bytes are few
         parts, members = self._saved
         stored = self.stored()
         return Step(
@@ -354,6 +383,7 @@ class ArchiveStream:
             members=self._finished[members - self._before :],
             tail=tail,
             made_by=self._made_by,
+            contents=self._contents(members, self._members),
         )
 
     def _unsent(self, member: bytes) -> bytes:
@@ -392,11 +422,14 @@ class ArchiveStream:
             parts=[self._stored[number] for number in range(parts + 1, boundary.parts + 1)],
             members=self._finished[members - self._before : boundary.members - self._before],
             made_by=self._made_by,
+            contents=self._contents(members, boundary.members),
         )
 
     def saved(self, step: Step) -> None:
         """Note that a step was saved."""
         self._saved = step.boundary.parts, step.boundary.members
+        if self._verifier.kept is not None:
+            self._verifier.kept.forget(step.boundary.members)
 
     def md5(self) -> str:
         """Return the MD5 of the archive, in hex."""

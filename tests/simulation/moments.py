@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from app.delivery.ingress import ArrivalKind, Ingress, event_key
 from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.ports import Allowed
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.store.memory import MemoryCheckpoints, MemoryLeases, MemoryStore
@@ -370,7 +371,7 @@ class Moments:
 
         async def watched(
             leases: MemoryLeases, delivery: Delivery, *args: Any, **kwargs: Any
-        ) -> bool:
+        ) -> Allowed | None:
             self._notes_completion(delivery)
             return await record_completion(leases, delivery, *args, **kwargs)
 

@@ -42,9 +42,10 @@ async def completing(deliveries: Deliveries) -> Delivery:
 
 async def note(deliveries: Deliveries, claimed: Delivery, owner: str = "w") -> bool:
     """Note that the archive may appear."""
-    return await deliveries.leases(owner).record_completion(
+    noted = await deliveries.leases(owner).record_completion(
         claimed, RESULT, namespace="s3:9000", until=UNTIL
     )
+    return noted is not None
 
 
 def interventions(deliveries: Deliveries) -> Interventions:

@@ -31,6 +31,7 @@ from app.delivery.checkpoint import (
     Tail,
     TailObject,
 )
+from app.delivery.contents import NOTHING, Wanted
 from app.delivery.kept_files import FileStep
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
@@ -45,7 +46,7 @@ from app.delivery.object_store import (
     Upload,
 )
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Checkpoints, Folder, Leases
+from app.delivery.ports import Allowed, Checkpoints, Folder, Leases
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import (
@@ -264,6 +265,8 @@ class GatedArchiver:
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
         folder: Folder,
+        keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None = None,
+        wanted: Wanted = NOTHING,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         parts = {1: "first", 2: self.name}
@@ -382,6 +385,17 @@ class GatedCheckpoints:
         await self.gate.turn()
         return await self.checkpoints.record_tail(delivery, upload, key, until=until)
 
+    async def keep_contents(
+        self, delivery: Delivery, upload: Upload, *, md5: str, first: int, contents: bytes
+    ) -> bool:
+        await self.gate.turn()
+        return await self.checkpoints.keep_contents(
+            delivery, upload, md5=md5, first=first, contents=contents
+        )
+
+    def contents(self, delivery: Delivery, *, md5: str) -> AsyncIterator[bytes]:
+        return self.checkpoints.contents(delivery, md5=md5)
+
     async def record_files(self, *_: Any, **__: Any) -> bool:
         raise AssertionError("an archive has no files beside it")
 
@@ -424,11 +438,17 @@ class GatedLeases:
         return await self.leases.claim(work)
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
-    ) -> bool:
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        *,
+        namespace: str,
+        until: timedelta,
+        beside: str | None = None,
+    ) -> Allowed | None:
         await self.gate.turn()
         return await self.leases.record_completion(
-            delivery, result, namespace=namespace, until=until
+            delivery, result, namespace=namespace, until=until, beside=beside
         )
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:

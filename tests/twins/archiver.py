@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.delivery.checkpoint import Boundary, Checkpoint, Step, Tail
+from app.delivery.contents import NOTHING, Packed, Wanted
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.manifest_document import media_type_of
@@ -25,9 +26,9 @@ from app.errors import (
     WrongCrc32Error,
     WrongFileError,
 )
-from sinks.formats import format_of
+from sinks.formats import format_of, going_on, made_by_of
 from sinks.formats.archive_format import ArchiveWriter
-from sinks.formats.files import MD5_MARK, Files, Placed
+from sinks.formats.files import MD5_MARK, SHA256_MARK, Files, ManifestWriter, Placed
 from sinks.pipeline.parts import MIB, Part
 from sinks.pipeline.rechunk import rechunk
 
@@ -58,6 +59,7 @@ class PlainArchiver:
         at_most: int,
         name_bytes: int,
         after: Checkpoint | None = None,
+        wanted: Wanted = NOTHING,
     ) -> int:
         """Return the bytes of memory that a transfer holds: none are counted here."""
         return 0
@@ -77,6 +79,8 @@ class PlainArchiver:
         save: Callable[[Step], Awaitable[bool]],
         put_aside: Callable[[PartBody], Awaitable[Tail]],
         folder: Folder,
+        keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None = None,
+        wanted: Wanted = NOTHING,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -102,7 +106,7 @@ class PlainArchiver:
                 )
             )
 
-        begun = _Begun(self, delivery, target, upload, after)
+        begun = _Begun(self, delivery, target, upload, after, wanted)
         try:
             tell(Phase.TRANSFERRING)
             await begun.go_on(files)
@@ -130,7 +134,12 @@ class PlainArchiver:
                 size=len(archive),
                 etag=self.objects.etag_of(target, parts),
                 files=begun.files,
+                sha256=hashlib.sha256(archive).hexdigest() if wanted.sha256 else None,
             )
+            if contents := begun.contents:
+                first = after.boundary.members if after else 0
+                if keep is None or not await keep(expected, first, contents):
+                    raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             if not await may_complete(expected):
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             etag = await self.objects.complete(
@@ -182,8 +191,18 @@ class _Begun:
         target: Target,
         upload: Upload,
         after: Checkpoint | None,
+        wanted: Wanted,
     ) -> None:
         form = format_of(delivery.archive_name or "")
+        if isinstance(form, Files):
+            form = replace(form, sha256=wanted.sha256)
+        if after is not None:
+            form = going_on(form, after)
+        self._made_by = made_by_of(form)
+        self._sha256 = form.sha256 if isinstance(form, Files) else wanted.sha256
+        before = 0 if after is None else after.boundary.members
+        listed = wanted.contents and not isinstance(form, Files)
+        self._kept = Packed(before, sha256=wanted.sha256) if listed else None
         self.folder: str | None = None  # what keys of files begin with that are no archive
         self._placed: dict[int, Placed] = {}
         self._marks = marks_of(delivery)
@@ -223,19 +242,24 @@ class _Begun:
             return False
         if file.md5 is None or found.marks.get(MD5_MARK) != file.md5:
             return False
-        self._placed[file.position] = Placed(size=found.size, md5=file.md5)
+        sha256 = found.marks.get(SHA256_MARK)
+        if self._sha256 and sha256 is None:
+            return False
+        self._placed[file.position] = Placed(size=found.size, md5=file.md5, sha256=sha256)
         return True
 
     async def put(self, file: ManifestFile, content: bytes, folder: Folder) -> None:
         """Put a file, however large."""
-        placed = Placed(size=len(content), md5=hashlib.md5(content).hexdigest())
         if len(content) >= self._by.objects.uploads_from(self._target):
             await folder.clear(f"{self.folder}{file.member}")
+        sha256 = hashlib.sha256(content).hexdigest() if self._sha256 else None
+        placed = Placed(size=len(content), md5=hashlib.md5(content).hexdigest(), sha256=sha256)
+        marks = {MD5_MARK: placed.md5} | ({SHA256_MARK: sha256} if sha256 else {})
         await self._by.objects.put_object(
             self._target,
             f"{self.folder}{file.member}",
             Part.of(content),
-            self._marks | {MD5_MARK: placed.md5},
+            self._marks | marks,
             media_type=media_type_of(file),
             may=folder.may_put,
         )
@@ -252,6 +276,23 @@ class _Begun:
         """Add a segment."""
         for batch in self._writer.batches((file, rechunk([c])) for file, c in members):
             self._archive += b"".join(batch)
+        if self._kept is None:
+            return
+        for file, content in members:
+            self._kept.add(
+                file.position,
+                size=len(content),
+                crc32=zlib.crc32(content),
+                md5=hashlib.md5(content).digest(),
+                sha256=hashlib.sha256(content).digest() if self._sha256 else b"",
+            )
+
+    @property
+    def contents(self) -> bytes | None:
+        """What is known of the files that were added, for a manifest."""
+        if self._kept is None:
+            return None
+        return self._kept.of(self._after.boundary.members if self._after else 0, self.files)
 
     async def pause(
         self,
@@ -278,6 +319,8 @@ class _Begun:
             parts=self._parts[known:],
             members=self._writer.finished(before, self._writer.count),
             tail=await put_aside(Part.of(rest)) if rest else None,
+            made_by=self._made_by if isinstance(self._writer, ManifestWriter) else "",
+            contents=self.contents,
         )
         if not await save(step):
             raise LeaseLostError("another worker has the archive that pauses")

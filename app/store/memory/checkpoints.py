@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from app.delivery.checkpoint import FinishedMember, SavedStep, Step, TailObject, files_busy
 from app.delivery.kept_files import FileStep
@@ -13,8 +14,15 @@ from app.delivery.object_store import Upload
 from app.delivery.states import State
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
-from app.store.memory.rows import CheckpointRow, DeliveryRow, FileCheckpointRow, TailRow
+from app.store.memory.rows import (
+    CheckpointRow,
+    ContentsRow,
+    DeliveryRow,
+    FileCheckpointRow,
+    TailRow,
+)
 from app.store.memory.session import Session
+from app.waiting.patience import until_answered
 
 
 class MemoryCheckpoints:
@@ -112,6 +120,46 @@ class MemoryCheckpoints:
             self._database, session, delivery.id, lambda row: row, self._holds(delivery, upload)
         )
         return held is not None
+
+    async def keep_contents(
+        self, delivery: Delivery, upload: Upload, *, md5: str, first: int, contents: bytes
+    ) -> bool:
+        """Keep what is known of files behind the last step."""
+        async with self._database.session() as session:
+            held = await session.lock_row(
+                self._database.deliveries, delivery.id, self._holds(delivery, upload)
+            )
+            if held is None:
+                return False
+            row = ContentsRow(delivery_id=delivery.id, records=contents)
+            session.put(self._database.contents, (delivery.id, md5, first), row)
+        return True
+
+    async def contents(self, delivery: Delivery, *, md5: str) -> AsyncIterator[bytes]:
+        """Iterate over what is known of files, a step at a time; waits while the store is away."""
+        after = 0
+        while True:
+            found = await until_answered(partial(self._next, delivery, md5, after))
+            if found is None:
+                return
+            after = found[0] + 1
+            yield found[1]
+
+    async def _next(self, delivery: Delivery, md5: str, after: int) -> tuple[int, bytes] | None:
+        async with self._database.session() as session:
+            of = session.get(self._database.deliveries, delivery.id)
+            kept = [
+                (key[2], row.records)
+                for key, row in session.rows(self._database.contents, delivery.id)
+                if key[1] == md5
+            ]
+            if of is not None and not of.state.ended and of.delivery.upload is not None:
+                kept += [
+                    (saved.step.follows_members, saved.step.contents)
+                    for saved in self._saved_of(session, delivery, of.delivery.upload)
+                    if saved.step.contents is not None
+                ]
+        return min((each for each in kept if each[0] >= after), default=None)
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta

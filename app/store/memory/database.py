@@ -18,6 +18,7 @@ from app.store.memory.rows import (
     ArrivalRow,
     AskedRow,
     CheckpointRow,
+    ContentsRow,
     DeliveryRow,
     FileCheckpointRow,
     FileRow,
@@ -123,6 +124,9 @@ class MemoryDatabase:
         )
         self.file_checkpoints = Table[tuple[UUID, int, int], FileCheckpointRow](
             "file_checkpoint", group=lambda row: row.delivery_id
+        )
+        self.contents = Table[tuple[UUID, str, int], ContentsRow](
+            "file_contents", group=lambda row: row.delivery_id
         )
         self.tails = Table[tuple[UUID, str], TailRow]("tail", group=lambda row: row.delivery_id)
         self.places = Table[UUID, PlaceRow]("place")

@@ -88,11 +88,13 @@ async def delete(
 
 
 def _forget_checkpoints(database: MemoryDatabase, session: Session, delivery_id: UUID) -> None:
-    """Delete all that was saved of a half-made archive, or of files that were sent in part."""
+    """Delete what was saved of a half-made archive, its manifest, and files sent in part."""
     for key, _ in list(session.rows(database.checkpoints, delivery_id)):
         session.remove(database.checkpoints, key)
     for step, _ in list(session.rows(database.file_checkpoints, delivery_id)):
         session.remove(database.file_checkpoints, step)
+    for of_files, _ in list(session.rows(database.contents, delivery_id)):
+        session.remove(database.contents, of_files)
 
 
 def _note_step(

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
+from app.delivery.ports import Allowed
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
 from app.errors import EndingError, ObjectBusyError
@@ -120,14 +122,25 @@ class MemoryLeases:
         return row is not None and self._has(delivery, row) and row.work is not None
 
     async def record_completion(
-        self, delivery: Delivery, result: StoredObject, *, namespace: str, until: timedelta
-    ) -> bool:
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        *,
+        namespace: str,
+        until: timedelta,
+        beside: str | None = None,
+    ) -> Allowed | None:
         """Hold on to a lease, and note what is about to appear."""
         async with self._database.session() as session:
             await session.lock(("object", result.url, namespace))
             await self._database.trip()
+            if beside is not None:
+                await session.lock(("object", beside, namespace))
+                await self._database.trip()
+            appeared = beside is not None
             own = session.get(self._database.deliveries, delivery.id)
-            if own is not None and self._has(delivery, own) and own.work and own.delivery.ending:
+            holds = own is not None and self._has(delivery, own) and own.work is not None
+            if own is not None and holds and own.delivery.ending and not appeared:
                 raise EndingError(f"{delivery} is to end: its archive is not asked for again")
             busy = own is not None and session.where(
                 self._database.deliveries,
@@ -141,7 +154,10 @@ class MemoryLeases:
                 raise ObjectBusyError(
                     f"a delivery of another tenant or user is just completing {result.url}"
                 )
-            return await self._change(
+            listed = own is not None and session.where(
+                self._database.deliveries, partial(_is_replaced_with_its_manifest, own, result.url)
+            )
+            noted = await self._change(
                 session,
                 delivery,
                 lambda row: replace(
@@ -151,8 +167,9 @@ class MemoryLeases:
                     completing_attempt=row.delivery.attempt,
                     lease_until=session.now + self._ttl,
                 ),
-                lambda row: row.work is not None and row.delivery.ending is None,
+                lambda row: row.work is not None and (appeared or row.delivery.ending is None),
             )
+            return Allowed(replaces_listed=bool(listed)) if noted else None
 
     async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
@@ -262,3 +279,15 @@ class MemoryLeases:
             lambda row: self._has(delivery, row) and fits(row),
         )
         return changed is not None
+
+
+def _is_replaced_with_its_manifest(own: DeliveryRow, url: str, other: DeliveryRow) -> bool:
+    """Whether another delivery's client was told of this object, and of a manifest beside it."""
+    return (
+        other.result is not None
+        and other.result.url == url
+        and other.state is State.DONE
+        and other.delivery.tenant == own.delivery.tenant
+        and other.delivery.id != own.delivery.id
+        and other.told.manifest_url not in (None, url)
+    )

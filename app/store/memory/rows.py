@@ -144,6 +144,14 @@ class FileCheckpointRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ContentsRow:
+    """What is known of files of an archive, beside its steps."""
+
+    delivery_id: UUID
+    records: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TailRow:
     """An object beside an archive, until it is surely gone."""
 

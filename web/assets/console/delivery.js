@@ -25,6 +25,7 @@ const FACTS = [
   ["Address", (d) => d.url && h("code", {}, d.url)],
   ["Manifest", (d) => d.manifestUrl && d.manifestUrl !== d.url && h("code", {}, d.manifestUrl)],
   ["MD5", (d) => d.md5 && h("code", {}, d.md5)],
+  ["SHA-256", (d) => d.sha256 && h("code", {}, d.sha256)],
   ["Size of the archive", (d) => size(d.archiveBytes)],
 ];
 
