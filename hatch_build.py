@@ -1,4 +1,7 @@
-"""Compiles `sinks/_*.c` where there is a C compiler; without one, hashlib takes their place."""
+"""Compiles `sinks/_*.c` where there is a C compiler; without one, hashlib takes their place.
+
+And puts the client beside the service's packages: its folder is a distribution of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _SOURCES = (Path("sinks/_md5pair.c"), Path("sinks/_sha256.c"))
+_CLIENT = Path("web/client/rs_delivery_client")  # the commands `verify` and `download` are its own
 _ABI = "cp311-abi3"  # the limited API of Python 3.11: one build for it and all later ones
 
 
-class DigestsHook(BuildHookInterface):
-    """Adds the compiled modules to the wheel, or leaves them out."""
+class BuildHook(BuildHookInterface):
+    """Adds the client and the compiled modules to the wheel, or leaves the latter out."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile next to the sources, which is where an editable install looks."""
         root = Path(self.root)
+        if version != "editable":  # which finds the client where it is: `dev-mode-dirs`
+            build_data["force_include"][str(root / _CLIENT)] = _CLIENT.name
         for source in _SOURCES:
             built = self._compiled(source)
             if built is None:

@@ -1,0 +1,112 @@
+"""Names from archives and manifests on this machine's disk: none leads out of its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from rs_delivery_client.errors import LocalError, UnsafeError
+
+
+def parts_of(path: str) -> list[str]:
+    """Return a path's folders and name. Raises UnsafeError for one that is not to be written."""
+    parts = path.split("/")
+    why = None
+    if path.startswith("/"):
+        why = "it is absolute"
+    elif any(part == ".." for part in parts):
+        why = "it leads out of its folder"
+    elif any(part in {"", "."} for part in parts):
+        why = "a part of it is empty"
+    elif "\\" in path or (len(path) > 1 and path[1] == ":"):
+        why = "on other systems it would lead elsewhere"
+    elif any(ord(character) < 32 or ord(character) == 127 for character in path):
+        why = "it has control characters"
+    if why is not None:
+        raise UnsafeError(f"the name {path!r} is not written to a disk: {why}")
+    return parts
+
+
+class Folder:
+    """A folder to write into, which no name leads out of. Folders in it are made as needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._last: tuple[str, ...] = ()
+
+    def place(self, path: str) -> Path:
+        """Return where a file goes, its folders made. Raises UnsafeError, LocalError."""
+        parts = parts_of(path)
+        folders = tuple(parts[:-1])
+        with told(self.root):
+            if folders != self._last:
+                self._make(folders)
+                self._last = folders
+            elif not folders:
+                self.root.mkdir(parents=True, exist_ok=True)
+        return self.root.joinpath(*parts)
+
+    def _make(self, folders: tuple[str, ...]) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        at = self.root
+        for name in folders:
+            at /= name
+            if at.is_symlink():
+                raise UnsafeError(f"{at} is a symbolic link: what goes into it would go elsewhere")
+            at.mkdir(exist_ok=True)
+
+    @contextlib.contextmanager
+    def file(self, path: str) -> Iterator[Callable[[bytes], object]]:
+        """Make a file that was not there; see `checking.Sink`."""
+        place = self.place(path)
+        try:
+            with told(place), new_file(place) as file:
+                yield file.write
+        except LocalError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                raise UnsafeError(
+                    f"the archive has {path!r} twice, or two names that are one on this disk"
+                ) from None
+            raise
+
+
+@contextlib.contextmanager
+def told(place: Path) -> Iterator[None]:
+    """Raise what a disk says as LocalError."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename or place
+        raise LocalError(f"{name}: {error.strerror or error}") from error
+
+
+def new_file(place: Path) -> BinaryIO:
+    """Make a file that was not there; where a link is, none is made."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(place, flags, 0o666), "wb")
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Have the disk keep what was written."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(place: Path) -> None:
+    """Have the disk keep a folder's names, on systems that can be asked to."""
+    with contextlib.suppress(OSError):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def put_in_place(part: Path, place: Path) -> None:
+    """Give a finished file or folder its name: at once, or not at all."""
+    with told(place):
+        part.replace(place)
+        sync_folder(place.parent)

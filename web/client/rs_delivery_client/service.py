@@ -1,0 +1,168 @@
+"""Requests to the service: signed in, tried again where that is safe, refused in its words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from rs_delivery_client.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    NotReachableError,
+    NotSignedInError,
+    ServiceError,
+)
+from rs_delivery_client.pauses import Pauses, seconds_of
+from rs_delivery_client.tokens import Token
+
+_KINDS: Mapping[int, type[ServiceError]] = {
+    400: InvalidRequestError,
+    401: NotSignedInError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: InvalidRequestError,
+    415: InvalidRequestError,
+    422: InvalidRequestError,
+}
+_AWAY = frozenset({429, 502, 503, 504})
+_MAX_ANSWER = 64 * 1024 * 1024  # bytes
+
+
+class Service:
+    """The service at an address."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, token: Token | None, pauses: Pauses
+    ) -> None:
+        self._session = session
+        self._base = URL(url.rstrip("/"))
+        self._token = token
+        self.pauses = pauses
+        self._held: str | None = None
+
+    @property
+    def renews(self) -> bool:
+        """Whether there is another token when one has expired."""
+        return callable(self._token)
+
+    def address(self, path: str) -> str:
+        """Return where a path is, which is quoted as it has to be."""
+        return f"{self._base}{path}"
+
+    async def headers(self, *, renew: bool = False) -> dict[str, str]:
+        """Return what signs a request in."""
+        if self._token is None:
+            return {}
+        if self._held is None or renew:
+            given = self._token() if callable(self._token) else self._token
+            self._held = await given if inspect.isawaitable(given) else given
+        return {"Authorization": f"Bearer {self._held}"}
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        again: bool,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Ask, and return the answer's JSON; `again`: it may be asked more than once.
+
+        Raises ServiceError, NotReachableError.
+        """
+        tries = 0
+        while True:
+            try:
+                async with self.asked(
+                    method, path, body=body, query=query, headers=headers
+                ) as answer:
+                    content = await _read(answer)
+                    return _json(content, self._base) if content else None
+            except NotReachableError as error:
+                tries += 1
+                if not again or tries >= self.pauses.tries:
+                    raise
+                await asyncio.sleep(self.pauses.before(tries, error.retry_after))
+
+    @contextlib.asynccontextmanager
+    async def asked(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - aiohttp's own
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Give an answer that is none of refusal. Raises ServiceError, NotReachableError."""
+        url = URL(self.address(path), encoded=True)
+        if query:
+            url = url.update_query({k: v for k, v in query.items() if v is not None})
+        renewed = False
+        arguments: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        while True:
+            signed = {**(headers or {}), **await self.headers(renew=renewed)}
+            try:
+                async with self._session.request(
+                    method, url, json=body, headers=signed, **arguments
+                ) as answer:
+                    if answer.status == 401 and self.renews and not renewed:
+                        renewed = True
+                        continue
+                    if answer.status >= 300:
+                        raise _refusal(answer, await _read(answer), self._base)
+                    yield answer
+                    return
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise NotReachableError(
+                    f"{self._base} does not answer ({error or type(error).__name__})"
+                ) from error
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in answer.content.iter_any():
+        content += chunk
+        if len(content) > _MAX_ANSWER:
+            raise ServiceError("the answer is too long: this is not this service", status=200)
+    return bytes(content)
+
+
+def _refusal(answer: aiohttp.ClientResponse, content: bytes, base: URL) -> Exception:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    said = body if isinstance(body, dict) else {}
+    message = str(said.get("message") or f"{base} answers {answer.status} {answer.reason or ''}")
+    if answer.status in _AWAY:
+        wait = seconds_of(answer.headers.get("Retry-After"))
+        return NotReachableError(message.strip(), retry_after=wait)
+    messages = said.get("messages")
+    kind = _KINDS.get(answer.status, ServiceError)
+    return kind(
+        message.strip(),
+        status=answer.status,
+        messages=[str(one) for one in messages] if isinstance(messages, list) else (),
+        request_id=answer.headers.get("X-Request-ID"),
+    )
+
+
+def _json(content: bytes, base: URL) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise ServiceError(f"{base} is not this service: it answers no JSON", status=200) from None
