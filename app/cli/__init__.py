@@ -1,6 +1,7 @@
 """The `delivery` command.
 
 Exit codes: 0 all went well, 1 what was asked for failed, 2 a mistake in the call or in a setting,
+3 it could not be checked (`verify`, `download`: no manifest, a link that has run out),
 69 something that it needs does not answer (start it again), 70 a fault of this program (start it
 again; the log has the cause).
 

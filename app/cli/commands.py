@@ -34,6 +34,10 @@ COMMANDS: Mapping[str, Entry] = {
         "Dead-letter topic: events that failed again and again, each with the reason.",
     ),
     "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; leave nothing changed."),
+    "download": Entry(
+        "app.cli.download:download",
+        "Fetch what was delivered for ID, and verify it; no key of its place is needed.",
+    ),
     "health": Entry(
         "app.cli.health:health",
         "Tell whether the service in this container lives; exit code 1 if it does not.",
@@ -75,6 +79,10 @@ COMMANDS: Mapping[str, Entry] = {
     "topology": Entry(
         "app.cli.topology:topology",
         "RabbitMQ: exchanges, queues, bindings, and the rights that the service needs there.",
+    ),
+    "verify": Entry(
+        "app.cli.verify:verify",
+        "Check TARGET (an archive, its address, or a folder) against its manifest.",
     ),
     "watch": Entry("app.cli.watch:watch", "Show all running transfers, live; Ctrl-C ends it."),
     "web": Entry("app.cli.web:web", "Answer HTTP; without work."),

@@ -19,8 +19,8 @@ from rs_delivery_client.content import Address, Content, Link, open_session
 from rs_delivery_client.errors import (
     ClientError,
     ConflictError,
+    ContentMissingError,
     DeliveryFailedError,
-    NotFoundError,
     NotReachableError,
     ServiceError,
 )
@@ -339,11 +339,6 @@ class DeliveryClient:
             if renew:
                 headers = await self._service.headers(renew=self._service.renews)
                 link = Link(url=link.url, headers=headers)
-            async with self.links_session.head(
-                URL(link.url, encoded=True), headers=link.headers
-            ) as answer:
-                if answer.status in _NO_LINKS:
-                    raise  # it was its word that counts
             return link
 
     async def read(self, which: str | Delivery, *, path: str | None = None) -> AsyncIterator[bytes]:
@@ -392,7 +387,7 @@ class DeliveryClient:
                 place = await stack.enter_async_context(
                     downloads.fetched_manifest(self, which, MANIFEST_NAME)
                 )
-            except (NotFoundError, ConflictError):
+            except ContentMissingError:
                 place = None
             yield place
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from yarl import URL
 from rs_delivery_client.errors import (
     ContentChangedError,
     ContentError,
+    ContentMissingError,
     LinkExpiredError,
     NotReachableError,
 )
@@ -28,6 +30,7 @@ CHUNK = 256 * 1024  # bytes
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _EXPIRED = frozenset({400, 401, 403, 410})  # what stores answer to a link that has run out
 _AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MAX_WORDS = 64 * 1024  # bytes of what an error says
 _RENEWALS = 3  # links in a row that give nothing
 
 
@@ -133,6 +136,8 @@ class Content:
                     raise _Dropped(f"answers {answer.status}", wait)
                 if answer.status == 416 and self._at_the_end(answer):
                     return
+                if answer.status not in {200, 206}:
+                    raise await _refusal(answer, link)
                 skip = self._judge(answer, link)
                 async for chunk in answer.content.iter_chunked(CHUNK):
                     rest = chunk[skip:] if skip else chunk
@@ -158,8 +163,6 @@ class Content:
     def _judge(self, answer: aiohttp.ClientResponse, link: Link) -> int:
         """Return how many bytes of an answer were had before."""
         etag, where = answer.headers.get("ETag"), shown(link.url)
-        if answer.status not in {200, 206}:
-            raise ContentError(f"{where} answers {answer.status} {answer.reason or ''}".rstrip())
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise ContentError(f"{where} answers in another encoding than it was asked for")
         if self.etag is not None and etag is not None and etag != self.etag:
@@ -184,6 +187,16 @@ class Content:
             raise ContentChangedError("what is there now is shorter than what was had of it")
         self.size = self.offset
         return True
+
+
+async def _refusal(answer: aiohttp.ClientResponse, link: Link) -> ContentError:
+    """Return what an answer comes to that gives no bytes, in the words of the service if it has."""
+    says = f"{shown(link.url)} answers {answer.status} {answer.reason or ''}".rstrip()
+    with contextlib.suppress(ValueError):
+        body = json.loads(await answer.content.read(_MAX_WORDS))
+        if isinstance(body, dict) and isinstance(body.get("message"), str):
+            says = body["message"]
+    return (ContentMissingError if answer.status in {404, 405, 409, 501} else ContentError)(says)
 
 
 class _Refused(Exception):  # noqa: N818 - a link may have run out: no error yet

@@ -67,8 +67,9 @@ class Downloaded:
 async def fetched_manifest(
     client: DeliveryClient, which: str | Delivery, path: str
 ) -> AsyncIterator[Path]:
-    """Give the manifest of a delivery as a temporary file. Raises NotFoundError, ConflictError."""
-    async with fetched(client.links_session, client.address(which, path)) as place:
+    """Give the manifest of a delivery as a temporary file. Raises ContentMissingError."""
+    address = client.address(which, path)
+    async with fetched(client.links_session, address, client.pauses) as place:
         yield place
 
 
@@ -122,7 +123,7 @@ class _Job:
         self.manifest = manifest
         self.report = report
         self.bar = bar
-        self.given = Expected(size=delivery.archive_bytes, md5=delivery.md5)
+        self.given = delivery.expected
 
     @property
     def name(self) -> str:
@@ -207,6 +208,7 @@ class _Job:
                 sink=Folder(part),
                 progress=self.bar,
                 most=self.delivery.bytes,
+                pauses=self.client.pauses,
             )
             if not self.report.ok:
                 raise FlawedError(f"{self.report}; nothing of it is kept", self.report)
@@ -329,9 +331,12 @@ class _Files:
                 self._parts.mkdir(exist_ok=True)
                 self._root.root.mkdir(exist_ok=True)
             files = ledger.files()
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._parallel):
-                    group.create_task(self._some(files))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self._parallel):
+                        group.create_task(self._some(files))
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from None  # that of the others is that they were ended
         if not report.ok:
             raise FlawedError(f"{report}; all else is in {self._root.root}", report)
         shutil.rmtree(self._parts, ignore_errors=True)

@@ -11,6 +11,7 @@ ClientError
 ├── DeliveryFailedError      a delivery ended in ERROR or was DENIED
 ├── ContentError             bytes can't be had as they were told of
 │   ├── LinkExpiredError     a link is refused, and there is no way to another one
+│   ├── ContentMissingError  there is nothing at an address
 │   └── ContentChangedError  what is at an address is not what it was
 ├── ManifestError            a manifest is none, or can't be read
 ├── NotCheckedError          there is nothing to check by, or nothing to check
@@ -92,6 +93,10 @@ class ContentError(ClientError):
 
 class LinkExpiredError(ContentError):
     """A link is refused, and there is no way to another one."""
+
+
+class ContentMissingError(ContentError):
+    """There is nothing at an address, or nothing that can be had from there."""
 
 
 class ContentChangedError(ContentError):

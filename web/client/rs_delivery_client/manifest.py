@@ -101,7 +101,7 @@ class ManifestReader:
             number += 1
         self.missing += len(others["missing.item"])
         self._take(others)
-        if not number:
+        if not number and not self.missing:
             raise ManifestError(f"{self._name} lists no files: it is no manifest of a delivery")
 
     def _take(self, others: Mapping[str, list[Any]]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rs_delivery_client.manifest import Expected
+
 ENDED = frozenset({"DONE", "ERROR"})  # states that nothing follows
 
 
@@ -39,6 +41,11 @@ class Delivery:
     def done(self) -> bool:
         """Whether everything is at its place."""
         return self.state == "DONE"
+
+    @property
+    def expected(self) -> Expected:
+        """What its archive should be."""
+        return Expected(size=self.archive_bytes, md5=self.md5, sha256=self.raw.get("sha256"))
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Delivery:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
@@ -22,8 +22,13 @@ from rs_delivery_client.errors import LocalError, NotCheckedError, UnsafeError
 from rs_delivery_client.flaws import Flaw, Kind, Report, Tell
 from rs_delivery_client.ledger import Ledger
 from rs_delivery_client.manifest import MANIFEST_NAME, ArchiveTold, Expected, ManifestReader
+from rs_delivery_client.models import Delivery
 from rs_delivery_client.paths import parts_of, told
+from rs_delivery_client.pauses import Pauses
 from rs_delivery_client.threads import Pulled, in_thread
+
+if TYPE_CHECKING:
+    from rs_delivery_client.client import DeliveryClient
 
 _BLOCK = 256 * 1024  # bytes
 BESIDE = ".manifest.json"  # behind an archive's name: of its manifest where several archives are
@@ -61,6 +66,7 @@ async def verify(
     on_flaw: Tell | None = None,
     progress: Progress | None = None,
     session: aiohttp.ClientSession | None = None,
+    pauses: Pauses | None = None,
 ) -> Report:
     """Check an archive, or a folder, and return what was found; flaws raise nothing.
 
@@ -77,12 +83,68 @@ async def verify(
         web = session
         if web is None:
             web = await stack.enter_async_context(open_session())
-        listed = await stack.enter_async_context(_manifest_file(web, manifest))
+        listed = await stack.enter_async_context(_manifest_file(web, manifest, pauses))
         if isinstance(target, str) and target.startswith(_WEB):
             report.what = shown(target)
-            return await verify_content(web, fixed(target), report, listed, given, progress=bar)
+            return await verify_content(
+                web, fixed(target), report, listed, given, progress=bar, pauses=pauses
+            )
         place = local_path(target)
         return await in_thread(lambda stop: _check_local(place, listed, given, report, bar, stop))
+
+
+async def verify_delivery(
+    client: DeliveryClient,
+    which: str | Delivery,
+    target: str | Path | None = None,
+    *,
+    manifest: str | Path | None = None,
+    md5: str | None = None,
+    sha256: str | None = None,
+    size: int | None = None,
+    on_flaw: Tell | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Check a delivery by what the service tells of it: at its place, or at `target`.
+
+    What is given counts for more than what the service tells. Raises what `verify` does, and
+    ServiceError.
+    """
+    found = await client.delivery(which)
+    if not found.done:
+        raise NotCheckedError(f"{found.correlation_id} is {found.state}: there is nothing to check")
+    as_files = found.format == "files" or found.archive_name == MANIFEST_NAME
+    async with client.manifest(found) as told_manifest:
+        listed = manifest or told_manifest
+        if as_files and target is None:
+            raise NotCheckedError(
+                f"{found.correlation_id} was delivered as files: download them, which checks each"
+            )
+        given = Expected(size=size, md5=md5, sha256=sha256)
+        if not as_files:
+            given = merged(given, ArchiveTold(key="", expected=found.expected))
+        if target is not None:
+            return await verify(
+                target,
+                manifest=listed,
+                md5=given.md5,
+                sha256=given.sha256,
+                size=given.size,
+                on_flaw=on_flaw,
+                progress=progress,
+            )
+        report = Report(what=found.correlation_id, on_flaw=on_flaw)
+        async with _manifest_file(client.links_session, listed, client.pauses) as place:
+            return await verify_content(
+                client.links_session,
+                client.address(found),
+                report,
+                place,
+                given,
+                name=found.archive_name,
+                progress=progress,
+                pauses=client.pauses,
+            )
 
 
 def local_path(target: str | Path) -> Path:
@@ -102,22 +164,24 @@ def local_path(target: str | Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def _manifest_file(
-    session: aiohttp.ClientSession, manifest: str | Path | None
+    session: aiohttp.ClientSession, manifest: str | Path | None, pauses: Pauses | None
 ) -> AsyncIterator[Path | None]:
     if isinstance(manifest, str) and manifest.startswith(_WEB):
-        async with fetched(session, fixed(manifest)) as place:
+        async with fetched(session, fixed(manifest), pauses) as place:
             yield place
     else:
         yield None if manifest is None else local_path(manifest)
 
 
 @contextlib.asynccontextmanager
-async def fetched(session: aiohttp.ClientSession, address: Address) -> AsyncIterator[Path]:
+async def fetched(
+    session: aiohttp.ClientSession, address: Address, pauses: Pauses | None = None
+) -> AsyncIterator[Path]:
     """Fetch something that is read more than once into a temporary file."""
     with tempfile.TemporaryDirectory(prefix="rs-delivery-") as folder:
         place = Path(folder, MANIFEST_NAME)
         with told(place), place.open("wb") as file:
-            async for chunk in Content(session, address):
+            async for chunk in Content(session, address, pauses=pauses):
                 file.write(chunk)
         yield place
 
@@ -133,10 +197,11 @@ async def verify_content(
     sink: Sink | None = None,
     progress: Progress | None = None,
     most: int | None = None,
+    pauses: Pauses | None = None,
 ) -> Report:
     """Check an archive at an address while it arrives; with a sink, unpack it, too."""
     bar = progress or Silent()
-    content = Content(session, address)
+    content = Content(session, address, pauses=pauses)
     loop = asyncio.get_running_loop()
     called = name or report.what.rpartition("/")[2]
 
