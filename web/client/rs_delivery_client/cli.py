@@ -39,6 +39,7 @@ from rs_delivery_client.errors import (
 from rs_delivery_client.flaws import Flaw, Report
 from rs_delivery_client.manifest import digest
 from rs_delivery_client.models import Delivery
+from rs_delivery_client.pauses import Pauses
 from rs_delivery_client.verify import Progress, verify_delivery
 from rs_delivery_client.verify import verify as check
 
@@ -55,12 +56,11 @@ class _Ended(click.ClickException):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.exit_code = code
+        self._program = click.get_current_context().find_root().info_name
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Say it in a sentence, after the name of the program."""
-        program = click.get_current_context(silent=True)
-        name = "rs-delivery" if program is None else program.find_root().info_name
-        click.echo(f"{name}: {printable(self.message)}", file=file or sys.stderr)
+        click.echo(f"{self._program}: {printable(self.message)}", file=file or sys.stderr)
 
 
 def _run(work: Awaitable[T]) -> T:
@@ -168,13 +168,21 @@ _token = click.option(
 )
 _json = click.option("--json", "as_json", is_flag=True, help="For scripts: a JSON object a line.")
 
+_tries = click.option(
+    "--tries",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="In a row, with pauses that grow, before it ends.",
+)
 
-def _client(url: str | None, token: str | None) -> DeliveryClient:
+
+def _client(url: str | None, token: str | None, tries: int) -> DeliveryClient:
     if not url:
         raise click.UsageError("say where the service is: --url, or DELIVERY_URL")
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url must begin with https:// or http://, not {url!r}")
-    return DeliveryClient(url, token=token)
+    return DeliveryClient(url, token=token, pauses=Pauses(tries=tries))
 
 
 @click.command()
@@ -186,6 +194,7 @@ def _client(url: str | None, token: str | None) -> DeliveryClient:
 @click.option("--size", type=click.IntRange(0), help="Of the archive as a whole, in bytes.")
 @_url
 @_token
+@_tries
 @_json
 def verify(
     target: str | None,
@@ -196,6 +205,7 @@ def verify(
     size: int | None,
     url: str | None,
     token: str | None,
+    tries: int,
     as_json: bool,
 ) -> None:
     """Check TARGET (an archive, its address, or a folder) against its manifest.
@@ -216,9 +226,9 @@ def verify(
         }
         if correlation_id is None:
             assert target is not None  # noqa: S101 - else it was refused above
-            report = _run(check(target, **told))
+            report = _run(check(target, pauses=Pauses(tries=tries), **told))
         else:
-            client = _client(url, token)
+            client = _client(url, token, tries)
             report = _run(_by_id(client, correlation_id, target, told))
     _tell_end(report, as_json=as_json)
 
@@ -249,6 +259,7 @@ async def _by_id(
 )
 @_url
 @_token
+@_tries
 @_json
 def download(
     correlation_id: str,
@@ -257,13 +268,14 @@ def download(
     parallel: int,
     url: str | None,
     token: str | None,
+    tries: int,
     as_json: bool,
 ) -> None:
     """Fetch what was delivered for ID, and verify it; no key of its place is needed.
 
     What broke off is taken up by the next call.
     """
-    client = _client(url, token)
+    client = _client(url, token, tries)
     with _bar(quiet=as_json) as bar:
         got = _run(
             _download(
@@ -292,6 +304,7 @@ async def _download(client: DeliveryClient, correlation_id: str, to: Path, **opt
 @click.option("--key", help="Names this request: sent again with it, it is the same delivery.")
 @_url
 @_token
+@_tries
 @_json
 def submit(
     file: IO[bytes],
@@ -299,6 +312,7 @@ def submit(
     key: str | None,
     url: str | None,
     token: str | None,
+    tries: int,
     as_json: bool,
 ) -> None:
     """Send the delivery request in FILE (JSON; - for standard input)."""
@@ -308,7 +322,7 @@ def submit(
         raise click.UsageError(f"{file.name} is not JSON: {error}") from None
     if not isinstance(request, dict):
         raise click.UsageError(f"{file.name} holds no JSON object")
-    client = _client(url, token)
+    client = _client(url, token, tries)
 
     async def send() -> Delivery:
         async with client:
@@ -323,16 +337,18 @@ def submit(
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds.")
 @_url
 @_token
+@_tries
 @_json
 def wait(
     correlation_id: str,
     timeout: float | None,
     url: str | None,
     token: str | None,
+    tries: int,
     as_json: bool,
 ) -> None:
     """Wait until a delivery is done; exit code 1 when it ends in ERROR."""
-    client = _client(url, token)
+    client = _client(url, token, tries)
 
     async def until() -> Delivery:
         async with client:
