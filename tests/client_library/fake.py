@@ -29,6 +29,9 @@ class Fake:
         self.drops = 0  # answers that break off, yet
         self.uses = 1000  # of a link before it has run out
         self.has_links = True
+        self.hands_out = True
+        self.most_at_once = 0  # answers with bytes under way
+        self._at_once = 0
         self.forgets_ranges = False  # answers all of it, whatever was asked for
         self.refuses: list[web.Response] = []  # answers given first
         self.asked: Counter[str] = Counter()
@@ -123,6 +126,8 @@ class Fake:
         except _Given as given:
             return given.answer
         path = request.query.get("path", "")
+        if not self.hands_out:
+            return web.json_response({"message": "an operator may allow it"}, status=403)
         if path not in self.objects:
             return web.json_response({"message": f"there is no {path}"}, status=404)
         return await self._give(request, self.objects[path])
@@ -137,6 +142,14 @@ class Fake:
         return await self._give(request, self.objects[path])
 
     async def _give(self, request: web.Request, content: bytes) -> web.StreamResponse:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            return await self._write(request, content)
+        finally:
+            self._at_once -= 1
+
+    async def _write(self, request: web.Request, content: bytes) -> web.StreamResponse:
         etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
         start = 0
         asked = request.headers.get("Range")

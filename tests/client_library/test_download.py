@@ -12,6 +12,7 @@ import pytest
 
 from rs_delivery_client import (
     ConflictError,
+    ContentMissingError,
     DeliveryClient,
     FlawedError,
     Kind,
@@ -170,6 +171,24 @@ async def test_without_links_the_service_hands_the_bytes_out(
     archive = held(fake, tmp_path)
     fake.has_links, fake.drops = False, 3
     assert (await client.download(NAME, tmp_path)).path.read_bytes() == archive
+
+
+async def test_without_links_files_come_one_at_a_time(
+    fake: Fake, client: DeliveryClient, tmp_path: Path
+) -> None:
+    fake.hold_files(FILES, manifest_of(FILES))
+    fake.has_links = False
+    await client.download(NAME, tmp_path)
+    assert fake.most_at_once == 1
+
+
+async def test_where_nothing_is_handed_out_the_service_says_why(
+    fake: Fake, client: DeliveryClient, tmp_path: Path
+) -> None:
+    held(fake, tmp_path)
+    fake.has_links = fake.hands_out = False
+    with pytest.raises(ContentMissingError, match="an operator may allow it"):
+        await client.download(NAME, tmp_path)
 
 
 async def test_an_archive_that_is_not_what_was_delivered_is_kept_aside(

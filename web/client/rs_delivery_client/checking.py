@@ -111,7 +111,8 @@ class Checker:
         self._ledger = ledger
         self._report = report
         self._sink = sink
-        total = ledger.total if ledger.has_manifest else most
+        total = ledger.total if ledger.has_manifest else None
+        total = most if total is None else total
         self._most = None if total is None else total + (0 if sink else _ALLOWANCE)
         self._unpacked = 0
         self._by_size_alone = 0

@@ -42,7 +42,8 @@ from rs_delivery_client.verify import Progress
 
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})  # no path can hold them
 _STREAM = aiohttp.ClientTimeout(total=None, connect=30.0, sock_read=60.0)  # it pings more often
-_NO_LINKS = frozenset({404, 405, 409, 501})  # a store, or a service, that gives none
+# A tenant, a store, or a service that gives no links: one of before there were any answers 404.
+_NO_LINKS = frozenset({403, 404, 405, 409, 501})
 
 
 class DeliveryClient:
@@ -288,35 +289,28 @@ class DeliveryClient:
         """Return where a delivery, or a file of it, can be fetched for a while.
 
         `path` is a file's, as the manifest lists it, or `manifest.json`; none means the archive.
-        `ttl` is in seconds. Where the store gives no links, the service itself hands the bytes out:
-        the link has headers then, which are sent with it. Raises NotFoundError, ConflictError.
+        `ttl` is in seconds. Raises NotFoundError; ForbiddenError or ConflictError where there are
+        no links: `read` and `download` take the bytes from the service itself then.
         """
         named, query = _named(which)
         wanted = {"path": path, "ttl": ttl}
         body = {name: value for name, value in wanted.items() if value is not None}
         found = await self._service.ask("POST", f"{named}/link", again=True, query=query, body=body)
         return Link(
-            url=self._absolute(found["url"]),
+            url=str(found["url"]),
             expires=found.get("expires"),
             size=found.get("size"),
             md5=found.get("md5"),
-            headers=await self._service.headers() if self._is_own(found["url"]) else {},
         )
 
-    def _absolute(self, url: str) -> str:
-        return self._service.address(url) if url.startswith("/") else url
-
-    def _is_own(self, url: str) -> bool:
-        return url.startswith(("/", self._service.address("/deliveries/")))
-
     async def content_link(self, which: str | Delivery, *, path: str | None = None) -> Link:
-        """Return where the service itself hands a delivery's bytes out."""
+        """Return where the service itself hands a delivery's bytes out, if its operator lets it."""
         named, query = _named(which)
         query = {**query, **({} if path is None else {"path": path})}
         address = str(
             URL(self._service.address(f"{named}/content"), encoded=True).update_query(query)
         )
-        return Link(url=address, headers=await self._service.headers())
+        return Link(url=address, headers=await self._service.headers(), own=True)
 
     def address(self, which: str | Delivery, path: str | None = None) -> Address:
         """Return what gives links to a delivery, or a file of it, for as long as that takes."""
@@ -335,11 +329,9 @@ class DeliveryClient:
         except ServiceError as error:
             if error.status not in _NO_LINKS:
                 raise
-            link = await self.content_link(which, path=path)
-            if renew:
-                headers = await self._service.headers(renew=self._service.renews)
-                link = Link(url=link.url, headers=headers)
-            return link
+        if renew:
+            await self._service.headers(renew=self._service.renews)
+        return await self.content_link(which, path=path)
 
     async def read(self, which: str | Delivery, *, path: str | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes of a delivery's archive, or of a file of it, over drops."""
@@ -389,6 +381,10 @@ class DeliveryClient:
                 )
             except ContentMissingError:
                 place = None
+            except ServiceError as error:
+                if error.status != 410:
+                    raise
+                place = None  # it was removed; whether the rest was, is told when that is fetched
             yield place
 
 

@@ -29,6 +29,8 @@ from rs_delivery_client.pauses import Pauses, seconds_of
 CHUNK = 256 * 1024  # bytes
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _EXPIRED = frozenset({400, 401, 403, 410})  # what stores answer to a link that has run out
+_SIGNED_OUT = frozenset({401})
+_MISSING = frozenset({403, 404, 405, 409, 410, 501})
 _AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_WORDS = 64 * 1024  # bytes of what an error says
 _RENEWALS = 3  # links in a row that give nothing
@@ -43,6 +45,7 @@ class Link:
     size: int | None = None  # bytes
     md5: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    own: bool = False  # the service itself hands the bytes out: its refusals are its last word
 
 
 # Gives a link: one that is new where the last did not do any more, or raises LinkExpiredError.
@@ -129,7 +132,7 @@ class Content:
         url = URL(link.url, encoded=True)
         try:
             async with self._session.get(url, headers=self._headers(link)) as answer:
-                if answer.status in _EXPIRED:
+                if answer.status in (_SIGNED_OUT if link.own else _EXPIRED):
                     raise _Refused(f"answers {answer.status}")
                 if answer.status in _AWAY:
                     wait = seconds_of(answer.headers.get("Retry-After"))
@@ -196,7 +199,7 @@ async def _refusal(answer: aiohttp.ClientResponse, link: Link) -> ContentError:
         body = json.loads(await answer.content.read(_MAX_WORDS))
         if isinstance(body, dict) and isinstance(body.get("message"), str):
             says = body["message"]
-    return (ContentMissingError if answer.status in {404, 405, 409, 501} else ContentError)(says)
+    return (ContentMissingError if answer.status in _MISSING else ContentError)(says)
 
 
 class _Refused(Exception):  # noqa: N818 - a link may have run out: no error yet

@@ -152,44 +152,43 @@ class _Job:
         place = self.to / self.name
         part = place.with_name(place.name + ".part")
         if place.exists():
-            await self._checked(place)
-            if not self.report.ok:
+            report = await self._checked(place, self.report)
+            if not report.ok:
                 raise FlawedError(
                     f"{place} is there already, and not what was delivered: move it away, and "
                     "fetch it again",
-                    self.report,
+                    report,
                 )
-            return Downloaded(path=place, report=self.report)
+            return Downloaded(path=place, report=report)
         fetch = Fetch(self.client, self.client.address(self.delivery), part, self.delivery.id)
         resumed = fetch.resumes
         await fetch.run(self.bar, self.given.size)
-        await self._checked(part)
-        if not self.report.ok and resumed:
-            # It may be of another time: once more from its first byte.
-            self.report.flaws.clear()
-            self.report.kinds.clear()
-            self.report.count = self.report.files = self.report.size = 0
+        # What was there may be of another time; no flaw is told of that: all of it is had again.
+        report = Report(what=self.report.what) if resumed else self.report
+        await self._checked(part, report)
+        if resumed and not report.ok:
             fetch.forget()
             await fetch.run(self.bar, self.given.size)
-            await self._checked(part)
+            report = await self._checked(part, self.report)
         fetch.done()
-        if not self.report.ok:
+        if not report.ok:
             flawed = place.with_name(place.name + ".flawed")
             put_in_place(part, flawed)
-            raise FlawedError(f"{self.report}; it is kept as {flawed}", self.report)
+            raise FlawedError(f"{report}; it is kept as {flawed}", report)
         if self.manifest is not None:
             _copy(self.manifest, place.with_name(place.name + BESIDE))
         put_in_place(part, place)
-        return Downloaded(path=place, report=self.report)
+        return Downloaded(path=place, report=report)
 
-    async def _checked(self, place: Path) -> None:
-        def check(stop: threading.Event) -> None:
+    async def _checked(self, place: Path, report: Report) -> Report:
+        def check(stop: threading.Event) -> Report:
             with Ledger() as ledger:
-                archive = take(self.manifest, ledger, self.report)
+                archive = take(self.manifest, ledger, report)
                 expected = merged(self.given, archive)
-                check_file(place, ledger, expected, self.report, Silent(), stop, name=self.name)
+                check_file(place, ledger, expected, report, Silent(), stop, name=self.name)
+            return report
 
-        await in_thread(check)
+        return await in_thread(check)
 
     async def unpacked(self) -> Downloaded:
         """Unpack the archive while it arrives."""
@@ -331,9 +330,11 @@ class _Files:
                 self._parts.mkdir(exist_ok=True)
                 self._root.root.mkdir(exist_ok=True)
             files = ledger.files()
+            # The service itself gives a user one at a time, or few.
+            parallel = 1 if await self._is_handed_out(ledger) else self._parallel
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(self._parallel):
+                    for _ in range(parallel):
                         group.create_task(self._some(files))
             except BaseExceptionGroup as failed:
                 raise failed.exceptions[0] from None  # that of the others is that they were ended
@@ -342,6 +343,12 @@ class _Files:
         shutil.rmtree(self._parts, ignore_errors=True)
         _copy(self._manifest, self._root.root / MANIFEST_NAME)
         return Downloaded(path=self._root.root, report=report)
+
+    async def _is_handed_out(self, ledger: Ledger) -> bool:
+        first = next((listed.path for listed in ledger.files()), None)
+        if first is None:
+            return False
+        return (await self._job.client.address(self._job.delivery, first)(False)).own
 
     async def _check_manifest(self) -> None:
         if self._job.delivery.md5 is None:

@@ -30,25 +30,27 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
 class Pulled:
     """Bytes that arrive in the loop, read by a thread: one chunk at a time, so none pile up."""
 
-    def __init__(
-        self,
-        chunks: AsyncIterator[bytes],
-        loop: asyncio.AbstractEventLoop,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
-        self._loop = loop
-        self._stop = stop
+        self._loop = asyncio.get_running_loop()
         self._held = b""
+        self._pulling: asyncio.Task[bytes] | None = None
 
-    def read(self, count: int) -> bytes:
-        """Return at most so many bytes; none at the end. For the thread. Raises Stopped."""
-        if not self._held:
-            self._held = self._next()
-        data, self._held = self._held[:count], self._held[count:]
-        return data
+    def reader(self, stop: threading.Event) -> Callable[[int], bytes]:
+        """Return what a thread reads with: at most so many bytes; none at the end.
 
-    def _next(self) -> bytes:
+        It raises Stopped.
+        """
+
+        def read(count: int) -> bytes:
+            if not self._held:
+                self._held = self._next(stop)
+            data, self._held = self._held[:count], self._held[count:]
+            return data
+
+        return read
+
+    def _next(self, stop: threading.Event) -> bytes:
         pending: Future[bytes] = asyncio.run_coroutine_threadsafe(self._pull(), self._loop)
         while True:
             try:
@@ -56,11 +58,17 @@ class Pulled:
             except TimeoutError:
                 if pending.done():
                     raise
-                if self._stop.is_set():
+                if stop.is_set():
                     pending.cancel()
                     raise Stopped from None
             except CancelledError:
                 raise Stopped from None
 
     async def _pull(self) -> bytes:
+        self._pulling = asyncio.current_task()
         return await anext(self._chunks, b"")
+
+    async def settled(self) -> None:
+        """Wait until nothing is pulled any more: only then may the chunks be closed."""
+        if self._pulling is not None:
+            await asyncio.wait([self._pulling])

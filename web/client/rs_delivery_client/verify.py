@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
@@ -202,10 +201,10 @@ async def verify_content(
     """Check an archive at an address while it arrives; with a sink, unpack it, too."""
     bar = progress or Silent()
     content = Content(session, address, pauses=pauses)
-    loop = asyncio.get_running_loop()
     called = name or report.what.rpartition("/")[2]
 
     async with contextlib.aclosing(_chunks(content)) as chunks:
+        pulled = Pulled(chunks)
 
         def check(stop: threading.Event) -> Report:
             with Ledger() as ledger:
@@ -213,7 +212,7 @@ async def verify_content(
                 expected = merged(given, archive)
                 bar.begin(expected.size)
                 check_archive(
-                    Pulled(chunks, loop, stop).read,
+                    pulled.reader(stop),
                     called,
                     ledger=ledger,
                     expected=expected,
@@ -225,7 +224,10 @@ async def verify_content(
                 )
             return report
 
-        return await in_thread(check)
+        try:
+            return await in_thread(check)
+        finally:
+            await pulled.settled()
 
 
 async def _chunks(content: Content) -> AsyncGenerator[bytes]:

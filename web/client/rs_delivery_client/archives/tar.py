@@ -71,22 +71,17 @@ class TarReader:
             self._tell(Flaw(kind=Kind.TRAILING, says="bytes follow the archive's end"))
 
     def _found_again(self) -> tarfile.TarInfo | None:
-        """Return the next header that is one, of a file that was not found yet."""
+        """Return the next header that is one, of a file that was not found yet.
+
+        Zeros are no end here: what was lost may be full of them.
+        """
         while len(record := self._window.take(_RECORD)) == _RECORD:
-            if record == _ZEROS and self._window.peek(_RECORD) == _ZEROS:
-                follows = self._window.peek(3 * _RECORD)
-                if follows.count(0) == len(follows) < 3 * _RECORD or self._is_last(follows):
-                    self._end()
-                    return None
             header = _read(record) if record[257:262] == b"ustar" else None
             if header is not None and (
                 header.type in _EXTENDED or self._ledger.awaits(header.name)
             ):
                 return header
         return None
-
-    def _is_last(self, follows: bytes) -> bool:
-        return not any(follows)
 
     def _extended(self, header: tarfile.TarInfo) -> dict[str, str]:
         """Return what an extended header tells of the member behind it."""
