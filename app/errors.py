@@ -22,6 +22,7 @@ DeliveryError
 │   │   └── SourceGoneError           410: it had the file, which a retry of the order brings back
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
 │   │   └── TargetForbiddenError      the operator does not let tenants deliver there
+│   ├── ContentChangedError       what was delivered is not what it was: it is not removed
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   ├── TooManySubordersError     the order has more suborders than its tenant takes
@@ -211,6 +212,10 @@ class TargetForbiddenError(TargetRefusedError):
 
 class ForeignObjectError(PermanentError):
     """Where the archive goes is that of another tenant or user, which is never replaced."""
+
+
+class ContentChangedError(PermanentError):
+    """The object there has this delivery's marks, and is another one than its client was told."""
 
 
 class SizeNotToldError(PermanentError):

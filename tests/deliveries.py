@@ -20,6 +20,7 @@ from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.ports import (
     Arrivals,
     Checkpoints,
+    Contents,
     DeliveryStore,
     Leases,
     OrderSource,
@@ -36,6 +37,7 @@ from app.store import (
     PostgresAudit,
     PostgresCheckpoints,
     PostgresConfiguration,
+    PostgresContents,
     PostgresLeases,
     PostgresOutbox,
     PostgresStore,
@@ -47,6 +49,7 @@ from app.store.memory import (
     MemoryAudit,
     MemoryCheckpoints,
     MemoryConfiguration,
+    MemoryContents,
     MemoryDatabase,
     MemoryLeases,
     MemoryOutbox,
@@ -124,6 +127,7 @@ class Deliveries(ABC):
     tracking: Tracking
     changes: Changes
     overview: Overview
+    contents: Contents
 
     def __init__(self, settings: Settings) -> None:
         self.tenants = GivenTenants(settings)
@@ -405,6 +409,7 @@ class DeliveriesInMemory(Deliveries):
         self.database = MemoryDatabase(now=self.now)
         self.store = MemoryStore(self.database, self.owed_signal)
         self.configuration = MemoryConfiguration(self.database)
+        self.contents = MemoryContents(self.database)
         self.audit = MemoryAudit(self.database)
         self.tracking = self.changes = self.overview = MemoryTracking(self.database)
 
@@ -538,6 +543,7 @@ _TIMES = {
     "turn": ("at",),
     "tail": ("until",),
     "place": ("since", "due_at"),
+    "content": ("until", "asked_at", "due_at", "removed_at"),
     "asked": ("at",),
     "segment": ("announced_at", "listed_at"),
     "audit": ("at",),
@@ -555,6 +561,7 @@ class DeliveriesInPostgres(Deliveries):
         self.pool = pool
         self.store = PostgresStore(pool, self.owed_signal)
         self.configuration = PostgresConfiguration(pool, self.vault)
+        self.contents = PostgresContents(pool)
         self.audit = PostgresAudit(pool)
         self.tracking = self.changes = self.overview = PostgresTracking(pool)
 

@@ -20,7 +20,14 @@ from app.delivery.progress import Progress
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.views.deliveries import Change, Changes
-from app.views.events import Event, ExpiredEvent, ProgressEvent, ReloadEvent, StateEvent
+from app.views.events import (
+    ContentEvent,
+    Event,
+    ExpiredEvent,
+    ProgressEvent,
+    ReloadEvent,
+    StateEvent,
+)
 
 log = get_logger(__name__)
 
@@ -39,10 +46,11 @@ class Frame:
     last: bool = False  # nothing follows for this delivery
 
 
-def state_frame(change: Change) -> Frame:
-    """Encode a step: a change of state, or an attempt that was given up (with its cause)."""
+def step_frame(change: Change) -> Frame:
+    """Encode a step: a change of state, an attempt that was given up, or news of a content."""
     step = change.step
-    return Frame(_encoded(StateEvent.of_change(change), step.id), step.id, step.state.ended)
+    kind = StateEvent if step.news is None else ContentEvent
+    return Frame(_encoded(kind.of_change(change), step.id), step.id, step.state.ended)
 
 
 def progress_frame(progress: Progress) -> Frame:
@@ -159,7 +167,7 @@ class Feed(Service):
             self._last = None
             return
         frames: list[tuple[str, UUID | None, Frame]] = [
-            (change.tracked.delivery.tenant, change.tracked.delivery.id, state_frame(change))
+            (change.tracked.delivery.tenant, change.tracked.delivery.id, step_frame(change))
             for change in await self._read_changes()
         ]
         frames += [(report.tenant, report.delivery, progress_frame(report)) for report in news]

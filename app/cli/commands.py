@@ -45,6 +45,13 @@ COMMANDS: Mapping[str, Entry] = {
     "list": Entry("app.cli.deliveries:list_", "List deliveries, the newest first."),
     "make-key": Entry("app.cli.keys:make_key", "Print a new key for DELIVERY_SECRET_KEYS."),
     "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),
+    "purge": Entry(
+        "app.cli.interventions:purge",
+        "Remove from the targets what was delivered long ago; deliveries stay known.",
+    ),
+    "remove": Entry(
+        "app.cli.interventions:remove", "Remove from its target what a delivery has put there."
+    ),
     "retry": Entry(
         "app.cli.interventions:retry",
         "Try again: at once what waits for a later attempt, from the start what ended in ERROR.",

@@ -184,11 +184,14 @@ def _tree(tracked: Tracked, steps: Sequence[Step], segments: Segments) -> Tree:
     history = tree.add("history")
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         line = f"{step.at.isoformat(' ', timespec='milliseconds')}  {step.state}"
+        if step.news is not None:
+            history.add(printable(f"{line}, {step.news}"))
+            continue
         if step.attempt:
             line += f", attempt {step.attempt}"
         if step.cause is not None:
             line += printable(f", put off: {step.cause}")
-        if following is not None:
+        if following is not None and following.news is None:
             line += f", for {(following.at - step.at).total_seconds():.3f} s"
         history.add(line)
     if segments:

@@ -40,6 +40,28 @@ class Moment(click.ParamType):
 
 MOMENT = Moment()
 
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+class Age(click.ParamType):
+    """How long ago, as `12h`, `30d` or `8w`."""
+
+    name = "age"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        number, unit = value[:-1], _UNITS.get(value[-1:])
+        if unit is None or not (number.isascii() and number.isdecimal() and len(number) <= 5):
+            self.fail(f"{value!r} is no age such as 12h, 30d or 8w", param, ctx)
+        return int(number) * unit
+
+
+AGE = Age()
+
 
 def hours_ago(hours: float) -> datetime:
     """Return when that was. Raises UsageError for what is no such time."""

@@ -185,6 +185,11 @@ class DeliveryResponseDtoEvent(Wire):
         description="With DONE: SHA-256 of the archive, or of the manifest, hex, lower case; where "
         "the tenant asks for it.",
     )
+    expires: str | None = Field(
+        None,
+        description="With DONE: when it is removed from the target (RFC 3339), where it does not "
+        "stay.",
+    )
 
 
 class OrderRequestDtoEvent(Wire):

@@ -116,6 +116,7 @@ def _response(
         files=told.files if told else None,
         manifest_url=told.manifest_url if told else None,
         sha256=told.sha256 if told else None,
+        expires=told.expires if told else None,
     )
     return _owed(origin, Kind.RESPONSE, body, name=name)
 

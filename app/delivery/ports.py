@@ -17,6 +17,7 @@ from uuid import UUID
 
 from app.audit import AuditRecord
 from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail, TailObject
+from app.delivery.content import Content, DueContent
 from app.delivery.contents import NOTHING, Wanted
 from app.delivery.ingress import (
     Arrival,
@@ -265,8 +266,86 @@ class UnitOfWork(Protocol):
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery makes one of that name."""
 
+    async def now(self) -> datetime:
+        """Return when this transaction began, by the store's clock."""
+
+    async def keep_content(
+        self,
+        delivery: Delivery,
+        *,
+        until: datetime,
+        key: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        """Note until when the content of a delivery stays that is done now.
+
+        Its key and `Target.namespace`; without a key, that of the upload that is recorded. Its
+        delivery is kept as long.
+        """
+
+    async def ask_removal(self, deliveries: Sequence[UUID]) -> list[UUID]:
+        """Let the content of deliveries be removed now, however often that was tried.
+
+        Return of which: not of one that is not done, or whose content is removed.
+        """
+
+    async def old_contents(
+        self, tenant: str, age: timedelta, *, limit: int
+    ) -> list[tuple[UUID, int]]:
+        """Return deliveries that were done so long ago and whose content stays, and its bytes."""
+
+    async def count_old_contents(self, tenant: str, age: timedelta) -> tuple[int, int]:
+        """Return how many these are, and their bytes."""
+
+    async def may_remove(self, content: Content, url: str, namespace: str) -> bool:
+        """Whether a content is to be removed now, and no other delivery may be making this object.
+
+        The content's own, or one beside it. Asked with `lock_object` of it held.
+        """
+
+    async def is_told_by_a_later(self, content: Content, etag: str) -> bool:
+        """Whether the client of a later delivery was told this object, and it stays for that.
+
+        One of the same bytes, which a late completion of the earlier delivery has put there.
+        """
+
+    async def content_warned(self, content: Content) -> bool:
+        """Note that it is told of a content that it expires soon; False: it was before."""
+
+    async def content_removed(self, content: Content) -> bool:
+        """Note that a content is removed; False when that was noted before.
+
+        Its delivery need not be kept for it any more.
+        """
+
     async def audit(self, done: AuditRecord) -> None:
         """Put what an actor did into the audit trail."""
+
+
+class Contents(Protocol):
+    """What deliveries that are done have left at their targets. Every call is one statement."""
+
+    async def due(self, *, limit: int) -> list[DueContent]:
+        """Return what something is due for: of each target of each tenant at most so many."""
+
+    async def postpone(
+        self,
+        content: Content,
+        pause: timedelta,
+        *,
+        position: int,
+        cause: str | None = None,
+    ) -> None:
+        """Put off the next look at a content; its files up to a position are removed.
+
+        With a cause it counts as tried; without one, nothing is told of why it is still there.
+        """
+
+    async def postpone_all(self, tenant: str, target: str, pause: timedelta, cause: str) -> None:
+        """Put off all removals that are due at a target."""
+
+    async def give_up(self, content: Content, cause: str) -> None:
+        """Note that a removal is not tried any more, unless it is asked for again."""
 
 
 class DeliveryStore(Protocol):

@@ -20,6 +20,7 @@ class Told(Noted):
     files: int | None = None  # that were delivered; None: by a version that did not count them
     manifest_url: str | None = None  # `Target.url_of`
     sha256: str | None = None  # of the object, hex, lower case; where its tenant asks for it
+    expires: str | None = None  # RFC 3339, in UTC: the content is removed then
 
     @classmethod
     def of(cls, result: StoredObject, *, manifest_url: str | None = None) -> Told:

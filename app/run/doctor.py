@@ -18,12 +18,13 @@ from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
-from app.views.deliveries import Depth, Filter, Overview, PlacesHeld, Tracking
+from app.views.deliveries import Depth, Filter, OverdueContents, Overview, PlacesHeld, Tracking
 from app.views.findings import Finding, bad, good
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
 from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
 
 _ERROR_WINDOW = timedelta(hours=1)
+_OVERDUE_LONG = 21600.0  # seconds that a content stays longer than it was told
 _HELD_LONG = 3600.0  # seconds that rs-order does not say whether a place is free
 _PARKED_LONG = 10800.0  # seconds that an archive waits for a suborder before it is told
 _PROBE_CONCURRENCY = 8  # targets at once
@@ -127,6 +128,7 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
             yield await _lately(database.tracking, database.tracking, settings)
             yield parked(await database.tracking.depths())
             yield places(await database.tracking.places_held())
+            yield contents(await database.tracking.contents_overdue())
             if settings.secret_keys:
                 tenants.apply(await database.tenant_settings().read())
     except DeliveryError as error:
@@ -210,6 +212,29 @@ def places(held: Sequence[PlacesHeld]) -> Finding:
         "rs-order does not say whether it still waits for their users, who may have to wait for "
         "further orders; `place_not_freed` in the log has the delivery, its order and the cause: "
         "see that rs-order answers `GET /user/orders/{id}`, or cancel the order there",
+    )
+
+
+def contents(overdue: Sequence[OverdueContents]) -> Finding:
+    """Report how much of what was delivered is to be removed by now, and why it is not."""
+    check = "retention"
+    count = sum(one.contents for one in overdue)
+    if not count:
+        return good("deliveries", check, "all that is to be removed from targets is removed")
+    first = max(overdue, key=lambda one: one.oldest)
+    deliveries = "delivery" if count == 1 else "deliveries"
+    summary = (
+        f"the content of {count} {deliveries} is still to be removed, of one of tenant "
+        f"{first.tenant} for {first.oldest / 60:.0f} minutes"
+    )
+    if first.oldest <= _OVERDUE_LONG:
+        return good("deliveries", check, summary)
+    return bad(
+        "deliveries",
+        check,
+        f"{summary}: {first.cause or 'it was not tried yet'}",
+        "`content_not_removed` in the log names each delivery and its cause; mend that, and "
+        "`delivery remove` tries it again at once",
     )
 
 

@@ -31,6 +31,8 @@ def make_series(settings: Settings) -> None:
             for state in State:
                 if state.ended:
                     metrics.FINISHED_LABELLED.labels(tenant, label, state.value)
+        metrics.CONTENTS_REMOVED.labels(tenant)
+        metrics.CONTENT_WARNINGS.labels(tenant)
         for outcome in _OUTCOMES:
             metrics.REQUESTS.labels(tenant, outcome)
         metrics.FINISHED.labels(tenant, State.DONE.value, "")

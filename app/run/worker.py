@@ -24,10 +24,12 @@ from app.tenants.secret_rules import refuse_weak_secrets
 from app.usecases.ask_orders import OrderInquiry
 from app.usecases.away import TargetsAway
 from app.usecases.expire import expire
+from app.usecases.folders import Folders
 from app.usecases.free_place import Places
 from app.usecases.laying_out import Room
 from app.usecases.plan import Planning
 from app.usecases.reconcile import append_again
+from app.usecases.retention import Retention
 from app.usecases.segments import Segments
 from app.usecases.settle import Settlement
 from app.usecases.submit import check
@@ -113,11 +115,18 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
         finished=timedelta(seconds=settings.finished_retention),
         audited=timedelta(seconds=settings.audit_retention),
     )
+    retention = Retention(
+        store=store,
+        contents=services.database.contents(),
+        tenants=services.configuration.tenants,
+        folders=Folders(store=store, checkpoints=services.database.checkpoints(), uploads=uploads),
+    )
     led_jobs: list[tuple[str, Callable[[], Awaitable[object]], float]] = [
         ("reconcile", append, settings.reconcile_interval),
         ("sweep", sweep.look, settings.reconcile_interval),
         ("orders", inquiry.look, settings.reconcile_interval),
         ("places", places.look, settings.reconcile_interval),
+        ("retention", retention.look, settings.reconcile_interval),
         ("janitor", forget, _JANITOR_INTERVAL),
     ]
     return [

@@ -20,6 +20,13 @@ class TenantSection(Section):
         ("default",), min_length=1, description="Names of the tenants, separated by commas."
     )
     request_ttl_hours: float = Field(12, ge=0, description="Hours that a request may take.")
+    delivered_ttl_hours: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="Hours after which what was delivered is removed from its target, for tenants "
+        "that set none; 0: it stays.",
+    )
     order_size_limit_bytes: int = Field(
         5368709120, ge=0, description="Largest order, in bytes, passed on to rs-order."
     )

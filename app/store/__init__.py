@@ -4,6 +4,7 @@ from app.store.arrivals import PostgresArrivals
 from app.store.audit import PostgresAudit
 from app.store.checkpoints import PostgresCheckpoints
 from app.store.configuration import PostgresConfiguration
+from app.store.contents import PostgresContents
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
@@ -21,6 +22,7 @@ __all__ = [
     "PostgresAudit",
     "PostgresCheckpoints",
     "PostgresConfiguration",
+    "PostgresContents",
     "PostgresJanitor",
     "PostgresLeases",
     "PostgresOutbox",

@@ -29,7 +29,8 @@ class PostgresJanitor:
     async def forget(self, *, finished: timedelta, audited: timedelta) -> int:
         """Remove deliveries, receipts and changes that are older; return how many deliveries.
 
-        What arrived in the inbox is kept as long as the delivery that it opened.
+        What arrived in the inbox is kept as long as the delivery that it opened; and a delivery as
+        long as its content is still to be removed.
         """
         total = 0
         with translate_errors():
@@ -41,6 +42,7 @@ class PostgresJanitor:
                 total += len(ids)
             for batch in (
                 SQL["forget_receipts"](age=finished, limit=_ROW_BATCH_SIZE),
+                SQL["forget_contents"](limit=_ROW_BATCH_SIZE),
                 SQL["forget_asked"](age=finished, limit=_ROW_BATCH_SIZE),
                 SQL["forget_changes"](age=audited, limit=_ROW_BATCH_SIZE),
             ):

@@ -5,7 +5,7 @@ SELECT id FROM (
     SELECT id, number, sum(file_count) OVER (ORDER BY number) AS files FROM (
         SELECT id, file_count, row_number() OVER (ORDER BY finished_at, id) AS number
         FROM delivery
-        WHERE state IN ({ended}) AND finished_at < now() - :age::interval
+        WHERE state IN ({ended}) AND NOT keeps_content AND finished_at < now() - :age::interval
         ORDER BY finished_at, id
         LIMIT :deliveries
     ) oldest
@@ -36,7 +36,17 @@ SELECT count(*) FROM gone;
 
 -- name: forget_deliveries
 -- Remove deliveries, with their history and what is left of their files.
-DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended});
+DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended}) AND NOT keeps_content;
+
+-- name: forget_contents
+-- Remove up to :limit contents that nothing is due for, unless their delivery is still kept.
+DELETE FROM content
+WHERE delivery_id IN (
+    SELECT delivery_id FROM content
+    WHERE due_at IS NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = content.delivery_id)
+    LIMIT :limit
+)
+RETURNING delivery_id;
 
 -- name: forget_receipts
 -- Remove up to :limit receipts of what arrived longer ago than :age, unless its delivery is still kept.

@@ -22,6 +22,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "asked": ("SELECT", "INSERT", "DELETE"),
     "audit": ("SELECT", "INSERT", "DELETE"),
     "checkpoint": ("SELECT", "INSERT", "DELETE"),
+    "content": _ALL,
     "delivery": _ALL,
     "delivery_file": _ALL,
     "delivery_history": ("SELECT", "INSERT"),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.delivery.content import ContentSeen, ContentState
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
@@ -22,6 +23,7 @@ from app.views.deliveries import (
     Depth,
     Filter,
     Outcome,
+    OverdueContents,
     Owed,
     PlacesHeld,
     Step,
@@ -48,7 +50,19 @@ def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
         else None,
         error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
         listed=row["listed"],
+        content=_content_of(row),
         told=told_of(row),
+    )
+
+
+def _content_of(row: asyncpg.Record) -> ContentSeen | None:
+    if row["content_of"] is None:
+        return None
+    state = ContentState.REMOVING if row["content_is_over"] else ContentState.PRESENT
+    if row["content_removed_at"] is not None:
+        state = ContentState.REMOVED
+    return ContentSeen(
+        state=state, removed_at=row["content_removed_at"], cause=row["content_cause"]
     )
 
 
@@ -60,6 +74,7 @@ def _change_of(row: asyncpg.Record) -> Change:
             attempt=row["change_attempt"],
             at=row["change_at"],
             cause=row["change_cause"],
+            news=row["change_news"],
         ),
         tracked=_tracked_of(row, listed_of(row)),
     )
@@ -165,6 +180,11 @@ class PostgresTracking:
     async def places_held(self) -> list[PlacesHeld]:
         """Count orders that may keep a place."""
         return [PlacesHeld(**row) for row in await self._fetch(*SQL["places_held"]())]
+
+    async def contents_overdue(self) -> list[OverdueContents]:
+        """Count contents that are to be removed by now."""
+        rows = await self._fetch(*SQL["contents_overdue"]())
+        return [OverdueContents(**row) for row in rows]
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""

@@ -6,18 +6,23 @@ d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.la
 d.file_count, d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.told, d.error_type,
 d.error_message, d.ending_type, d.ending_message, d.prefix
 
+-- fragment: content
+-- What is known of a delivery's content.
+c.delivery_id AS content_of, c.removed_at AS content_removed_at, c.last_cause AS content_cause,
+c.asked_at IS NOT NULL OR coalesce(c.until <= now(), false) AS content_is_over
+
 -- fragment: step
 -- A step, beside the delivery as it is now.
 h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
-h.cause AS change_cause
+h.cause AS change_cause, h.news AS change_news
 
 -- name: browse
 -- Deliveries of some tenants, the newest first, of those before a time of request and an id; each
 -- tenant's by its index. The rest is the fields of `Filter` (app/views/deliveries.py), by their names;
 -- null is any.
 SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL (
-    SELECT {listed}
-    FROM delivery d
+    SELECT {listed}, {content}
+    FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
     WHERE d.tenant = asked.tenant
       AND (:before_at::timestamptz IS NULL
            OR (d.requested_at, d.id) < (:before_at, :before_id::uuid))
@@ -36,16 +41,20 @@ LIMIT :limit;
 
 -- name: deliveries_of
 -- Every delivery of a correlation id, the newest first.
-SELECT * FROM delivery WHERE tenant = :tenant AND correlation_id = :correlation_id
-ORDER BY requested_at DESC, id DESC;
+SELECT d.*, {content}
+FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
+WHERE d.tenant = :tenant AND d.correlation_id = :correlation_id
+ORDER BY d.requested_at DESC, d.id DESC;
 
 -- name: delivery_of
 -- One delivery of a tenant, by its id.
-SELECT * FROM delivery WHERE tenant = :tenant AND id = :id;
+SELECT d.*, {content}
+FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
+WHERE d.tenant = :tenant AND d.id = :id;
 
 -- name: history_of
--- When a delivery came into each of its states, and when an attempt there was given up.
-SELECT id, state, attempt, at, cause FROM delivery_history WHERE delivery_id = :delivery ORDER BY id;
+-- When a delivery came into each of its states, when an attempt there was given up, and what became of its content.
+SELECT id, state, attempt, at, cause, news FROM delivery_history WHERE delivery_id = :delivery ORDER BY id;
 
 -- name: segments_of
 -- The suborders of a delivery that were announced, in that order.
@@ -59,8 +68,8 @@ SELECT coalesce(max(id), 0) FROM delivery_history;
 -- name: changes
 -- Steps after :last, and the :missing ones: numbers are given before a transaction commits, so that
 -- smaller ones may appear later.
-SELECT {step}, {listed}
-FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
+SELECT {step}, {listed}, {content}
+FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id LEFT JOIN content c ON c.delivery_id = d.id
 WHERE h.id > :last OR h.id = ANY (:missing::bigint[])
 ORDER BY h.id
 LIMIT :limit;
@@ -68,8 +77,8 @@ LIMIT :limit;
 -- name: changes_of_tenant
 -- A tenant's steps after :last, for a reader who was away; and those of the moments before, which
 -- may have appeared later although their numbers are smaller.
-SELECT {step}, {listed}
-FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id
+SELECT {step}, {listed}, {content}
+FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id LEFT JOIN content c ON c.delivery_id = d.id
 WHERE d.tenant = :tenant
   AND (h.id > :last OR h.id > :last - 1000
        AND h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds'
@@ -104,6 +113,16 @@ SELECT d.tenant, count(*) AS places,
 FROM place p JOIN delivery d ON d.id = p.delivery_id
 WHERE p.answered_at IS NULL
 GROUP BY d.tenant;
+
+-- name: contents_overdue
+-- For each tenant: how much content is to be removed by now, for how long the first has been, and why that one is still there.
+-- (What is given up is not tried any more, and not counted.)
+SELECT DISTINCT ON (tenant) tenant, count(*) OVER of_tenant AS contents,
+       greatest(0, extract(epoch FROM now() - least(asked_at, until)))::float8 AS oldest, last_cause AS cause
+FROM content
+WHERE due_at IS NOT NULL AND (asked_at IS NOT NULL OR until <= now())
+WINDOW of_tenant AS (PARTITION BY tenant)
+ORDER BY tenant, least(asked_at, until);
 
 -- name: outcomes
 -- What some tenants' deliveries that ended after :since came to.

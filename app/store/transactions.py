@@ -34,6 +34,7 @@ from app.delivery.states import ADVANCES, State
 from app.delivery.told import Told
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
+from app.store.contents import ContentsInTransaction
 from app.store.manifest import extent, files_after
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
@@ -51,7 +52,7 @@ _FILE_COLUMNS = tuple(each.name for each in fields(ManifestFile))
 _file = attrgetter(*_FILE_COLUMNS)
 
 
-class PostgresUnitOfWork:
+class PostgresUnitOfWork(ContentsInTransaction):
     """One transaction on one connection; see `app.delivery.ports.UnitOfWork`."""
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:

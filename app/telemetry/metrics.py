@@ -96,8 +96,17 @@ SOURCE_FILES_AGAIN = Counter(
 )
 OBJECTS_REMOVED = Counter(
     "delivery_objects_removed",
-    "Objects removed from a target: wrong ones, and those of deliveries that had ended.",
+    "Objects removed from a target: wrong ones, those of deliveries that had ended, and what was "
+    "delivered and has expired.",
     ("tenant",),
+)
+CONTENTS_REMOVED = Counter(
+    "delivery_contents_removed",
+    "Deliveries whose content was removed from its target: as it had expired, or was asked to be.",
+    ("tenant",),
+)
+CONTENT_WARNINGS = Counter(
+    "delivery_content_warnings", "Contents of which it was told that they expire soon.", ("tenant",)
 )
 ASIDE = Gauge(
     "delivery_aside",

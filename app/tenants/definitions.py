@@ -303,6 +303,17 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             of_regards=False,
         ),
         Definition(
+            name="delivered_ttl",
+            title="Deliveries are kept (hours)",
+            takes="whole hours, 0 or more",
+            description="Hours after which what was delivered is removed from its target, as DONE "
+            "tells by `expires`. 0: it stays. A change holds for what is done after it.",
+            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
+            default=_delivered_ttl,
+            java_class="java.lang.Integer",
+            of_regards=False,
+        ),
+        Definition(
             name="delivery_targets",
             title="Further targets, by name",
             takes="object: name → target",
@@ -326,7 +337,14 @@ def _placeholders() -> str:
 
 
 def _request_ttl(settings: Settings, _tenant: str) -> int | float:
-    hours = settings.request_ttl_hours
+    return _hours(settings.request_ttl_hours)
+
+
+def _delivered_ttl(settings: Settings, _tenant: str) -> int | float:
+    return _hours(settings.delivered_ttl_hours)
+
+
+def _hours(hours: float) -> int | float:
     return int(hours) if hours == int(hours) else hours
 
 
@@ -409,6 +427,7 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         prefix=values["prefix"],
         manifest=values["manifest"],
         sha256=values["sha256"],
+        delivered_ttl=timedelta(hours=values["delivered_ttl"]),
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

@@ -68,6 +68,7 @@ class TenantSettings:
     max_suborders: int = 0  # that an order may have; 0: any number
     manifest: bool = False  # whether there is one beside each archive
     sha256: bool = False  # whether it is told beside each MD5
+    delivered_ttl: timedelta = timedelta()  # that what was delivered stays; 0: for ever
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.
     not_understood: Mapping[str, str] = field(default_factory=dict)

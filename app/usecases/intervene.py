@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from app.audit import Actor, AuditRecord
+from app.delivery.content import ContentState, content_gone
 from app.delivery.ingress import Asked, Cancel, DeliveryRequest
 from app.delivery.messages import as_property
 from app.delivery.model import Delivery
@@ -32,6 +33,8 @@ from app.usecases.submit import missed, not_taken, opening, save
 from app.views.deliveries import Tracked, Tracking
 
 log = get_logger(__name__)
+
+_PURGED_AT_ONCE = 1000  # deliveries, in a transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,8 @@ class Interventions:
     ) -> Delivery:
         """Try again at once what waits for a later attempt, or again what ended in ERROR.
 
+        Or what was done, once its content is removed.
+
         What has ended is asked for again as its client would: a new delivery of the same request,
         with new responses, and all of the tenant's time. Raises UnknownDeliveryError,
         NotPossibleError.
@@ -87,14 +92,21 @@ class Interventions:
                     raise NotPossibleError(why_not_retried(active))
                 await tx.audit(_done(actor, "retry", active, after=active.state))
                 return active
-        last = (await self._last(actor.tenant, correlation_id, user)).delivery
+        tracked = await self._last(actor.tenant, correlation_id, user)
+        last = tracked.delivery
+        content_state = None if tracked.content is None else tracked.content.state
         if user is not None and await self._taken_since(last):
             # The client that has the id now is none of this user's business.
             raise NotPossibleError(
                 f"{last} can't be asked for again; ask for it under another correlation id"
             )
-        if last.state is State.DONE:
-            raise NotPossibleError(f"{last} is done; ask for it again under another correlation id")
+        if last.state is State.DONE and content_state is not ContentState.REMOVED:
+            going = content_gone(last, tracked.content)
+            raise NotPossibleError(
+                f"{last} is done; ask for it again under another correlation id"
+                if going is None
+                else f"{going}; ask for it again when it is gone"
+            )
         request = DeliveryRequest(
             id=uuid4(),
             tenant=last.tenant,
@@ -111,6 +123,67 @@ class Interventions:
         )
         async with self.store.transaction() as tx:
             return await self._open(tx, actor, "retry", request)
+
+    async def remove(
+        self,
+        actor: Actor,
+        correlation_id: str,
+        *,
+        delivery_id: UUID | None = None,
+        user: str | None = None,
+    ) -> Tracked:
+        """Let the content of a delivery be removed from its target: of the last one, or a named.
+
+        Again changes nothing, but that it is tried at once; one whose content is removed is
+        returned as it is. Raises UnknownDeliveryError, NotPossibleError.
+        """
+        last = await self._last(actor.tenant, correlation_id, user, delivery_id)
+        delivery = last.delivery
+        if delivery.state is not State.DONE:
+            raise NotPossibleError(
+                f"{delivery} is not done ({delivery.state}): nothing of it is at its target"
+                + ("" if delivery.state.ended else "; cancel it")
+            )
+        if last.content is not None and last.content.state is ContentState.REMOVED:
+            return last
+        async with self.store.transaction() as tx:
+            if await tx.ask_removal([delivery.id]):
+                seen = ContentState.PRESENT if last.content is None else last.content.state
+                done = _done(actor, "remove", delivery, after=delivery.state)
+                await tx.audit(replace(done, before=seen, after=ContentState.REMOVING))
+        found = await self.tracking.one(actor.tenant, delivery.id)
+        if found is None or found.content is None:
+            raise NotPossibleError(f"it is not known any more where the content of {delivery} is")
+        return found
+
+    async def count_old(self, actor: Actor, age: timedelta) -> tuple[int, int]:
+        """Return of how many deliveries `purge` would remove the content, and its bytes."""
+        async with self.store.transaction() as tx:
+            return await tx.count_old_contents(actor.tenant, age)
+
+    async def purge(
+        self, actor: Actor, age: timedelta, *, limit: int = _PURGED_AT_ONCE
+    ) -> tuple[int, int]:
+        """Let the content of deliveries be removed that were done so long ago: `limit` at most.
+
+        Return of how many, and their bytes; none: there is no more. Deliveries that are not kept
+        any more are not known, nor is what they left.
+        """
+        async with self.store.transaction() as tx:
+            old = await tx.old_contents(actor.tenant, age, limit=limit)
+            asked = set(await tx.ask_removal([delivery for delivery, _ in old]))
+            sizes = [size for delivery, size in old if delivery in asked]
+            if sizes:
+                await tx.audit(
+                    AuditRecord(
+                        actor=actor,
+                        action="purge",
+                        subject=f"deliveries done more than {age} ago",
+                        before=None,
+                        after={"deliveries": len(sizes), "bytes": sum(sizes)},
+                    )
+                )
+        return len(sizes), sum(sizes)
 
     async def submit(
         self,
@@ -170,9 +243,19 @@ class Interventions:
         newest = (await self.tracking.of(last.tenant, last.correlation_id))[0]
         return newest.delivery.user != last.user
 
-    async def _last(self, tenant: str, correlation_id: str, user: str | None) -> Tracked:
+    async def _last(
+        self,
+        tenant: str,
+        correlation_id: str,
+        user: str | None,
+        delivery_id: UUID | None = None,
+    ) -> Tracked:
         found = await self.tracking.of(tenant, correlation_id)
-        found = [tracked for tracked in found if _of(user, tracked.delivery)]
+        found = [
+            tracked
+            for tracked in found
+            if _of(user, tracked.delivery) and delivery_id in (tracked.delivery.id, None)
+        ]
         if not found:
             raise UnknownDeliveryError(
                 f"tenant {tenant} has no delivery {correlation_id[:100]!r}, or it was long ago"

@@ -8,19 +8,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from app.delivery import outgoing
 from app.delivery.checkpoint import Checkpoint
+from app.delivery.content import end_of, in_words
 from app.delivery.contents import Wanted
 from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME, Extent, ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, StoredObject, Upload
-from app.delivery.ports import Archiver, Checkpoints, DeliveryStore, Leases
+from app.delivery.ports import Archiver, Checkpoints, DeliveryStore, Leases, UnitOfWork
 from app.delivery.segments import suborders_are
 from app.delivery.states import State
 from app.delivery.targets import Target
@@ -67,6 +68,14 @@ _MAX_LOST_UPLOADS = 3  # that an attempt may lose
 # What leaves an upload as good as it was: the next attempt, here or elsewhere, may go on with it.
 # (Unless it is lost. And what is not foreseen may come of the upload.)
 _PASSING = (asyncio.CancelledError, LeaseLostError, RetryableError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where an object has appeared."""
+
+    key: str
+    namespace: str  # `Target.namespace`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +159,8 @@ class Transfers:
         if self._is_listed(delivery):
             written = await self.manifests.write(delivery, target, key, result, lease)
         lease.finishes()
-        await self.finish(delivery, result, written)
+        place = Place(key=key, namespace=target.namespace)
+        await self.finish(delivery, result, written, at=place)
         _measure(delivery, time.monotonic() - began)
         lease.leave()
         await self._tidy(delivery)
@@ -224,7 +234,8 @@ class Transfers:
             write = self.manifests.write
             written = await write(delivery, place, delivery.upload.key, result, lease, waits=False)
         lease.finishes()
-        await self.finish(delivery, result, written)
+        at = Place(key=delivery.upload.key, namespace=place.namespace)
+        await self.finish(delivery, result, written, at=at)
 
     def _is_listed(self, delivery: Delivery) -> bool:
         """Whether its tenant asks for a manifest beside its archive."""
@@ -545,13 +556,18 @@ class Transfers:
         return await out_of_slot(asking, lease.aside, after=self.patience.in_slot)
 
     async def finish(
-        self, delivery: Delivery, result: StoredObject, written: Written = NOT_WRITTEN
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        written: Written = NOT_WRITTEN,
+        *,
+        at: Place | None = None,
     ) -> None:
         """Record the archive, however long PostgreSQL is away: all the work is done.
 
         The lease may run out meanwhile; as long as no worker has taken over, this attempt ends it.
         """
-        if not await until_answered(Retried(partial(self._end, delivery, result, written))):
+        if not await until_answered(Retried(partial(self._end, delivery, result, written, at))):
             raise LeaseLostError(f"{delivery} was taken over while its archive was completed")
         log.info(
             "delivery_done",
@@ -566,15 +582,22 @@ class Transfers:
         delivery: Delivery,
         result: StoredObject,
         written: Written,
+        at: Place | None,
         *,
         again: bool,
     ) -> bool:
         async with self.store.transaction() as tx:
+            until = await self._stays_until(tx, delivery)
             told = Told.of(result, manifest_url=written.url)
+            if until is not None:
+                told = replace(told, expires=in_words(until))
             ended = await tx.advance(
                 delivery, State.DONE, result=result, told=told, left_open=written.left_open
             )
             if ended:
+                if until is not None:
+                    key, namespace = (at.key, at.namespace) if at else (None, None)
+                    await tx.keep_content(delivery, until=until, key=key, namespace=namespace)
                 await tx.enqueue(outgoing.done(delivery, result, told))
                 if self.frees_places:
                     await may_keep_place(tx, delivery)
@@ -582,6 +605,14 @@ class Transfers:
                 tx.on_commit(partial(count, labels=delivery.labels))
         # An earlier try may have done it, and only its answer was lost.
         return ended or (again and await self.store.done_by(delivery))
+
+    async def _stays_until(self, tx: UnitOfWork, delivery: Delivery) -> datetime | None:
+        """Return until when what is done now stays at the target, by the store's clock.
+
+        It is told, and kept: a later change of the setting does not move it.
+        """
+        stays = self.tenants.settings(delivery.tenant).delivered_ttl
+        return end_of(await tx.now(), stays) if stays else None
 
 
 def _measure(delivery: Delivery, seconds: float) -> None:

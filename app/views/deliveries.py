@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from app.delivery.content import ContentSeen, ContentState
 from app.delivery.manifest import ManifestFile, told_url
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
@@ -36,6 +37,7 @@ class Tracked:
     error: tuple[str, str] | None  # an `ErrorType`, as it is written: also one of a later version
     listed: int = 0  # segments whose files are in the manifest
     told: Told = field(default_factory=Told)  # to its client, beside result and error
+    content: ContentSeen | None = None  # of DONE; None: it stays, as far as is known
 
     @property
     def ended(self) -> bool:
@@ -60,13 +62,14 @@ class Tracked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A delivery came into a state, or an attempt in it was given up."""
+    """A delivery came into a state, an attempt in it was given up, or there is news after it."""
 
     id: int  # grows; within a delivery in the order of the steps
     state: State
     attempt: int
     at: datetime
     cause: str | None = None  # why the attempt was given up; None: it came into the state
+    news: str | None = None  # a `ContentNews`, as it is written: of its content, after its end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +139,16 @@ class PlacesHeld:
     tenant: str
     places: int
     oldest: float  # seconds since the one was done that was so first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverdueContents:
+    """Contents of a tenant's deliveries that are to be removed by now, and are not yet."""
+
+    tenant: str
+    contents: int
+    oldest: float  # seconds since the first was to be removed
+    cause: str | None  # why that one is still there; None: it was not tried yet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +228,9 @@ class Overview(Protocol):
     async def places_held(self) -> list[PlacesHeld]:
         """Return how many orders may keep a place at rs-order although all of them is delivered."""
 
+    async def contents_overdue(self) -> list[OverdueContents]:
+        """Return how much content is to be removed by now, and is not yet."""
+
     async def owed(self) -> list[Owed]:
         """Return how many messages wait to be confirmed."""
 
@@ -280,6 +296,17 @@ class DeliveryView(View):
     sha256: str | None = Field(
         None, description="Of the archive, hex, lower case; where the tenant asks for it."
     )
+    expires: str | None = Field(
+        None, description="When its content is removed from the target, as its client was told."
+    )
+    content: ContentState | None = Field(
+        None,
+        description="Where its content is; missing: at the target, as far as is known here.",
+    )
+    removed_at: Milliseconds | None = Field(None, description="When its content was removed.")
+    content_cause: str | None = Field(
+        None, description="Why its content is still there, though it is to be removed."
+    )
     error_type: str | None = None
     error_message: str | None = None
     progress: ProgressView | None = None
@@ -329,6 +356,10 @@ class DeliveryView(View):
             archive_bytes=result.size if result else None,
             manifest_url=tracked.told.manifest_url,
             sha256=tracked.told.sha256,
+            expires=tracked.told.expires,
+            content=None if tracked.content is None else tracked.content.state,
+            removed_at=None if tracked.content is None else tracked.content.removed_at,
+            content_cause=None if tracked.content is None else tracked.content.cause,
             error_type=error_type,
             error_message=error_message,
             **more,
@@ -336,14 +367,21 @@ class DeliveryView(View):
 
 
 class DeliveryStepView(View):
-    """A delivery came into a state, or an attempt in it was given up."""
+    """A delivery came into a state, or an attempt in it was given up; or news of its content."""
 
     state: State
     attempt: int
     at: Milliseconds
     cause: str | None = Field(None, description="Why the attempt was given up.")
+    news: str | None = Field(None, description="What happened to its content since.")
 
     @classmethod
     def of(cls, step: Step) -> Self:
         """Show a step."""
-        return cls(state=step.state, attempt=step.attempt, at=step.at, cause=step.cause)
+        return cls(
+            state=step.state,
+            attempt=step.attempt,
+            at=step.at,
+            cause=step.cause,
+            news=step.news,
+        )

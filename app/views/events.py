@@ -15,6 +15,7 @@ from app.views.view import Milliseconds, View
 _OF_THE_PRESENT = (
     *("url", "md5", "archive_bytes", "error_type", "error_message"),
     *("state_since", "finished_at", "parked_since"),
+    *("expires", "content", "removed_at", "content_cause"),
 )
 
 
@@ -36,6 +37,20 @@ class StateEvent(DeliveryView):
             # It went on since: what is shown later belongs to a later event.
             then |= dict.fromkeys(_OF_THE_PRESENT)
         return now.model_copy(update=then)
+
+
+class ContentEvent(DeliveryView):
+    """Something happened to what a delivery has left at its target, long after its end."""
+
+    event: ClassVar[str] = "content"
+
+    at: Milliseconds
+    news: str = Field(description="`content.expires-soon`, a day before; `content.removed`.")
+
+    @classmethod
+    def of_change(cls, change: Change) -> Self:
+        """Return the event of such a step, with the delivery as it is now."""
+        return cls.of(change.tracked, at=change.step.at, news=change.step.news or "")
 
 
 class _OfDelivery(View):
@@ -77,7 +92,8 @@ class ExpiredEvent(View):
     message: str
 
 
-Event = StateEvent | ProgressEvent | ReloadEvent | ExpiredEvent
+Event = StateEvent | ContentEvent | ProgressEvent | ReloadEvent | ExpiredEvent
 EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (StateEvent, ProgressEvent, ReloadEvent, ExpiredEvent)
+    kind.event: kind
+    for kind in (StateEvent, ContentEvent, ProgressEvent, ReloadEvent, ExpiredEvent)
 }

@@ -163,6 +163,23 @@ async def test_a_delivery_is_cancelled_with_a_reason(
     await expect(page.locator(".alert")).to_contain_text("wrong product")
 
 
+async def test_what_was_delivered_is_removed_from_its_target(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await client.answer(body)
+    await sign_in(page, stack)
+    await page.get_by_role("link", name=body["correlationId"]).click()
+    await page.get_by_role("button", name="Remove content").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Remove content").click()
+    await expect(page.locator("dl")).to_contain_text("removed from its target")
+    timeline = page.locator(".timeline")
+    await expect(timeline).to_contain_text("Its content was removed", timeout=60_000)
+    await expect(page.get_by_role("button", name="Remove content")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    assert await client.objects(body["correlationId"]) == []
+
+
 async def test_a_setting_is_changed_takes_effect_and_is_put_back(
     page: Page, stack: Stack, service: str
 ) -> None:

@@ -12,7 +12,7 @@ from app.usecases.expire import expire
 from app.usecases.submit import check
 from compose.embedded.stack import USER
 from compose.rs_order.faults import Faults
-from tests.builders import make_message
+from tests.builders import make_message, make_stored
 from tests.integration.conftest import Deliveries
 from tests.twins.users import MemoryUsers
 
@@ -167,3 +167,34 @@ async def test_many_files_and_receipts_are_forgotten_in_short_statements(
         assert await PostgresJanitor(impatient).forget(finished=week, audited=week) == 3
     assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 0
     assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 3
+
+
+async def test_a_delivery_is_kept_as_long_as_its_content_is_to_be_removed(
+    deliveries: Deliveries,
+) -> None:
+    for name in ("kept", "removed", "forgotten"):
+        await deliveries.ready(name)
+        claimed = await deliveries.leases("w").claim(Work.TRANSFER)
+        assert claimed is not None
+        async with deliveries.store.transaction() as tx:
+            assert await tx.advance(claimed, State.DONE, result=make_stored())
+            await tx.keep_content(claimed, until=deliveries.now() + timedelta(days=90), key="k")
+    await deliveries.pool.execute("UPDATE delivery SET finished_at = now() - interval '8 days'")
+    # As the janitor of the version before does, or a person.
+    await deliveries.pool.execute("DELETE FROM delivery WHERE correlation_id = 'forgotten'")
+    await deliveries.pool.execute(
+        "UPDATE content SET due_at = now(), asked_at = now() WHERE correlation_id <> 'kept'"
+    )
+    janitor = PostgresJanitor(deliveries.pool)
+    week = timedelta(days=7)
+    assert await janitor.forget(finished=week, audited=week) == 0
+    due = await deliveries.contents.due(limit=9)
+    assert {one.content.correlation_id for one in due} == {"removed", "forgotten"}
+    for one in due:
+        async with deliveries.store.transaction() as tx:
+            assert await tx.content_removed(one.content)
+    assert await janitor.forget(finished=week, audited=week) == 1
+    rows = await deliveries.pool.fetch("SELECT correlation_id FROM delivery")
+    assert [row["correlation_id"] for row in rows] == ["kept"]
+    rows = await deliveries.pool.fetch("SELECT correlation_id FROM content")
+    assert [row["correlation_id"] for row in rows] == ["kept"]

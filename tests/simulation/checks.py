@@ -77,7 +77,9 @@ class Checks:
         if url.endswith("/"):
             url += MANIFEST_NAME
         there = self._object(url)
-        if there is None:
+        if self._is_over(row):
+            pass  # its time was short, or a person was quick: the place is free, or another's
+        elif there is None:
             if not self._is_being_replaced(row):
                 self.wrong(f"{name} hears DONE of {url}, and nothing is there")
         elif not self._is_archive_of(there, row) and not self._is_of_a_later_one(there, row):
@@ -113,6 +115,29 @@ class Checks:
             later.delivery.requested_at > row.delivery.requested_at
             and whose(marks, marks_of(row.delivery)) is Whose.ITS_USERS
         )
+
+    def _is_over(self, row: DeliveryRow) -> bool:
+        """Whether what was delivered is to be removed, or is."""
+        database = self.parties.database
+        kept = database.kept_contents.get(row.delivery.id)
+        return kept is not None and kept.is_over(database.time())
+
+    def _contents_are_gone(self) -> None:
+        """All that is over is removed, and nothing else was."""
+        database = self.parties.database
+        for delivery_id, kept in database.kept_contents.items():
+            if kept.removed_at is None:
+                self.wrong(
+                    f"the content of {kept.content.url} was to be removed: {kept.last_cause}"
+                )
+            row = database.deliveries.get(delivery_id)
+            if row is None or row.keeps_content:
+                self.wrong(f"{kept.content.url} is removed, and its delivery is kept for it")
+            removed, until = kept.removed_at, kept.content.until
+            if removed is None or kept.asked_at is not None:
+                continue
+            if until is None or removed < until:
+                self.wrong(f"{kept.content.url} was removed before its time was over")
 
     def _row_of(self, message_id: str) -> DeliveryRow | None:
         for delivery_id, row in self.parties.database.deliveries.items():
@@ -195,6 +220,7 @@ class Checks:
         self._answers_are_credited()
         self._clients_are_answered()
         self._neighbours_did_not_wait()
+        self._contents_are_gone()
         self._shelf_is_clean()
 
     def _deliveries_have_ended(self) -> None:
@@ -332,6 +358,9 @@ class Checks:
             for key, there in shelf.store.objects(target).items():
                 delivery_id = UUID(there.found.marks["rs-delivery-id"])
                 row = self.parties.database.deliveries.get(delivery_id)
+                if row is not None and row.state is State.DONE and self._is_over(row):
+                    self.wrong(f"{key} of {row.delivery} is there, and its time is over")
+                    continue
                 if row is not None and row.state is State.DONE:
                     self._is_told_by_its_manifest(target, key, row)
                     continue

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from tests.simulation.plan import RETENTION_FROM
+
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("app", "streams", "sinks", "web", "tests", "compose")
 _SEEDS = 2000
@@ -38,6 +40,7 @@ class Defect:
     before: str
     after: str
     kind: str = ""  # of `plan.KINDS`; any, if none is given
+    since: int = 0  # the first seed whose night can meet it
 
     def is_there(self, root: Path = ROOT) -> bool:
         """Whether the text that it replaces stands once in its file."""
@@ -611,6 +614,20 @@ DEFECTS: tuple[Defect, ...] = (
         after="",
         kind="takeovers",
     ),
+    Defect(
+        name="what is removed in time may be another delivery's",
+        path="app/usecases/retention.py",
+        before="        return found if ours else None\n",
+        after="        return found if ours or found else None\n",
+        since=RETENTION_FROM,
+    ),
+    Defect(
+        name="what was delivered is removed before its time",
+        path="app/store/memory/rows.py",
+        before="and (self.asked_at is not None or at <= now)",
+        after="and (self.asked_at is not None or at > now)",
+        since=RETENTION_FROM,
+    ),
 )
 
 
@@ -643,15 +660,13 @@ def _of(kind: str) -> list[str]:
 def find(defect: Defect, *, seeds: int = _SEEDS, jobs: int = 1) -> str:
     """Return how a defect shows; an empty text if no night sees it."""
     options = [*_of(defect.kind), f"--jobs={jobs}"]
-    first = 0
+    first = defect.since
     with tempfile.TemporaryDirectory(prefix="rs-delivery-defect-") as name:
         folder = Path(name)
         _copy(folder)
         defect.put_back(folder)
-        while first < seeds:
-            played = _play(
-                folder, "--plain", f"--first={first}", f"--seeds={seeds - first}", *options
-            )
+        while (left := defect.since + seeds - first) > 0:
+            played = _play(folder, "--plain", f"--first={first}", f"--seeds={left}", *options)
             if played.returncode == 0:
                 break
             failed = _FAILED.search(played.stdout)

@@ -229,7 +229,14 @@ class Fences:
             if url.endswith(f"/{MANIFEST_NAME}"):
                 continue  # it goes before the files of the next delivery of its id come
             if told is not None and (told.url, told.etag) == (url, there.etag):
+                if self._is_over(row):
+                    continue
                 self.wrong(f"{url} is removed, and {row.delivery} is DONE with it")
+
+    def _is_over(self, row: DeliveryRow) -> bool:
+        """Whether what a client was told is to be removed, or is another's who came later."""
+        kept = self._database.kept_contents.get(row.delivery.id)
+        return kept is not None and kept.is_over(self._database.time())
 
     def patches(self) -> Iterator[Any]:
         """Iterate over the patches by which it is known who asks, and what attempts know."""
@@ -413,8 +420,8 @@ class Fences:
         )
 
     def _must_lead(self, asker: Asker, what: str) -> None:
-        if not self._leader.leads("sweep", asker.process):
-            self.wrong(f"{asker} {what}, and has no delivery, nor leads the sweep")
+        if not any(self._leader.leads(job, asker.process) for job in ("sweep", "retention")):
+            self.wrong(f"{asker} {what}, and has no delivery, nor leads what removes")
 
     def _must_hold(self, asker: Asker, what: str) -> None:
         """Have it be wrong unless an attempt holds its delivery, as far as it can know."""

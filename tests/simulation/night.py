@@ -38,7 +38,7 @@ from tests.simulation.kafka import Log
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.moments import Moments
-from tests.simulation.plan import PATIENT, TENANTS, Plan, Step
+from tests.simulation.plan import PATIENT, RETENTION_FROM, TENANTS, Plan, Step
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import PROCESS, Process
 from tests.simulation.rabbitmq import Broker
@@ -93,7 +93,10 @@ class Night:
 
 def settings_of(plan: Plan, worker: str) -> Settings:
     """Return what the workers of a night are set to: short intervals, as many lives are short."""
-    return _settings(plan.ttl, shared=plan.shared).model_copy(update={"worker_id": worker})
+    settings = _settings(plan.ttl, shared=plan.shared)
+    return settings.model_copy(
+        update={"worker_id": worker, "delivered_ttl_hours": plan.kept / 3600}
+    )
 
 
 @lru_cache(maxsize=16)  # settings are read from the environment, which takes milliseconds
@@ -210,7 +213,13 @@ class _Played:
         process = Process(f"w{number}.{self._born}", clock=self._plan.clocks[number])
         self.note(f"{process} starts")
         settings = settings_of(self._plan, process.name)
-        worker = Worker(process, self.parties, settings, patience=self._plan.patience)
+        worker = Worker(
+            process,
+            self.parties,
+            settings,
+            patience=self._plan.patience,
+            removes=self._plan.seed >= RETENTION_FROM,
+        )
         process.exceeds = lambda what, has: self._bounds.exceeds(worker, f"{has} {what}", of=what)
         return worker
 
@@ -293,9 +302,13 @@ class _Played:
             elif not row.swept and self._may_be_open(row):
                 swept = max(row.not_before + _SWEPT_AFTER, row.completing_until or row.not_before)
                 due.append(database.seconds_until(swept) + now)
+        looks = [kept.due_at for _, kept in database.kept_contents.items()]
+        due += [database.seconds_until(at) + now for at in looks if at is not None]
         return min(due, default=now)
 
     def _at_rest(self) -> bool:
+        if any(kept.due_at is not None for _, kept in self.parties.database.kept_contents.items()):
+            return False
         return self._is_quiet() and all(
             row.state.ended and (row.swept or not self._may_be_open(row))
             for _, row in self.parties.database.deliveries.items()

@@ -6,7 +6,7 @@ at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from tests.simulation.clients import Wish
@@ -18,6 +18,8 @@ PATIENT = 900.0  # seconds
 SUBORDERS_FROM = 10_000
 # And from this one on clients ask for formats, each request for one.
 FORMATS_FROM = 100_000
+# And from this one on what is delivered may be removed again, by the service and by persons.
+RETENTION_FROM = 1_000_000
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -86,7 +88,7 @@ class Step:
     """What a person does over HTTP."""
 
     at: float  # seconds after the beginning
-    what: str  # cancel or retry
+    what: str  # cancel, retry or remove
     tenant: str
     correlation_id: str
 
@@ -113,6 +115,7 @@ class Plan:
     # Seconds that an order request waits for the answer to another one of its id, at most.
     patience: float = 30.0
     formats: bool = False  # clients ask for formats; else all that is delivered is a ZIP
+    kept: float = 0.0  # seconds that what is delivered stays; 0: for ever
     suborders: bool = False  # rs-order cuts orders, and restores two suborders of a user at a time
 
 
@@ -601,7 +604,7 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
         if draws.random() < kind.share and fault.startswith(kind.faults)
     }
     ids = draws.choice(kind.ids)
-    return Plan(
+    plan = Plan(
         seed=seed,
         kind=name,
         wishes=tuple(_wish(draws, kind, ids) for _ in range(deliveries)),
@@ -633,6 +636,23 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
         suborders=seed >= SUBORDERS_FROM,
         formats=seed >= FORMATS_FROM,
     )
+    return plan if seed < RETENTION_FROM else _with_retention(plan, ids)
+
+
+def _with_retention(plan: Plan, ids: int) -> Plan:
+    """Let what is delivered stay for a while, and persons remove some of it; by lots of its own."""
+    draws = Draws(plan.seed).of("retention")
+    steps = tuple(
+        Step(
+            at=draws.uniform(1, 140),
+            what="remove",
+            tenant=draws.choice(TENANTS),
+            correlation_id=f"d-{draws.randrange(ids)}",
+        )
+        for _ in range(draws.choice((0, 3, 8)))
+    )
+    kept = draws.choice((0.0, 1.0, 10.0, 40.0, 120.0))
+    return replace(plan, steps=plan.steps + steps, kept=kept)
 
 
 def _wish(draws: Random, kind: Kind, ids: int) -> Wish:

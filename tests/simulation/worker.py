@@ -23,6 +23,7 @@ from app.settings import Settings
 from app.store.memory import (
     MemoryArrivals,
     MemoryCheckpoints,
+    MemoryContents,
     MemoryLeases,
     MemoryOutbox,
     MemoryStore,
@@ -133,6 +134,9 @@ class _Database:
     def tracking(self) -> MemoryTracking:
         return MemoryTracking(self.memory)
 
+    def contents(self) -> MemoryContents:
+        return MemoryContents(self.memory)
+
     def outbox(self) -> MemoryOutbox:
         return MemoryOutbox(
             self.memory, batch=self.settings.outbox_batch_size, patience=self.patience
@@ -202,12 +206,19 @@ class Worker:
     """One worker in a process of its own."""
 
     def __init__(
-        self, process: Process, parties: Parties, settings: Settings, *, patience: float
+        self,
+        process: Process,
+        parties: Parties,
+        settings: Settings,
+        *,
+        patience: float,
+        removes: bool,
     ) -> None:
         self.process = process
         self._parties = parties
         self._settings = settings
         self._patience = timedelta(seconds=patience)
+        self._removes = removes
         self._stopping = asyncio.Event()
         self.held: Held | None = None  # once it has started
         self._started: list[Any] = []  # its parts
@@ -315,6 +326,9 @@ class Worker:
             ),
         )
         timers, held.slots = composition._workers(services, wake=held.wake)
+        if not self._removes:
+            # Nights from before there was any keep the order of what happens in them.
+            timers = [timer for timer in timers if getattr(timer, "_name", "") != "retention"]
         dependencies = Dependencies(
             store=database.store, tenants=tenants, users=users, wake=held.wake
         )
@@ -376,8 +390,12 @@ async def steer(
         users=_Users(parties.weather),
     )
     actor = Actor(name="operator", role="ADMIN", tenant=step.tenant)
-    act = interventions.cancel if step.what == "cancel" else interventions.retry
+    acts: dict[str, Callable[..., Awaitable[object]]] = {
+        "cancel": interventions.cancel,
+        "retry": interventions.retry,
+        "remove": interventions.remove,
+    }
     try:
-        await act(actor, step.correlation_id)
+        await acts[step.what](actor, step.correlation_id)
     except DeliveryError as error:
         note(f"the person is told: {error}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.delivery.states import State
-from app.run.doctor import parked, places
-from app.views.deliveries import Depth, PlacesHeld
+from app.run.doctor import contents, parked, places
+from app.views.deliveries import Depth, OverdueContents, PlacesHeld
 
 
 def depth(tenant: str, waiting: int, longest: float) -> Depth:
@@ -66,3 +66,31 @@ def test_places_of_which_rs_order_says_nothing_are_told(
     assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "places")
     assert told in finding.message
     assert ok or "`place_not_freed` in the log has the delivery, its order" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("overdue", "ok", "told"),
+    [
+        ([], True, "all that is to be removed"),
+        (
+            [OverdueContents(tenant="a", contents=1, oldest=60, cause=None)],
+            True,
+            "1 delivery is still",
+        ),
+        (
+            [
+                OverdueContents(tenant="a", contents=2, oldest=60, cause="busy"),
+                OverdueContents(tenant="b", contents=1, oldest=21_660, cause="403"),
+            ],
+            False,
+            "of one of tenant b for 361 minutes: 403",
+        ),
+    ],
+)
+def test_content_that_should_be_gone_is_counted_and_its_cause_told(
+    overdue: list[OverdueContents], ok: bool, told: str
+) -> None:
+    finding = contents(overdue)
+    assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "retention")
+    assert told in finding.message
+    assert ok or "delivery remove" in finding.advice

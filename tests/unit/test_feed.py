@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
+from app.delivery.content import ContentSeen, ContentState
 from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.errors import ErrorType
@@ -27,7 +28,7 @@ from web.feed import (
     expired_frame,
     progress_frame,
     reload_frame,
-    state_frame,
+    step_frame,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,7 +113,7 @@ def test_a_step_that_is_over_tells_nothing_of_what_came_after_it() -> None:
         finished_at=later,
         error=(ErrorType.EXPIRED, "too late"),
     )
-    _, told = event_of(state_frame(replace(one, tracked=ended)))
+    _, told = event_of(step_frame(replace(one, tracked=ended)))
     assert told["state"] == "READY"
     assert not {"stateSince", "finishedAt", "errorType", "errorMessage"} & set(told)
 
@@ -126,6 +127,15 @@ STATE = (
     '"stateSince": "2026-01-01T00:00:00.000+00:00", "format": "zip", "files": 0, "bytes": 0, '
     '"attempt": 3, "at": "2026-01-01T00:00:00.000+00:00", "cause": "S3 is away"}\r\n\r\n'
 )
+CONTENT = (
+    STATE.replace("event: state", "event: content")
+    .replace('"attempt": 3', '"attempt": 0')
+    .replace('"cause": "S3 is away"', '"news": "content.removed"')
+    .replace(
+        '"attempt": 0, "at"',
+        '"attempt": 0, "content": "removed", "removedAt": "2026-01-01T00:00:00.000+00:00", "at"',
+    )
+)
 PROGRESS = (
     'event: progress\r\ndata: {"correlationId": "d-001", "phase": "transferring", "attempt": 2, '
     '"bytesDone": 10, "bytesTotal": 20, "filesDone": 1, "filesTotal": 2, "bytesPerSecond": 7, '
@@ -136,13 +146,22 @@ RELOAD = (
     'look it up again"}\r\n\r\n'
 )
 EXPIRED = 'event: expired\r\ndata: {"message": "the token has expired; sign in again"}\r\n\r\n'
+REMOVED = replace(
+    change(7),
+    step=replace(change(7).step, news="content.removed"),
+    tracked=replace(
+        change(7).tracked,
+        content=ContentSeen(state=ContentState.REMOVED, removed_at=NOW, cause=None),
+    ),
+)
 GIVEN_UP = replace(change(7), step=replace(change(7).step, attempt=3, cause="S3 is away"))
 
 
 @pytest.mark.parametrize(
     ("frame", "written"),
     [
-        (state_frame(GIVEN_UP), STATE),
+        (step_frame(GIVEN_UP), STATE),
+        (step_frame(REMOVED), CONTENT),
         (progress_frame(examples.PROGRESS), PROGRESS),
         (reload_frame(9, last=False), RELOAD),
         (expired_frame(), EXPIRED),
@@ -153,7 +172,7 @@ def test_an_event_is_written_as_it_always_was(frame: Frame, written: str) -> Non
     assert frame.data.decode() == written
 
 
-@pytest.mark.parametrize("written", [STATE, PROGRESS, RELOAD, EXPIRED])
+@pytest.mark.parametrize("written", [STATE, CONTENT, PROGRESS, RELOAD, EXPIRED])
 def test_an_event_has_the_fields_of_its_view_and_no_other(written: str) -> None:
     name, told = event_of(Frame(written.encode()))
     EVENTS[name].model_validate_json(json.dumps(told))

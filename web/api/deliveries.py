@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from app.audit import Actor
+from app.delivery.content import ContentState
 from app.delivery.messages import DeliveryRequestDtoEvent
 from app.delivery.model import Delivery
 from app.delivery.progress import Progress
@@ -312,6 +313,17 @@ class DeliveriesApi:
         )
         return await self._answer(request, status=202)
 
+    async def remove(self, request: web.Request) -> web.Response:
+        """Let the content of a delivery be removed from its target."""
+        actor = request[ACTOR]
+        chosen = choose(request, await find(request, self._tracking)).delivery
+        removed = await self._interventions.remove(
+            actor, chosen.correlation_id, delivery_id=chosen.id, user=own_only(actor)
+        )
+        if removed.content is not None and removed.content.state is ContentState.REMOVED:
+            return web.Response(status=204)
+        return shown(self._found(removed, _links(request, removed)), status=202)
+
     async def _answer(self, request: web.Request, *, status: int) -> web.Response:
         newest = (await find(request, self._tracking))[0]
         return shown(self._found(newest, _links(request, newest)), status=status)
@@ -444,6 +456,30 @@ class DeliveriesApi:
                 query=CancelQuery,
                 responses=found | ends_later | schemas.errors(404, 409, 422) | always,
             ),
+            *(
+                Endpoint(
+                    method="DELETE",
+                    path=f"{path}/content",
+                    operation=operation,
+                    handler=self.remove,
+                    summary="Remove what was delivered from its target; a REGISTERED_USER, "
+                    "their own",
+                    tag="deliveries",
+                    roles=USERS,
+                    parameters=named,
+                    query=query,
+                    responses={
+                        202: schemas.answer("It is being removed.", DeliveryFound),
+                        204: {"description": "It is removed."},
+                    }
+                    | schemas.errors(404, 409)
+                    | always,
+                )
+                for path, operation, named, query in (
+                    ("/deliveries/{correlation_id}", "removeContent", by_name, WhichQuery),
+                    ("/deliveries/by-id/{id}", "removeContentById", by_id, None),
+                )
+            ),
             Endpoint(
                 method="POST",
                 path="/deliveries/{correlation_id}/retry",
@@ -518,16 +554,25 @@ def _links(request: web.Request, tracked: Tracked) -> list[Link]:
         *([] if tracked.ended or ends else [Link(rel="cancel", href=f"{base}/cancel")]),
         *(
             []
-            if tracked.delivery.state is State.DONE or ends
+            if ends or (tracked.delivery.state is State.DONE and not _is_removed(tracked))
             else [Link(rel="retry", href=f"{base}/retry")]
         ),
+        *(
+            [Link(rel="remove", href=f"{base}/content?id={tracked.delivery.id}")]
+            if tracked.delivery.state is State.DONE and not _is_removed(tracked)
+            else []
+        ),
     ]
+
+
+def _is_removed(tracked: Tracked) -> bool:
+    return tracked.content is not None and tracked.content.state is ContentState.REMOVED
 
 
 def _timings(steps: Sequence[Step]) -> dict[str, float]:
     """Return the seconds spent in each state that was left."""
     spent: dict[str, float] = {}
-    for step, following in pairwise(steps):
+    for step, following in pairwise(step for step in steps if step.news is None):
         seconds = (following.at - step.at).total_seconds()
         spent[step.state.value] = round(spent.get(step.state.value, 0) + seconds, 3)
     return spent

@@ -27,7 +27,7 @@ from web.feed import (
     mark_frame,
     progress_frame,
     reload_frame,
-    state_frame,
+    step_frame,
 )
 from web.guard.auth import NotSignedInError
 
@@ -78,7 +78,7 @@ class EventsApi:
                 # It has heard everything: a browser that comes again for ever stops at this.
                 return web.Response(status=204)
             most = self._limits.replayed
-            told = [state_frame(Change(step=step, tracked=now)) for step in missed[:most]]
+            told = [step_frame(Change(step=step, tracked=now)) for step in missed[:most]]
             if len(missed) > most:
                 told.append(reload_frame(missed[-1].id, last=now.ended))
             told += _current(now, self._progress(now.delivery))
@@ -99,7 +99,7 @@ class EventsApi:
     async def _missed(self, subscriber: Subscriber, last: int) -> list[Frame]:
         most = self._limits.replayed
         changes = await self._changes.replay(subscriber.tenant, last, limit=most + 1)
-        told = [state_frame(change) for change in changes[:most]]
+        told = [step_frame(change) for change in changes[:most]]
         if len(changes) > most:
             told.append(reload_frame(max(subscriber.since, told[-1].id), last=False))
         return told
@@ -118,8 +118,9 @@ class EventsApi:
         }
         stream = {
             200: {
-                "description": "Events `state` (with ids) and `progress`, as they happen; "
-                "`reload` when more was missed than is told, `expired` when the token ends it.",
+                "description": "Events `state` and `content` (with ids), and `progress`, as they "
+                "happen; `reload` when more was missed than is told, `expired` when the token ends "
+                "it.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             }
         }

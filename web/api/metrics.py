@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from app.delivery.states import State
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
-from app.views.deliveries import Depth, Overview, Owed, PlacesHeld, WorkerSeen
+from app.views.deliveries import Depth, OverdueContents, Overview, Owed, PlacesHeld, WorkerSeen
 from web import schemas
 from web.endpoint import ACTOR, OPERATORS, Endpoint
 from web.guard.gate import SCRAPER
@@ -30,6 +30,7 @@ class DatabaseCollector(Collector):
     def __init__(self) -> None:
         self.depths: list[Depth] = []
         self.places: list[PlacesHeld] = []
+        self.contents: list[OverdueContents] = []
         self.owed: list[Owed] = []
         self.workers: list[WorkerSeen] = []
         self.up = False
@@ -82,6 +83,20 @@ class DatabaseCollector(Collector):
         for place in self.places:
             places.add_metric([place.tenant], place.places)
             held.add_metric([place.tenant], place.oldest)
+        contents = GaugeMetricFamily(
+            "delivery_contents_overdue",
+            "Deliveries whose content is to be removed from its target by now, and is not yet. Of "
+            "the database: take max.",
+            labels=("tenant",),
+        )
+        longest = GaugeMetricFamily(
+            "delivery_contents_overdue_oldest_seconds",
+            "How long ago the first of them was to be removed.",
+            labels=("tenant",),
+        )
+        for content in self.contents:
+            contents.add_metric([content.tenant], content.contents)
+            longest.add_metric([content.tenant], content.oldest)
         owed = GaugeMetricFamily(
             "delivery_outbox_messages", "Messages no broker has confirmed.", labels=("lane",)
         )
@@ -93,7 +108,8 @@ class DatabaseCollector(Collector):
             overdue.add_metric([lane.lane], lane.oldest)
         workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
         workers.add_metric([], sum(worker.alive for worker in self.workers))
-        yield from (active, oldest, parked, waiting, places, held, owed, overdue, workers)
+        yield from (active, oldest, parked, waiting, places, held, contents, longest)
+        yield from (owed, overdue, workers)
 
 
 class _Own(Collector):
@@ -155,10 +171,15 @@ class MetricsApi:
                 (
                     database.depths,
                     database.places,
+                    database.contents,
                     database.owed,
                     database.workers,
                 ) = await asyncio.gather(
-                    overview.depths(), overview.places_held(), overview.owed(), overview.workers()
+                    overview.depths(),
+                    overview.places_held(),
+                    overview.contents_overdue(),
+                    overview.owed(),
+                    overview.workers(),
                 )
                 database.up = True
             except DeliveryError as error:

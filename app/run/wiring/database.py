@@ -23,6 +23,7 @@ from app.store import (
     PostgresAudit,
     PostgresCheckpoints,
     PostgresConfiguration,
+    PostgresContents,
     PostgresJanitor,
     PostgresLeases,
     PostgresOutbox,
@@ -95,6 +96,10 @@ class PostgresDatabase:
     def janitor(self) -> PostgresJanitor:
         """Return what removes what is old."""
         return PostgresJanitor(self.pool)
+
+    def contents(self) -> PostgresContents:
+        """Return what deliveries that are done have left at their targets."""
+        return PostgresContents(self.pool)
 
     def presence(self) -> PostgresWorkers:
         """Return where this worker records that it is alive."""

@@ -14,12 +14,14 @@ tables, rows   what is committed
 session        what a transaction sees, locks and changes
 locks          who waits for whom
 deliveries     what triggers and references do
+statements     what is one statement of a transaction
 transaction    `UnitOfWork`
 store          `DeliveryStore`
 leases         `Leases`
 checkpoints    `Checkpoints`
 arrivals       `Arrivals`
 outbox         `Outbox`
+contents       `Contents`
 configuration  `ConfigurationStore`
 audit          `AuditTrail`
 tracking       `Tracking`, `Changes`, `Overview`
@@ -29,6 +31,7 @@ from app.store.memory.arrivals import MemoryArrivals
 from app.store.memory.audit import MemoryAudit
 from app.store.memory.checkpoints import MemoryCheckpoints
 from app.store.memory.configuration import MemoryConfiguration
+from app.store.memory.contents import MemoryContents
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.leases import MemoryLeases
 from app.store.memory.outbox import MemoryOutbox
@@ -40,6 +43,7 @@ __all__ = [
     "MemoryAudit",
     "MemoryCheckpoints",
     "MemoryConfiguration",
+    "MemoryContents",
     "MemoryDatabase",
     "MemoryLeases",
     "MemoryOutbox",

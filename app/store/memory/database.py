@@ -18,6 +18,7 @@ from app.store.memory.rows import (
     ArrivalRow,
     AskedRow,
     CheckpointRow,
+    ContentRow,
     ContentsRow,
     DeliveryRow,
     FileCheckpointRow,
@@ -129,6 +130,7 @@ class MemoryDatabase:
             "file_contents", group=lambda row: row.delivery_id
         )
         self.tails = Table[tuple[UUID, str], TailRow]("tail", group=lambda row: row.delivery_id)
+        self.kept_contents = Table[UUID, ContentRow]("content")
         self.places = Table[UUID, PlaceRow]("place")
         self.history = Table[int, StepRow]("delivery_history", group=lambda row: row.delivery_id)
         self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))

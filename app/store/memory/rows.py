@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from app.delivery.checkpoint import Step, TailObject
+from app.delivery.content import Content, ContentNews, ContentSeen, ContentState
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.kept_files import FileStep
 from app.delivery.manifest import ManifestFile
@@ -47,6 +48,7 @@ class DeliveryRow:
     order_out_at: datetime | None = None  # its order request went out after its end, then
     left_open: bool = False  # its last attempt may have left an upload open
     swept: bool = False
+    keeps_content: bool = False  # its content is still to be removed
 
     @property
     def state(self) -> State:
@@ -173,6 +175,36 @@ class PlaceRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ContentRow:
+    """What a delivery that is done has left at its target."""
+
+    content: Content
+    warned: bool
+    due_at: datetime | None
+    asked_at: datetime | None = None
+    tries: int = 0
+    last_cause: str | None = None
+    position: int = -1
+    removed_at: datetime | None = None
+
+    def ends_at(self) -> datetime | None:
+        """Return when it is to be removed, or was; None: nothing says so."""
+        ends = [at for at in (self.asked_at, self.content.until) if at is not None]
+        return min(ends, default=None)
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether it is to be removed."""
+        return (at := self.ends_at()) is not None and (self.asked_at is not None or at <= now)
+
+    def seen(self, now: datetime) -> ContentSeen:
+        """Show it."""
+        state = ContentState.REMOVING if self.is_over(now) else ContentState.PRESENT
+        if self.removed_at is not None:
+            state = ContentState.REMOVED
+        return ContentSeen(state=state, removed_at=self.removed_at, cause=self.last_cause)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepRow:
     """A delivery came into a state, or an attempt in it was given up."""
 
@@ -182,6 +214,7 @@ class StepRow:
     attempt: int
     at: datetime
     cause: str | None = None  # why it was given up
+    news: ContentNews | None = None  # what happened after the end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from app.views.deliveries import (
     Depth,
     Filter,
     Outcome,
+    OverdueContents,
     Owed,
     PlacesHeld,
     Step,
@@ -32,7 +33,8 @@ _TIME_BEFORE = timedelta(seconds=5)
 _WORKER_KEPT = timedelta(days=1)
 
 
-def _tracked_of(row: DeliveryRow) -> Tracked:
+def _tracked_of(row: DeliveryRow, session: Session, database: MemoryDatabase) -> Tracked:
+    kept = session.get(database.kept_contents, row.delivery.id)
     return Tracked(
         delivery=row.delivery,
         updated_at=row.updated_at,
@@ -44,10 +46,11 @@ def _tracked_of(row: DeliveryRow) -> Tracked:
         told=row.told,
         error=row.error,
         listed=row.listed,
+        content=None if kept is None else kept.seen(session.now),
     )
 
 
-def _listed_of(row: DeliveryRow) -> Tracked:
+def _listed_of(row: DeliveryRow, session: Session, database: MemoryDatabase) -> Tracked:
     """Show what lists show of a delivery."""
     hidden = row.having(
         order={},
@@ -59,11 +62,18 @@ def _listed_of(row: DeliveryRow) -> Tracked:
         upload=None,
         completing=None,
     )
-    return _tracked_of(hidden)
+    return _tracked_of(hidden, session, database)
 
 
 def _step_of(row: StepRow) -> Step:
-    return Step(id=row.id, state=row.state, attempt=row.attempt, at=row.at, cause=row.cause)
+    return Step(
+        id=row.id,
+        state=row.state,
+        attempt=row.attempt,
+        at=row.at,
+        cause=row.cause,
+        news=row.news,
+    )
 
 
 class MemoryTracking:
@@ -95,19 +105,21 @@ class MemoryTracking:
                 and (wanted.text is None or wanted.text.lower() in _text_of(row).lower())
             )
 
-        return [_listed_of(row) for row in (await self._newest(is_wanted))[:limit]]
+        async with self._database.session() as session:
+            newest = self._newest(session, is_wanted)[:limit]
+            return [_listed_of(row, session, self._database) for row in newest]
 
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
         """Return every delivery of a correlation id, the newest first."""
         key = tenant, correlation_id
-        found = await self._newest(
-            lambda row: (row.delivery.tenant, row.delivery.correlation_id) == key
-        )
-        return [_tracked_of(row) for row in found]
-
-    async def _newest(self, fits: Callable[[DeliveryRow], bool]) -> list[DeliveryRow]:
         async with self._database.session() as session:
-            found = [row for _, row in session.where(self._database.deliveries, fits)]
+            found = self._newest(
+                session, lambda row: (row.delivery.tenant, row.delivery.correlation_id) == key
+            )
+            return [_tracked_of(row, session, self._database) for row in found]
+
+    def _newest(self, session: Session, fits: Callable[[DeliveryRow], bool]) -> list[DeliveryRow]:
+        found = [row for _, row in session.where(self._database.deliveries, fits)]
         found.sort(key=lambda row: (row.delivery.requested_at, row.delivery.id), reverse=True)
         return found
 
@@ -115,7 +127,9 @@ class MemoryTracking:
         """Return a delivery by its id."""
         async with self._database.session() as session:
             row = session.get(self._database.deliveries, delivery)
-        return _tracked_of(row) if row is not None and row.delivery.tenant == tenant else None
+            if row is None or row.delivery.tenant != tenant:
+                return None
+            return _tracked_of(row, session, self._database)
 
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
@@ -181,7 +195,8 @@ class MemoryTracking:
         for _, step in found:
             row = session.get(self._database.deliveries, step.delivery_id)
             if row is not None:
-                changes.append(Change(step=_step_of(step), tracked=_listed_of(row)))
+                tracked = _listed_of(row, session, self._database)
+                changes.append(Change(step=_step_of(step), tracked=tracked))
         return changes
 
     async def workers(self) -> list[WorkerSeen]:
@@ -249,6 +264,24 @@ class MemoryTracking:
             )
             for tenant, times in since.items()
         ]
+
+    async def contents_overdue(self) -> list[OverdueContents]:
+        """Count contents that are to be removed by now."""
+        overdue: dict[str, list[tuple[datetime, str | None]]] = {}
+        async with self._database.session() as session:
+            for _, row in session.rows(self._database.kept_contents):
+                ended = row.ends_at()
+                if row.due_at is not None and row.is_over(session.now) and ended is not None:
+                    of_tenant = overdue.setdefault(row.content.tenant, [])
+                    of_tenant.append((ended, row.last_cause))
+        found = []
+        for tenant, rows in sorted(overdue.items()):
+            first, cause = min(rows, key=lambda row: row[0])
+            seconds = max(0.0, (session.now - first).total_seconds())
+            found.append(
+                OverdueContents(tenant=tenant, contents=len(rows), oldest=seconds, cause=cause)
+            )
+        return found
 
     async def owed(self) -> list[Owed]:
         """Count messages that wait."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 from uuid import UUID
 
 from app.audit import AuditRecord
@@ -29,6 +29,7 @@ from app.delivery.told import Told
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
 from app.store.memory.audit import record
+from app.store.memory.contents import ContentsInTransaction
 from app.store.memory.database import MemoryDatabase, as_json
 from app.store.memory.locks import Mode
 from app.store.memory.rows import (
@@ -42,38 +43,16 @@ from app.store.memory.rows import (
     ToldCrc32Row,
 )
 from app.store.memory.session import Session
+from app.store.memory.statements import statement as _statement
 
 _COPY_AFTER_RETURN = timedelta(hours=1)  # that long after its acknowledgement was lost
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-def _statement(
-    method: Callable[Concatenate[MemoryUnitOfWork, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[MemoryUnitOfWork, P], Coroutine[Any, Any, T]]:
-    """Mark what is one statement. After one that failed, a transaction takes no other."""
-
-    async def run(self: MemoryUnitOfWork, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._session.failed:
-            raise RuntimeError("a statement of this transaction has failed; it can only be left")
-        await self._database.trip()
-        try:
-            return await method(self, *args, **kwargs)
-        except BaseException:
-            self._session.failed = True
-            raise
-
-    run.__doc__ = method.__doc__
-    return run
-
-
-class MemoryUnitOfWork:
+class MemoryUnitOfWork(ContentsInTransaction):
     """See `app.delivery.ports.UnitOfWork`."""
 
     def __init__(self, database: MemoryDatabase, session: Session) -> None:
-        self._database = database
-        self._session = session
+        super().__init__(database, session)
         self.owes: set[Lane] = set()  # the lanes that something was put into
         self.afterwards: list[Callable[[], object]] = []
 

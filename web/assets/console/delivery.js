@@ -3,6 +3,10 @@
 import { call, follow } from "./api.js";
 import { alertOf, bar, confirmed, h, labelled, liveness, say, seconds, size, state, suborders, time } from "./dom.js";
 
+const CONTENT = {
+  removing: () => "being removed from its target",
+  removed: (d) => ["removed from its target ", time(d.removedAt)],
+};
 const FACTS = [
   ["User", (d) => d.user],
   ["Target", (d) => d.target],
@@ -26,6 +30,8 @@ const FACTS = [
   ["Manifest", (d) => d.manifestUrl && d.manifestUrl !== d.url && h("code", {}, d.manifestUrl)],
   ["MD5", (d) => d.md5 && h("code", {}, d.md5)],
   ["SHA-256", (d) => d.sha256 && h("code", {}, d.sha256)],
+  ["Kept until", (d) => (d.expires && d.content !== "removed" ? time(d.expires) : "")],
+  ["Content", (d) => CONTENT[d.content]?.(d)],
   ["Size of the archive", (d) => size(d.archiveBytes)],
 ];
 
@@ -70,6 +76,7 @@ export async function delivery(content, { signal, rest, query }) {
     order.textContent = JSON.stringify(found.order, null, 2);
     offer(actions, own ? [] : buttons(found, path, again));
     attend();
+    if (found.content === "removing") setTimeout(() => { if (!signal.aborted) again(); }, 5000);
     if (before?.id !== found.id) list = fileList(files, path, found.id, signal);
     await list(found);
   }
@@ -100,6 +107,9 @@ function cause(found) {
     return [h("div", { class: "alert" }, h("b", {}, found.errorType), `: ${found.errorMessage}`)];
   }
   const words = suborders(found);
+  if (found.content === "removing" && found.contentCause) {
+    return [h("div", { class: "alert" }, `It is still at its target: ${found.contentCause}`)];
+  }
   if (found.parkedSince) return [h("p", { class: "waits" }, words)];
   const there = words ? [h("p", { class: "waits" }, words)] : [];
   if (found.lastCause) {
@@ -132,10 +142,18 @@ function suborderTable(found) {
       h("td", { "data-label": names[number], class: number === 3 ? "number" : undefined }, cell))))))];
 }
 
+const NEWS = {
+  "content.expires-soon": "Its content expires within a day",
+  "content.removed": "Its content was removed from its target",
+};
+
 function timeline(history) {
   return history.map((step, number) => {
     const following = history[number + 1];
-    const spent = following ? (new Date(following.at) - new Date(step.at)) / 1000 : null;
+    const spent = following && !following.news ? (new Date(following.at) - new Date(step.at)) / 1000 : null;
+    if (step.news) {
+      return h("li", { class: step.state }, NEWS[step.news] || step.news, " ", h("span", { class: "dim" }, time(step.at)));
+    }
     return h("li", { class: step.state }, state(step.state),
       step.attempt ? `, attempt ${step.attempt}` : "",
       step.cause === undefined ? "" : `, put off: ${step.cause}`, " ", h("span", { class: "dim" }, time(step.at)),
@@ -161,7 +179,7 @@ function buttons(found, path, again) {
   let acting = false; // a button that is disabled would lose the focus
   const act = (name, verb, question, said) => h("button", {
     type: "button",
-    class: verb === "cancel" ? "danger" : undefined,
+    class: verb === "retry" ? undefined : "danger",
     onclick: async () => {
       if (acting) return;
       const reason = h("input", { id: "reason", maxlength: 200 });
@@ -171,8 +189,9 @@ function buttons(found, path, again) {
       acting = true;
       try {
         const query = reason.value ? `?${new URLSearchParams({ reason: reason.value })}` : "";
-        const { content } = await call("POST", `${path}/${verb}${query}`);
-        const ends = verb === "cancel" && !content.finishedAt;
+        const answer = verb === "content"
+          ? await call("DELETE", `${path}/content?id=${found.id}`) : await call("POST", `${path}/${verb}${query}`);
+        const ends = verb === "cancel" && !answer.content.finishedAt;
         say(ends ? "It is being completed: it ends when that has failed, and is done if it has not." : said);
       } catch (error) {
         say(error.message);
@@ -185,7 +204,12 @@ function buttons(found, path, again) {
   if (!found.finishedAt) {
     shown.push(act("Cancel", "cancel", `End ${found.correlationId} now? Its client is told ERROR.`, "Cancelled."));
   }
-  if (found.state === "ERROR") {
+  if (found.state === "DONE" && found.content !== "removed") {
+    shown.push(act("Remove content", "content",
+      `Remove what ${found.correlationId} has delivered from its target? Its client can't get it any more.`,
+      "It is being removed."));
+  }
+  if (found.state === "ERROR" || found.content === "removed") {
     shown.push(act("Try again", "retry", `Ask for ${found.correlationId} again? Its client hears of it again.`, "It is asked for again."));
   } else if (found.nextAttemptAt) {
     shown.push(act("Try now", "retry", `Try ${found.correlationId} at once?`, "It is tried now."));

@@ -14,6 +14,9 @@ const TITLES = {
   "delivery_format": "Format of deliveries",
   "archive_name": "Name of archives",
   "prefix": "Folders of archives",
+  "manifest": "Manifest beside archives",
+  "sha256": "SHA-256 beside MD5",
+  "delivered_ttl": "Deliveries are kept (hours)",
   "delivery_targets": "Further targets, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];
