@@ -21,7 +21,9 @@ DeliveryError
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   │   └── SourceGoneError           410: it had the file, which a retry of the order brings back
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
-│   │   └── TargetForbiddenError      the operator does not let tenants deliver there
+│   │   ├── TargetForbiddenError      the operator does not let tenants deliver there
+│   │   ├── NoLinkError               it makes no links to what is there
+│   │   └── ObjectGoneError           an object is not there any more, or another one is
 │   ├── ContentChangedError       what was delivered is not what it was: it is not removed
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
@@ -42,7 +44,9 @@ DeliveryError
 ├── InterventionError         what a person asked for a delivery is not done
 │   ├── UnknownDeliveryError      there is no such delivery (of this tenant, of this user)
 │   ├── UnknownDeadLetterError    there is no such dead letter
-│   └── NotPossibleError          it is not in a state for that; the sentence says why
+│   ├── NotPossibleError          it is not in a state for that; the sentence says why
+│   ├── NotAllowedError           settings do not let it; the sentence names the one
+│   └── DeliveredGoneError        what was delivered is not there any more
 ├── NotAcceptedError          no user signs in with this
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
 └── ConfigurationError        a setting is wrong; the sentence says which, and what to do
@@ -210,6 +214,14 @@ class TargetForbiddenError(TargetRefusedError):
     """A tenant's target leads to where tenants may not deliver: nothing was sent."""
 
 
+class NoLinkError(TargetRefusedError):
+    """A store makes no link to what is there, in the way that its target is signed in to."""
+
+
+class ObjectGoneError(TargetRefusedError):
+    """An object is not there any more, or another one has taken its place."""
+
+
 class ForeignObjectError(PermanentError):
     """Where the archive goes is that of another tenant or user, which is never replaced."""
 
@@ -292,6 +304,14 @@ class UnknownDeadLetterError(InterventionError):
 
 class NotPossibleError(InterventionError):
     """The delivery is not in a state for that."""
+
+
+class NotAllowedError(InterventionError):
+    """A setting of the tenant, or of the deployment, does not let it."""
+
+
+class DeliveredGoneError(InterventionError):
+    """What was delivered is not where it was put, or another object is there."""
 
 
 class NotAcceptedError(DeliveryError):

@@ -42,6 +42,7 @@ class Endpoint:
     in_maintenance: bool = False  # whether it answers then, too
     whole_instance: bool = False  # of no tenant: open to an INSTANCE_ADMIN of INSTANCE, too
     stream: bool = False  # whether its answer lasts
+    has_head: bool = False  # of such a one: whether its head is told alone, too
     parameters: tuple[Mapping[str, Any], ...] = ()  # in path and header
     query: type[Query] | None = None
     body: Mapping[str, Any] | None = None

@@ -6,9 +6,12 @@ from aiohttp import hdrs, web
 
 from app.audit import Actor
 from app.errors import (
+    DeliveredGoneError,
     InvalidRequestError,
     NotAcceptedError,
+    NotAllowedError,
     NotPossibleError,
+    ObjectGoneError,
     RetryableError,
     SettingChangedError,
     SettingError,
@@ -32,6 +35,9 @@ _STATUSES: dict[type[Exception], int] = {
     UnknownDeliveryError: 404,
     UnknownDeadLetterError: 404,
     NotPossibleError: 409,
+    NotAllowedError: 403,
+    DeliveredGoneError: 410,
+    ObjectGoneError: 410,
     RetryableError: 503,
 }
 

@@ -19,9 +19,11 @@ _ERRORS = {
     404: "There is no such setting, or delivery.",
     408: "The body did not come in time.",
     409: "It is not in a state for that.",
+    410: "It is not there any more.",
     412: "The setting has another version than If-Match says.",
     413: "The body is too large.",
     415: "The body has another type.",
+    416: "There are no such bytes.",
     422: "The value breaks rules; every reason is named.",
     429: "Too many requests; Retry-After says when to come back.",
     503: "The tenant is in maintenance, the database is away, or too many streams are open.",
@@ -121,10 +123,10 @@ def errors(*statuses: int) -> dict[int, Mapping[str, Any]]:
     return {status: answer(_ERRORS[status], ErrorView) for status in statuses}
 
 
-def json_body(schema: str | type[BaseModel]) -> dict[str, Any]:
+def json_body(schema: str | type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Return a body in JSON: of a model, or of a schema that is made otherwise."""
     said = _reference(schema) if isinstance(schema, str) else schema
-    return {"required": True, "content": {"application/json": {"schema": said}}}
+    return {"required": required, "content": {"application/json": {"schema": said}}}
 
 
 def path(name: str, description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from web.answers import BODY_TIMEOUT, MAX_BODY
 from web.api import me
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.content import ContentApi
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
@@ -73,6 +74,7 @@ class Parts:
     deliveries: DeliveriesApi
     dry_runs: DryRunsApi
     limits: LimitsApi
+    content: ContentApi
     events: EventsApi
     dead_letters: DeadLettersApi
     workers: WorkersApi
@@ -96,6 +98,7 @@ class Parts:
             *self.deliveries.endpoints(),
             *self.dry_runs.endpoints(),
             *self.limits.endpoints(),
+            *self.content.endpoints(),
             *self.events.endpoints(),
             *me.endpoints(),
             *self.dead_letters.endpoints(),
@@ -133,6 +136,7 @@ def create_site(parts: Parts) -> web.Application:
         _allow(site, parts.cors_origins)
     site.on_response_prepare.append(_dress(watching, tls=parts.tls))
     site.on_shutdown.append(parts.events.release)
+    site.on_shutdown.append(parts.content.release)
     return site
 
 
@@ -152,7 +156,7 @@ def create_probe_site(
 
 def _route(site: web.Application, endpoint: Endpoint, path: str, handler: Handler) -> None:
     site.router.add_route(endpoint.method, path, handler)
-    if endpoint.method == hdrs.METH_GET and not endpoint.stream:
+    if endpoint.method == hdrs.METH_GET and (endpoint.has_head or not endpoint.stream):
         site.router.add_route(hdrs.METH_HEAD, path, handler)  # aiohttp leaves the body out
 
 
@@ -191,9 +195,18 @@ def _allow(site: web.Application, origins: Sequence[str]) -> None:
             hdrs.IF_MATCH,
             "Last-Event-ID",
             "Idempotency-Key",
+            hdrs.RANGE,
+            hdrs.IF_RANGE,
             access.HEADER,
         ),
-        expose_headers=(hdrs.ETAG, hdrs.LOCATION, hdrs.RETRY_AFTER, access.HEADER),
+        expose_headers=(
+            hdrs.ETAG,
+            hdrs.LOCATION,
+            hdrs.RETRY_AFTER,
+            hdrs.CONTENT_DISPOSITION,
+            hdrs.CONTENT_RANGE,
+            access.HEADER,
+        ),
         allow_methods=("GET", "HEAD", "PUT", "POST", "DELETE"),
     )
     cors = aiohttp_cors.setup(site, defaults=dict.fromkeys(origins, options))

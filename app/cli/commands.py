@@ -42,6 +42,10 @@ COMMANDS: Mapping[str, Entry] = {
         "app.cli.health:health",
         "Tell whether the service in this container lives; exit code 1 if it does not.",
     ),
+    "link": Entry(
+        "app.cli.link:link",
+        "Print a link by which any client that has it has what was delivered.",
+    ),
     "list": Entry("app.cli.deliveries:list_", "List deliveries, the newest first."),
     "make-key": Entry("app.cli.keys:make_key", "Print a new key for DELIVERY_SECRET_KEYS."),
     "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),

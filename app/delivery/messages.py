@@ -190,6 +190,14 @@ class DeliveryResponseDtoEvent(Wire):
         description="With DONE: when it is removed from the target (RFC 3339), where it does not "
         "stay.",
     )
+    http_url: str | None = Field(
+        None,
+        description="With DONE, where the tenant has `link_ttl`: what `url` names, or the manifest "
+        "of the files, for any client that has this link.",
+    )
+    http_url_expires: str | None = Field(
+        None, description="When that link ends, at the latest (RFC 3339)."
+    )
 
 
 class OrderRequestDtoEvent(Wire):

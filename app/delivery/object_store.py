@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from app.delivery.targets import Noted, Target
@@ -92,6 +93,22 @@ class FoundObject:
     def has(self, marks: Mapping[str, str]) -> bool:
         """Whether all of these marks are on it."""
         return marks.items() <= self.marks.items()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkAsked:
+    """What a link to an object shall be."""
+
+    at: datetime  # from when on it holds; by whichever clock the store has
+    seconds: int  # for which it holds: 1 to 7 days, the most that any store takes
+    name: str  # what the file is called where it is saved
+    media_type: str
+    marks: Mapping[str, str]  # of the delivery: whose tenant's it is
+
+    @property
+    def until(self) -> datetime:
+        """When it ends."""
+        return self.at + timedelta(seconds=self.seconds)
 
 
 class ObjectStore(Protocol[TargetT_contra]):
@@ -181,6 +198,22 @@ class ObjectStore(Protocol[TargetT_contra]):
         later delivery has put until its own deadline, that of a completion at most, and no longer.
         Raises ForeignObjectError when what is there is another's, WrongObjectError when other bytes
         were stored, and TargetUnavailableError when it is not known whether it came.
+        """
+
+    async def link(self, target: TargetT_contra, key: str, asked: LinkAsked) -> str:
+        """Return a URL by which any client has an object for a while, without credentials.
+
+        It is a secret as long as it holds. That the object is there is not looked at. Raises
+        NoLinkError, in words for a client, where the store makes none.
+        """
+
+    async def read(
+        self, target: TargetT_contra, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return `length` bytes of an object from an offset on, in pieces.
+
+        It has as many, and 4 MiB at most are asked for at once. Raises ObjectGoneError when it is
+        not there any more, or has another ETag; TargetUnavailableError when fewer bytes came.
         """
 
     async def put_aside(

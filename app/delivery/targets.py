@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Protocol, Self
+from urllib.parse import unquote
 
 from pydantic import BaseModel
 
@@ -70,6 +71,18 @@ def same_place(one: Target, other: Target) -> bool:
         other.namespace,
         other.container,
     )
+
+
+def key_at(target: Target, url: str) -> str | None:
+    """Return the key of the object that is called so at a target: what `Target.url_of` undoes.
+
+    None where the URL is not of that place. Some kinds escape keys in URLs, and some don't.
+    """
+    place = f"{target.url_of('').rstrip('/')}/"
+    if not url.startswith(place):
+        return None
+    rest = url.removeprefix(place)
+    return next((key for key in (rest, unquote(rest)) if key and target.url_of(key) == url), None)
 
 
 class TargetKind(Protocol):

@@ -21,6 +21,7 @@ from app.tenants.secret_rules import refuse_weak_secrets, token_secret
 from streams.work.watcher import Watcher
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.content import ContentApi
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
@@ -36,6 +37,7 @@ from web.api.workers import WorkersApi
 from web.feed import Feed
 from web.guard.auth import TokenVerifier
 from web.guard.checks import Checks
+from web.guard.downloads import Downloads
 from web.guard.gate import Gate
 from web.guard.limits import CallerLimits, RateLimit, Turns
 from web.site import Parts, Site, create_probe_site, create_site, tls_context
@@ -66,6 +68,17 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
         dry_runs=DryRunsApi(services.dry_runs, Checks(services.objects.probe)),
         limits=LimitsApi(tenants),
+        content=ContentApi(
+            tracking,
+            services.delivered,
+            services.links,
+            audit,
+            Downloads(
+                settings.content_downloads,
+                per_tenant=settings.content_downloads_per_tenant,
+                per_user=settings.content_downloads_per_user,
+            ),
+        ),
         events=EventsApi(feed, tracking, tracking, table.of),
         dead_letters=DeadLettersApi(dead_letters, audit, serves=configure.serves),
         workers=WorkersApi(tracking),

@@ -87,6 +87,18 @@ class ProcessSection(Section):
     web_streams_total: int = Field(
         500, ge=1, description="Streams of events that a process has open, of all callers."
     )
+    content_downloads: int = Field(
+        0,
+        ge=0,
+        description="Downloads of delivered files through the HTTP server of a process "
+        "(`GET /deliveries/{id}/content`) at once, each with 8 MiB of memory; 0: none.",
+    )
+    content_downloads_per_tenant: int = Field(
+        10, ge=1, description="Of these, those of one tenant at most."
+    )
+    content_downloads_per_user: int = Field(
+        2, ge=1, description="Of these, those of one caller at most."
+    )
     web_sign_ins_per_minute: int = Field(
         5,
         ge=1,

@@ -14,6 +14,17 @@ from app.settings.names import Section, from_list
 from app.settings.texts import host, region, token
 
 
+def address_of_server(value: str) -> str:
+    """Return a URL that names a server, and nothing there. Raises ValueError."""
+    address = urlsplit(value)
+    host(address.hostname or "")
+    if address.path.strip("/") or address.query or address.username or address.port == 0:
+        raise ValueError("must be scheme://host[:port] and nothing else")
+    if address.scheme not in ("http", "https") or address.fragment:
+        raise ValueError("must be http://host[:port] or https://host[:port]")
+    return value
+
+
 class S3Section(Section):
     """What a process needs to know of S3 before any tenant sets a target."""
 
@@ -43,6 +54,13 @@ class S3Section(Section):
         "are signed with `s3_key`. Without, it needs an S3 key of its own for that.",
     )
 
+    s3_public_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="`s3_endpoint` as clients reach it, where that is another host: links are made "
+        "for it. A further target has its own, `public_endpoint`.",
+    )
+
     @field_validator("s3_region")
     @classmethod
     def _is_a_region(cls, value: str) -> str:
@@ -62,11 +80,12 @@ class S3Section(Section):
     @field_validator("s3_endpoint")
     @classmethod
     def _is_a_server(cls, value: str) -> str:
-        address = urlsplit(value)
-        host(address.hostname or "")
-        if address.path.strip("/") or address.query or address.username or address.port == 0:
-            raise ValueError("must be scheme://host[:port] and nothing else")
-        return value
+        return address_of_server(value)
+
+    @field_validator("s3_public_endpoint")
+    @classmethod
+    def _is_a_server_if_any(cls, value: str) -> str:
+        return address_of_server(value) if value else value
 
     @field_validator("s3_allowed_hosts", mode="before")
     @classmethod

@@ -42,6 +42,13 @@ class TenantSection(Section):
         description="Tell SHA-256 beside MD5, for tenants that don't set it: of archives, and in "
         "manifests.",
     )
+    link_ttl: int = Field(
+        0,
+        ge=0,
+        le=168,
+        description="Hours for which links to delivered archives hold, for tenants that set none; "
+        "0: none are made.",
+    )
     metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Labels of deliveries that are counted in metrics, separated by commas; others "

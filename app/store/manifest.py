@@ -21,6 +21,12 @@ async def files_after(
     return [file_of(row) for row in rows]
 
 
+async def file_named(pool: asyncpg.Pool, delivery: UUID, member: str) -> ManifestFile | None:
+    """Return a file of a delivery by its name in the archive."""
+    row = await pool.fetchrow(*SQL["file_named"](delivery=delivery, member=member))
+    return None if row is None else file_of(row)
+
+
 async def extent(pool: asyncpg.Pool, delivery: UUID) -> Extent:
     """Measure the manifest of a delivery."""
     row = await pool.fetchrow(*SQL["extent"](delivery=delivery))

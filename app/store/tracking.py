@@ -13,7 +13,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.store.manifest import files_after
+from app.store.manifest import file_named, files_after
 from app.store.outbox import owed
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of, told_of
@@ -136,6 +136,11 @@ class PostgresTracking:
         """Return files of a delivery after a position."""
         with translate_errors():
             return await files_after(self._pool, delivery, after, limit=limit)
+
+    async def file(self, delivery: UUID, member: str) -> ManifestFile | None:
+        """Return a file of a delivery by its name."""
+        with translate_errors():
+            return await file_named(self._pool, delivery, member)
 
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced."""

@@ -156,6 +156,12 @@ HTTP_SECONDS = Histogram(
     ("route",),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+CONTENT_DOWNLOADS = Gauge(
+    "delivery_content_downloads", "Downloads of delivered files through this process."
+)
+CONTENT_BYTES = Counter(
+    "delivery_content_bytes", "Bytes of delivered files that clients downloaded here.", ("tenant",)
+)
 HTTP_UNDER_WAY = Gauge("http_requests_under_way", "Requests that handlers are busy with.")
 HTTP_REFUSED_CONNECTIONS = Counter(
     "http_connections_refused", "Connections closed because too many were open."

@@ -113,6 +113,7 @@ class Definition:
 
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
 _MAX_HOURS = 876_000  # hours; what a date can hold
+MAX_LINK_HOURS = 168  # the most that S3, Azure and Google sign for
 
 
 class Definitions:
@@ -314,6 +315,18 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             of_regards=False,
         ),
         Definition(
+            name="link_ttl",
+            title="Links to what is delivered (hours)",
+            takes="whole hours, 0 to 168",
+            description="Hours for which links to delivered archives hold, by which any client has "
+            "them without credentials: DONE tells one, and POST /deliveries/{id}/link makes them. "
+            "0: none are made.",
+            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAX_LINK_HOURS)]),
+            default=lambda settings, _: settings.link_ttl,
+            java_class="java.lang.Integer",
+            of_regards=False,
+        ),
+        Definition(
             name="delivery_targets",
             title="Further targets, by name",
             takes="object: name → target",
@@ -428,6 +441,7 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         manifest=values["manifest"],
         sha256=values["sha256"],
         delivered_ttl=timedelta(hours=values["delivered_ttl"]),
+        link_ttl=timedelta(hours=values["link_ttl"]),
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

@@ -69,6 +69,7 @@ class TenantSettings:
     manifest: bool = False  # whether there is one beside each archive
     sha256: bool = False  # whether it is told beside each MD5
     delivered_ttl: timedelta = timedelta()  # that what was delivered stays; 0: for ever
+    link_ttl: timedelta = timedelta()  # for which links hold; none: no links are made
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.
     not_understood: Mapping[str, str] = field(default_factory=dict)

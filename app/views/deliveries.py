@@ -199,6 +199,9 @@ class Tracking(Protocol):
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position (-1: from the first)."""
 
+    async def file(self, delivery: UUID, member: str) -> ManifestFile | None:
+        """Return a file of a delivery by its name in the archive; None if it has none of it."""
+
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced, in that order."""
 

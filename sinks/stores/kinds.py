@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 
 from app.delivery.object_store import (
     FoundObject,
+    LinkAsked,
     May,
     ObjectStore,
     PartBody,
@@ -149,6 +150,17 @@ class Stores:
         """Make an object at once."""
         store = self._of(target)
         return await store.put_object(target, key, body, marks, media_type=media_type, may=may)
+
+    async def link(self, target: Target, key: str, asked: LinkAsked) -> str:
+        """Return a URL by which any client has an object for a while."""
+        return await self._of(target).link(target, key, asked)
+
+    async def read(
+        self, target: Target, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object."""
+        store = self._of(target)
+        return await store.read(target, key, etag=etag, offset=offset, length=length)
 
     async def put_aside(
         self, target: Target, key: str, body: PartBody, marks: Mapping[str, str]

@@ -11,10 +11,18 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.delivery.targets import Noted, Target, TargetCheck, TargetTrouble
 from app.errors import (
     DeliveryError,
@@ -25,6 +33,7 @@ from app.errors import (
 )
 from app.settings import Settings
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
+from sinks.stores.reading import gone, whole_of
 
 
 class MemorySettings(BaseModel):
@@ -290,6 +299,22 @@ class MemoryObjectStore:
             expected.tell_others_replaced(found, target, key)
         self._objects.setdefault(_place(target), {})[key] = made
         return made.found.etag
+
+    async def link(self, target: MemoryTarget, key: str, asked: LinkAsked) -> str:
+        """Return a URL that says what was asked for; it leads nowhere."""
+        self._check(target)
+        said = urlencode({"until": asked.until.isoformat(), "name": asked.name})
+        return f"{target.url_of(quote(key))}?{said}"
+
+    async def read(
+        self, target: MemoryTarget, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object."""
+        self._check(target)
+        there = self.objects(target).get(key)
+        if there is None or there.found.etag != etag:
+            raise gone(target, key, etag)
+        return whole_of(target, key, length, [there.content[offset : offset + length]])
 
     async def put_aside(
         self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]

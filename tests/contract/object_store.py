@@ -5,17 +5,29 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from app.delivery.marks import marks_of
-from app.delivery.object_store import FoundObject, May, ObjectStore, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    ObjectStore,
+    StoredPart,
+    Upload,
+)
 from app.delivery.targets import Target, TargetKind, TargetKinds
 from app.errors import (
     ForeignObjectError,
     LeaseLostError,
+    NoLinkError,
+    ObjectGoneError,
     RetryableError,
     TargetRefusedError,
     UploadLostError,
@@ -29,6 +41,46 @@ ZIP = "application/zip"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a client without credentials was answered with, which has followed a link."""
+
+    status: int
+    content: bytes
+    disposition: str = ""
+    media_type: str = ""
+
+
+Opens = Callable[[str], Awaitable[Answered]]
+
+
+async def over_http(url: str, *, host: str | None = None) -> Answered:
+    """Follow a link as `curl` does; `host` is the header that names the server."""
+    headers = {} if host is None else {"Host": host}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(URL(url, encoded=True), headers=headers) as answer,
+    ):
+        return Answered(
+            status=answer.status,
+            content=await answer.read(),
+            disposition=answer.headers.get("Content-Disposition", ""),
+            media_type=answer.content_type,
+        )
+
+
+def make_asked(**changes: Any) -> LinkAsked:
+    """Return what a link shall be that holds from now on."""
+    asked = LinkAsked(
+        at=datetime.now(UTC),
+        seconds=600,
+        name="a.zip",
+        media_type=ZIP,
+        marks=marks_of(make_delivery()),
+    )
+    return replace(asked, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """A store with a target there, and a key of the test's own."""
 
@@ -38,6 +90,7 @@ class Place:
     missing: Target  # its container is not there
     content: Callable[[str], Awaitable[bytes]]  # of an object, by its URL
     key: str
+    opens: Opens | None = None  # follows a link as any client does; None: the store makes none
 
     async def begin(self, marks: dict[str, str] | None = None) -> Upload:
         return await self.store.create_upload(self.target, self.key, marks or {}, media_type=ZIP)
@@ -358,6 +411,46 @@ class ObjectStoreContract:
                 allowed += 1
         assert allowed > 0
         assert await place.holds() == content
+
+    # What is there is read, and handed on.
+
+    async def test_an_object_is_read_bit_by_bit(self, place: Place) -> None:
+        content = PART + b"the rest"
+        upload = await place.begin()
+        etag = await place.complete(
+            upload, await place.send(upload, PART, b"the rest"), len(content)
+        )
+        size = len(content)
+        for offset, length in ((0, 1), (0, 4 * MIB), (len(PART) - 3, 6), (size - 5, 5)):
+            pieces = await place.store.read(
+                place.target, place.key, etag=etag, offset=offset, length=length
+            )
+            assert b"".join(pieces) == content[offset : offset + length]
+
+    async def test_an_object_that_was_replaced_or_removed_is_not_read_on(
+        self, place: Place
+    ) -> None:
+        first = await place.put(b"first")
+        second = await place.put(b"other")
+        for etag, key in ((first, place.key), (second, f"{place.key}.none")):
+            with pytest.raises(ObjectGoneError):
+                await place.store.read(place.target, key, etag=etag, offset=0, length=5)
+        await place.store.delete(place.target, place.key, etag=second)
+        with pytest.raises(ObjectGoneError):
+            await place.store.read(place.target, place.key, etag=second, offset=0, length=5)
+
+    @pytest.mark.parametrize("name", ["a.zip", "ä b+%41&c=;'(1)~.zip"])
+    async def test_a_link_leads_any_client_to_the_object(self, place: Place, name: str) -> None:
+        at = replace(place, key=f"{place.key}-{name}")
+        etag = await at.put(b"content")
+        asked = make_asked(name=name)
+        if at.opens is None:
+            with pytest.raises(NoLinkError):
+                await at.store.link(at.target, at.key, asked)
+        else:
+            answered = await at.opens(await at.store.link(at.target, at.key, asked))
+            assert (answered.status, answered.content) == (200, b"content")
+        await at.store.delete(at.target, at.key, etag=etag)
 
     # What is put aside.
 

@@ -16,7 +16,7 @@ from sinks.pipeline.parts import Part
 from sinks.stores.gcs.managed import GcsStore, open_store
 from sinks.stores.gcs.target import GcsTarget
 from tests.builders import make_delivery
-from tests.contract.object_store import ObjectStoreContract, Place
+from tests.contract.object_store import ObjectStoreContract, Place, over_http
 from tests.integration.gcs import fetched, made_bucket, names, running_gcs, skipped_without
 
 pytestmark = skipped_without
@@ -53,6 +53,8 @@ def place(server: Server, store: GcsStore, target: GcsTarget) -> Place:
         missing=replace(target, container="gone-bucket"),
         content=partial(fetched, server),
         key=f"{uuid4().hex}/a.zip",
+        # By this name alone it knows whom a link is for.
+        opens=partial(over_http, host="storage.googleapis.com"),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
 from tests.client import Client
-from tests.contract.object_store import ObjectStoreContract, Place
+from tests.contract.object_store import ObjectStoreContract, Place, over_http
 from tests.integration.conftest import abort_all
 from tests.targets import MAKE
 
@@ -27,6 +27,7 @@ async def place(sink: S3ObjectStore, target: S3Target, client: Client) -> AsyncI
         missing=replace(target, bucket="gone-bucket"),
         content=client.fetch,
         key=key,
+        opens=over_http,
     )
     await abort_all(sink, target, key)
 

@@ -11,7 +11,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.delivery.targets import Target, TargetTrouble
 from app.errors import TargetUnavailableError
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
@@ -208,6 +215,21 @@ class Objects:
             return etag
 
         return await self._ask(target, f"put {key}", put, takes=shelf.weather.pace)
+
+    async def link(self, target: MemoryTarget, key: str, asked: LinkAsked) -> str:
+        """Return a URL by which any client has an object."""
+        return await self._shelf.store.link(target, key, asked)
+
+    async def read(
+        self, target: MemoryTarget, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object."""
+        store = self._shelf.store
+        return await self._ask(
+            target,
+            f"read {key}",
+            lambda: store.read(target, key, etag=etag, offset=offset, length=length),
+        )
 
     async def put_aside(
         self, target: MemoryTarget, key: str, body: PartBody, marks: Mapping[str, str]

@@ -114,6 +114,17 @@ async def test_steps_and_files_of_a_delivery_are_shown_in_their_order(
     ] == ["f2"]
 
 
+async def test_a_file_of_a_delivery_is_found_by_its_name(deliveries: Deliveries) -> None:
+    tracking = deliveries.tracking
+    claimed, other = await deliveries.claimed(), await deliveries.ready("other", files=5)
+    found = await tracking.file(claimed.id, "f1")
+    assert found is not None
+    assert (found.member, found.position, found.size) == ("f1", 1, 1)
+    for delivery, name in ((claimed, "f4"), (claimed, "F1"), (claimed, "f_"), (claimed, "")):
+        assert await tracking.file(delivery.id, name) is None
+    assert await tracking.file(other.id, "f4") is not None
+
+
 async def test_changes_are_followed_from_the_last_one_on(deliveries: Deliveries) -> None:
     changes = deliveries.changes
     assert await changes.last() == 0

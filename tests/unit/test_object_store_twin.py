@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from urllib.parse import unquote
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,7 @@ from sinks.pipeline.parts import Part
 from sinks.stores.kinds import ManagedStore, Stores
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from sinks.stores.s3.target import S3Target
-from tests.contract.object_store import ZIP, ObjectStoreContract, Place
+from tests.contract.object_store import ZIP, Answered, ObjectStoreContract, Place
 
 TARGET = MemoryTarget(container="archives")
 
@@ -27,6 +28,9 @@ def place() -> Place:
     async def content(url: str) -> bytes:
         return store.objects(TARGET)[url.removeprefix(TARGET.url_of(""))].content
 
+    async def followed(url: str) -> Answered:
+        return Answered(status=200, content=await content(unquote(url.partition("?")[0])))
+
     return Place(
         store=store,
         target=TARGET,
@@ -34,6 +38,7 @@ def place() -> Place:
         missing=MemoryTarget(container="gone"),
         content=content,
         key=f"{uuid4().hex}/a.zip",
+        opens=followed,
     )
 
 

@@ -18,11 +18,15 @@ from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
 from app.store import PostgresAudit, PostgresStore, PostgresTracking
 from app.tenants.vault import make_key
+from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
+from app.usecases.links import Links
 from app.views.dead_letters import Audited, DeadLetterList
 from app.waiting.wakeup import Wakeup
 from sinks import formats
+from sinks.stores.kinds import Stores
+from sinks.stores.memory import MemoryObjectStore
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.target import S3Target
@@ -31,6 +35,7 @@ from tests.builders import GivenTenants, make_token
 from tests.integration.conftest import Deliveries
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.content import ContentApi
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
@@ -46,6 +51,7 @@ from web.endpoint import Endpoint, Handler
 from web.feed import Feed
 from web.guard.auth import TokenVerifier
 from web.guard.checks import Checks
+from web.guard.downloads import Downloads
 from web.guard.gate import Gate
 from web.guard.limits import CallerLimits, RateLimit, Turns
 from web.site import CONNECTION_LIMITS, Parts, create_site
@@ -191,6 +197,7 @@ def parts_for(
             Checks(has.pop("trial", probe)),
         ),
         "limits": LimitsApi(tenants),
+        "content": has.pop("content"),
         "events": EventsApi(
             has.pop("feed"), tracking, has.pop("changes"), progress, limits=has.pop("streams")
         ),
@@ -222,6 +229,15 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
             users=AnyUser(),
         ),
         "feed": Feed(tracking, list),
+        "content": ContentApi(
+            tracking,
+            delivered := Delivered(
+                tracking=tracking, tenants=tenants, objects=Stores({"memory": MemoryObjectStore()})
+            ),
+            Links(delivered=delivered, instead="take it from there"),
+            PostgresAudit(pool),
+            Downloads(0),
+        ),
         "streams": StreamLimits(),
         "progress": lambda _delivery: None,
         "dead_letters": NoDeadLetters(),

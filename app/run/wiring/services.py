@@ -13,10 +13,14 @@ from app.run.wiring.regards import open_users, users_asked_later
 from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
+from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
-from sinks.formats import suffix_of
+from app.usecases.links import Links
+from sinks.formats import FORMATS, suffix_of
 from sinks.stores.kinds import Stores
+
+_MEDIA_TYPES = {each.suffix: each.media_type for each in FORMATS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,21 @@ class Services:
         async with open_users(self.settings) as users:
             yield replace(self, users=users)
 
+    @property
+    def delivered(self) -> Delivered:
+        """What finds what was delivered."""
+        return Delivered(
+            tracking=self.database.tracking,
+            tenants=self.configuration.tenants,
+            objects=self.objects,
+            media_types=_MEDIA_TYPES,
+        )
+
+    @property
+    def links(self) -> Links:
+        """What makes links to that."""
+        return Links(delivered=self.delivered, instead=_instead(self.settings))
+
     @contextlib.asynccontextmanager
     async def for_http(self) -> AsyncIterator[Self]:
         """Give the same for the HTTP server, over connections of its own to the database."""
@@ -69,6 +88,16 @@ class Services:
                 database=self.database.over(pool),
                 configuration=self.configuration.over(pool),
             )
+
+
+def _instead(settings: Settings) -> str:
+    """Return what is to be done where a store makes no links, in words."""
+    if settings.content_downloads:
+        return "download it through this service (GET /deliveries/{id}/content)"
+    return (
+        "take it from there, or ask the operator to let it be downloaded through this service "
+        "(DELIVERY_CONTENT_DOWNLOADS)"
+    )
 
 
 @contextlib.asynccontextmanager

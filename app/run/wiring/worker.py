@@ -56,7 +56,7 @@ class WorkerServices(Services):
     def routes(self) -> Sequence[tuple[Lane, Publish]]:
         """What sends the messages of each lane of the outbox."""
         return (
-            (Lane.RESPONSES, self.publisher.publish),
+            (Lane.RESPONSES, self.links.told_by(self.publisher.publish)),
             (Lane.ORDERS, self.publisher.publish),
             (Lane.EVENTS, self.events.publish),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -143,6 +144,11 @@ class MemoryTracking:
             files = [row.file for _, row in session.rows(self._database.files, delivery)]
         files.sort(key=lambda file: file.position)
         return [file for file in files if file.position > after][:limit]
+
+    async def file(self, delivery: UUID, member: str) -> ManifestFile | None:
+        """Return a file of a delivery by its name."""
+        files = await self.manifest(delivery, after=-1, limit=sys.maxsize)
+        return next((file for file in files if file.member == member), None)
 
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced."""

@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from azure.core import MatchConditions
-from azure.storage.blob import BlobBlock, BlockState, ContentSettings
+from azure.storage.blob import BlobBlock, BlockState, ContentSettings, UserDelegationKey
 from azure.storage.blob.aio import ContainerClient
 from prometheus_client import Gauge
 
-from app.delivery.object_store import PartBody
+from app.delivery.object_store import LinkAsked, PartBody
 from app.errors import TargetRefusedError, WrongObjectError
 from app.telemetry import tracing
 from sinks.stores.azure.blocks import BlockId, StagedBlock
@@ -23,6 +24,7 @@ from sinks.stores.azure.requests import (
     COMMIT_TIMEOUT,
     LOST_BLOCKS,
     NO_BLOB,
+    NO_RANGE,
     NOT_MET,
     code_of,
     translate_errors,
@@ -242,6 +244,39 @@ class AzureCalls:
                 return []
             raise
         return found
+
+    async def read_range(
+        self, target: AzureTarget, name: str, *, offset: int, length: int
+    ) -> tuple[Blob | None, list[bytes]]:
+        """Return some bytes of a blob, by one request, and what comes with them of it.
+
+        None where it is not there, or has not as many.
+        """
+        try:
+            async with self._call(
+                target, "read", f"give {name}", key=name, seconds=for_part(length)
+            ) as client:
+                blob = client.get_blob_client(name)
+                download = await blob.download_blob(offset=offset, length=length)
+                pieces = [piece async for piece in download.chunks()]
+                told = download.properties
+        except TargetRefusedError as error:
+            if code_of(error) in (*NO_BLOB, *NO_RANGE):
+                return None, []
+            raise
+        found = Blob(version=told.etag, size=told.size, metadata=told.metadata or {})
+        return found, pieces
+
+    async def delegation_key(self, target: AzureTarget, asked: LinkAsked) -> UserDelegationKey:
+        """Return a key that signs in the name of this service's identity, as long as is asked."""
+        with _traced("sign", target, "", None), self.breakers.watching(target), answers_closed():
+            async with (
+                translate_errors(target, "give a key that signs links", self._short),
+                self.clients.account(target) as account,
+            ):
+                # Azure's clock may be behind: a key that is not good yet signs nothing.
+                start = asked.at - timedelta(minutes=15)
+                return await account.get_user_delegation_key(start, asked.until)
 
     async def aclose(self) -> None:
         """End all probes, close all clients."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.storage.blob.aio import ContainerClient
+from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from app.delivery.marks import tenant_of
 from app.errors import TargetForbiddenError
@@ -60,9 +60,40 @@ class AzureClients:
         async with self._kept.of(target, partial(self._open, target)) as client:
             yield client
 
+    @contextlib.asynccontextmanager
+    async def account(self, target: AzureTarget) -> AsyncIterator[BlobServiceClient]:
+        """Give a client of a target's whole account, for one call. Raises like `of`."""
+        flaw = self._hosts.flaw_of(target.endpoint) if self._hosts else None
+        if flaw is not None:
+            raise forbidden(target, flaw)
+        async with contextlib.AsyncExitStack() as closing:
+            given = await self._given(target, closing)
+            try:
+                client = BlobServiceClient(target.endpoint, **given)
+            except ValueError as error:
+                raise impossible(target, error) from error
+            yield client
+
     async def _open(
         self, target: AzureTarget, closing: contextlib.AsyncExitStack
     ) -> ContainerClient:
+        given = await self._given(target, closing)
+        try:
+            return ContainerClient(
+                target.endpoint,
+                target.container,
+                max_single_get_size=PIECE,
+                max_chunk_get_size=PIECE,
+                **given,
+            )
+        except ValueError as error:
+            raise impossible(target, error) from error
+
+    async def _given(
+        self, target: AzureTarget, closing: contextlib.AsyncExitStack
+    ) -> dict[str, Any]:
+        """Return what every client is made with."""
+
         def judge(address: str) -> str | None:
             hosts = self._hosts
             return hosts.flaw_of_address(target.endpoint, address) if hosts else None
@@ -70,26 +101,22 @@ class AzureClients:
         credential = await self._credential(target)
         try:
             session = GuardedSession(target.endpoint, judge=judge, ca=self._ca)
-            closing.push_async_callback(session.close)
-            return ContainerClient(
-                target.endpoint,
-                target.container,
-                credential=credential,
-                transport=AioHttpTransport(
-                    session=session,
-                    session_owner=False,
-                    connection_timeout=self._connect,
-                    read_timeout=COMMIT_TIMEOUT,
-                ),
-                # Deadlines are those of `translate_errors`, and the caller decides whether it asks
-                # again: an id of a block is sent once.
-                retry_total=0,
-                permit_redirects=False,
-                max_single_get_size=PIECE,
-                max_chunk_get_size=PIECE,
-            )
         except ValueError as error:
             raise impossible(target, error) from error
+        closing.push_async_callback(session.close)
+        return {
+            "credential": credential,
+            "transport": AioHttpTransport(
+                session=session,
+                session_owner=False,
+                connection_timeout=self._connect,
+                read_timeout=COMMIT_TIMEOUT,
+            ),
+            # Deadlines are those of `translate_errors`, and the caller decides whether it asks
+            # again: an id of a block is sent once.
+            "retry_total": 0,
+            "permit_redirects": False,
+        }
 
     async def _credential(self, target: AzureTarget) -> Any:
         if target.key is not None:

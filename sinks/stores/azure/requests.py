@@ -31,6 +31,7 @@ from sinks.stores.https import said
 COMMIT_TIMEOUT = 300.0  # seconds; of a list of thousands of blocks
 
 NO_BLOB = ("BlobNotFound", "404")  # to HEAD, without a body, some only say the number
+NO_RANGE = ("InvalidRange", "416")
 NO_CONTAINER = ("ContainerNotFound",)
 NOT_MET = ("ConditionNotMet", "BlobAlreadyExists", "TargetConditionNotMet", "412")
 LOST_BLOCKS = ("InvalidBlockList", "InvalidBlobOrBlock")

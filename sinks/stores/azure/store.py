@@ -5,18 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.azure.blocks import BlockId, new_upload_id, of_upload
 from sinks.stores.azure.calls import AzureCalls, BlocksGoneError, NotMetError
 from sinks.stores.azure.completion import AzureCompletion
 from sinks.stores.azure.fence import end_upload
+from sinks.stores.azure.links import link
 from sinks.stores.azure.metadata import ETAG, as_metadata
 from sinks.stores.azure.objects import check_no_folder, object_of, version_of
 from sinks.stores.azure.records import UploadRecords
 from sinks.stores.azure.target import AzureTarget
 from sinks.stores.deadlines import COMPLETION_WINDOW
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
+from sinks.stores.reading import gone, whole_of
 
 _ASIDE_TYPE = "application/octet-stream"
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
@@ -159,6 +168,23 @@ class AzureObjectStore:
         block = BlockId.new(new_upload_id(), 1, body.md5)
         await self.calls.stage(target, key, block, body)
         return [block]
+
+    async def link(self, target: AzureTarget, key: str, asked: LinkAsked) -> str:
+        """Return a URL with a SAS. Raises NoLinkError where there is a SAS alone to sign in with.
+
+        For an identity, Azure is asked for a key that signs.
+        """
+        return await link(self.calls, target, key, asked)
+
+    async def read(
+        self, target: AzureTarget, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object, whose ETag comes with them."""
+        blob, pieces = await self.calls.read_range(target, key, offset=offset, length=length)
+        found = object_of(blob)
+        if found is None or found.etag != etag:
+            raise gone(target, key, etag)
+        return whole_of(target, key, length, pieces)
 
     async def put_aside(
         self, target: AzureTarget, key: str, body: PartBody, marks: Mapping[str, str]

@@ -128,6 +128,45 @@ def _put(
     tidy(place, folder, name)
 
 
+def read_range(place: Place, key: str, etag: str, offset: int, length: int) -> list[bytes] | None:
+    """Return some bytes of an object; None where it is not there, or has another ETag.
+
+    It is opened before the look: what has its name then is what is read.
+    """
+    with place.folder_of(key) as found:
+        if found is None:
+            return None
+        folder, name = found
+        try:
+            fd = place.system.open_file(name, at=folder)
+        except FileNotFoundError:
+            return None
+        try:
+            there, opened = look(place, folder, name), place.system.describe_open(fd)
+            if (
+                there is None
+                or there.found.etag != etag
+                or (there.file.st_dev, there.file.st_ino) != (opened.st_dev, opened.st_ino)
+            ):
+                return None
+            return _pieces(place, fd, offset, length)
+        finally:
+            place.system.close(fd)
+
+
+def _pieces(place: Place, fd: int, offset: int, most: int) -> list[bytes]:
+    """Return the bytes from an offset on, and no more than so many."""
+    pieces: list[bytes] = []
+    while most:
+        place.check()
+        piece = place.system.read(fd, min(most, _PIECE), offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset, most = offset + len(piece), most - len(piece)
+    return pieces
+
+
 def read(place: Place, key: str, size: int) -> list[bytes]:
     """Return the bytes of an object, in pieces, and one byte more than `size` at most."""
     with place.folder_of(key) as found:
@@ -138,16 +177,7 @@ def read(place: Place, key: str, size: int) -> list[bytes]:
             fd = place.system.open_file(name, at=folder)
         except FileNotFoundError:
             return []
-        pieces: list[bytes] = []
         try:
-            have, left = 0, size + 1
-            while left:
-                place.check()
-                piece = place.system.read(fd, min(left, _PIECE), have)
-                if not piece:
-                    break
-                pieces.append(piece)
-                have, left = have + len(piece), left - len(piece)
+            return _pieces(place, fd, 0, size + 1)
         finally:
             place.system.close(fd)
-        return pieces

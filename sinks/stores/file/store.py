@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from prometheus_client import Gauge
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.errors import TargetRefusedError
 from app.settings import Settings
 from app.telemetry import tracing
@@ -25,6 +32,7 @@ from sinks.stores.file.roots import Roots
 from sinks.stores.file.system import System
 from sinks.stores.file.target import FileTarget
 from sinks.stores.file.threads import Call, Threads
+from sinks.stores.reading import gone, no_links, whole_of
 from sinks.stores.whole import put_by_upload
 
 T = TypeVar("T")
@@ -216,6 +224,20 @@ class FileObjectStore:
     ) -> str:
         """Put an object at once: by an upload of one part."""
         return await put_by_upload(self, target, key, body, marks, media_type=media_type, may=may)
+
+    async def link(self, target: FileTarget, key: str, asked: LinkAsked) -> str:  # noqa: ARG002
+        """Raise NoLinkError: what is in a folder is read there."""
+        raise no_links(target)
+
+    async def read(
+        self, target: FileTarget, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object."""
+        read = partial(objects.read_range, key=key, etag=etag, offset=offset, length=length)
+        pieces = await self.call(target, "read a file", read, seconds=for_part(length))
+        if pieces is None:
+            raise gone(target, key, etag)
+        return whole_of(target, key, length, pieces)
 
     async def put_aside(
         self, target: FileTarget, key: str, body: PartBody, marks: Mapping[str, str]

@@ -26,6 +26,7 @@ from sinks.stores.gcs.clients import GcsClient, GcsClients, Signed
 from sinks.stores.gcs.requests import (
     COMPOSE_TIMEOUT,
     GONE,
+    NO_RANGE,
     NOT_MET,
     of_other_bytes,
     status_of,
@@ -307,18 +308,29 @@ class GcsCalls:
             await self.look_at_bucket(target)  # 404 is said of an object, and of all of its bucket
         if stored is None or not stored.size:
             return []
+        return await self._media(target, stored, "read aside", offset=0, length=size)
+
+    async def read_range(
+        self, target: GcsTarget, stored: Stored, *, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object of this generation. Raises NotMetError if it is gone."""
+        with _conditional((NOT_MET, GONE, NO_RANGE)):
+            return await self._media(target, stored, "read", offset=offset, length=length)
+
+    async def _media(
+        self, target: GcsTarget, stored: Stored, verb: str, *, offset: int, length: int
+    ) -> list[bytes]:
+        name = stored.name
         async with (
-            self._call(
-                target, "read aside", f"give {name}", key=name, seconds=for_part(size)
-            ) as client,
+            self._call(target, verb, f"give {name}", key=name, seconds=for_part(length)) as client,
             client.ask(
                 "GET",
                 _one(target, name),
                 {"alt": "media", "generation": stored.generation},
-                headers={"Range": f"bytes=0-{size - 1}"},
+                headers={"Range": f"bytes={offset}-{offset + length - 1}"},
             ) as answer,
         ):
-            return await answers.media(answer, size)
+            return await answers.media(answer, length)
 
     async def aclose(self) -> None:
         """End all probes, close all clients."""

@@ -30,6 +30,7 @@ BAD = 400
 UNAUTHORIZED = 401
 GONE = 404
 NOT_MET = 412
+NO_RANGE = 416
 
 # What is said of these holds no address and no secret.
 _OWN_WORDS = (NotGoogleError, EndlessAnswerError)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
 from sinks.stores.gcs.allowed import flaw_of_name, flaw_of_prefix
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
 from sinks.stores.gcs.completion import GcsCompletion
+from sinks.stores.gcs.links import link
 from sinks.stores.gcs.names import PartName, new_part
 from sinks.stores.gcs.objects import ETAG, generation_of, object_of
 from sinks.stores.gcs.requests import COMPLETION_WINDOW
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.uploads import Uploads
+from sinks.stores.reading import gone, whole_of
 
 _OCTETS = "application/octet-stream"
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
@@ -163,6 +172,24 @@ class GcsObjectStore:
                 expected.tell_others_replaced(found, target, key)
             return etag
         raise TargetUnavailableError(f"{key} in {target} is written by others again and again")
+
+    async def link(self, target: GcsTarget, key: str, asked: LinkAsked) -> str:
+        """Return a signed URL; Google is asked for nothing. Raises NoLinkError for an identity."""
+        return link(target, key, asked)
+
+    async def read(
+        self, target: GcsTarget, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object, of the generation that was just looked at."""
+        there = await self.calls.describe(target, key)
+        found = object_of(there)
+        if there is None or found is None or found.etag != etag:
+            raise gone(target, key, etag)
+        try:
+            pieces = await self.calls.read_range(target, there, offset=offset, length=length)
+        except NotMetError:
+            raise gone(target, key, etag) from None
+        return whole_of(target, key, length, pieces)
 
     async def put_aside(
         self, target: GcsTarget, key: str, body: PartBody, marks: Mapping[str, str]

@@ -35,7 +35,13 @@ async def _open(settings: Settings, up: Gauge | None) -> AsyncIterator[ManagedSt
     # Imported when it is opened: botocore takes a quarter of a second, and most commands open none.
     # In a thread, as the loop has not so much to spare.
     managed = await asyncio.to_thread(_managed)
-    async with managed.open_store(up=up, ca=settings.s3_ca, hosts=settings.allowed_hosts) as store:
+    async with managed.open_store(
+        up=up,
+        ca=settings.s3_ca,
+        hosts=settings.allowed_hosts,
+        endpoint=settings.s3_endpoint,
+        public=settings.s3_public_endpoint,
+    ) as store:
         yield store
 
 

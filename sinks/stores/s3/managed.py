@@ -13,6 +13,7 @@ from app.network.hosts import AllowedHosts
 from sinks.stores.breaker import Breakers
 from sinks.stores.https import check_ca
 from sinks.stores.s3.clients import S3Clients
+from sinks.stores.s3.links import Door
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.rights import try_target
 from sinks.stores.s3.store import S3ObjectStore
@@ -24,9 +25,14 @@ class S3Store(S3ObjectStore, Watched[S3Target]):
     """An `S3ObjectStore` that can be looked at."""
 
     def __init__(
-        self, clients: S3Clients, *, up: Gauge | None = None, hosts: AllowedHosts | None = None
+        self,
+        clients: S3Clients,
+        *,
+        up: Gauge | None = None,
+        hosts: AllowedHosts | None = None,
+        door: Door | None = None,
     ) -> None:
-        super().__init__(clients, up=up)
+        super().__init__(clients, up=up, door=door)
         self._prober = Prober(clients, hosts)
 
     async def prepare(self) -> None:
@@ -57,14 +63,21 @@ class S3Store(S3ObjectStore, Watched[S3Target]):
 
 @contextlib.asynccontextmanager
 async def open_store(
-    *, up: Gauge | None = None, ca: str = "", hosts: AllowedHosts | None = None
+    *,
+    up: Gauge | None = None,
+    ca: str = "",
+    hosts: AllowedHosts | None = None,
+    endpoint: str = "",
+    public: str = "",
 ) -> AsyncIterator[S3Store]:
     """Open it; its clients are closed at the end. `up` shows which servers answer.
 
     `ca` is a file of CAs that are trusted beside the public ones; raises ConfigurationError.
-    `hosts` are where tenants may deliver to; without, anywhere.
+    `hosts` are where tenants may deliver to; without, anywhere. Clients reach the operator's own
+    `endpoint` at `public`, if that is named.
     """
     check_ca(ca)
-    store = S3Store(S3Clients(ca=ca, hosts=hosts), up=up, hosts=hosts)
+    door = Door.between(endpoint, public)
+    store = S3Store(S3Clients(ca=ca, hosts=hosts), up=up, hosts=hosts, door=door)
     async with contextlib.aclosing(store):
         yield store

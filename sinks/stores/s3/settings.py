@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from app.settings.s3 import address_of_server
 from app.tenants.definitions import Bucket, Prefix, S3Server, Token, Value
 
 
@@ -20,3 +21,15 @@ class DeliveryTarget(Value):
     storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_]{1,64}$")
     encryption: Literal["AES256", "aws:kms"] | None = None
     encryption_key: Token | None = Field(None, description="Key of `aws:kms`.")
+    public_endpoint: (
+        Annotated[
+            str,
+            AfterValidator(address_of_server),
+            Field(json_schema_extra={"format": "uri", "pattern": "^https?://"}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="URL by which clients reach the server, where it is another than this service "
+        "does: links are made for it.",
+    )

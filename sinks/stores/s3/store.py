@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Gauge
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
@@ -21,15 +28,18 @@ from app.errors import (
 from sinks.stores.breaker import Breakers
 from sinks.stores.deadlines import CALL_TIMEOUT, COMPLETION_WINDOW, for_part
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
+from sinks.stores.reading import cut_short, gone, whole_of
 from sinks.stores.s3.breaker import SIGNS
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import KnownConditions
+from sinks.stores.s3.links import Door
 from sinks.stores.s3.putting import S3Put
 from sinks.stores.s3.requests import (
     COMPLETION_TIMEOUT,
     NO_CONDITION,
     NO_OBJECT,
+    NOT_MET,
     answered,
     code_of,
     traced,
@@ -63,8 +73,10 @@ class S3ObjectStore:
         up: Gauge | None = None,
         short: float = CALL_TIMEOUT,
         completion: float = COMPLETION_TIMEOUT,
+        door: Door | None = None,
     ) -> None:
         self.clients = clients
+        self._door = door or Door()
         self.breakers = Breakers(self.find_bucket, SIGNS, up=up)
         self.conditions = KnownConditions()  # of completions
         self.put_conditions = KnownConditions()
@@ -328,6 +340,43 @@ class S3ObjectStore:
         return await S3Put(
             sink=self, target=target, key=key, put=put, expected=expected, may=may
         ).run()
+
+    async def link(self, target: S3Target, key: str, asked: LinkAsked) -> str:
+        """Return a presigned URL; the server is asked for nothing."""
+        return self._door.link(target, key, asked)
+
+    async def read(
+        self, target: S3Target, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object, on condition that it has this ETag.
+
+        The ETag that comes with them is compared, too: not every store knows that condition.
+        """
+        pieces: list[bytes] = []
+        left = length
+        try:
+            async with self._call(
+                target, "read", f"give {key}", key=key, seconds=for_part(length)
+            ) as client:
+                answer = await client.get_object(
+                    Bucket=target.bucket,
+                    Key=key,
+                    Range=f"bytes={offset}-{offset + length - 1}",
+                    IfMatch=f'"{etag}"',
+                )
+                async with (body := answer["Body"]):
+                    if answer["ETag"].strip('"') != etag:
+                        raise gone(target, key, etag)
+                    if answer["ContentLength"] != length:
+                        raise cut_short(target, key)
+                    while left and (piece := await body.read(min(left, _PIECE))):
+                        pieces.append(piece)
+                        left -= len(piece)
+        except TargetRefusedError as error:
+            if code_of(error) in (*NO_OBJECT, *NOT_MET):
+                raise gone(target, key, etag) from error
+            raise
+        return whole_of(target, key, length, pieces)
 
     async def put_aside(
         self, target: S3Target, key: str, body: PartBody, marks: Mapping[str, str]

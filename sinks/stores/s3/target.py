@@ -33,6 +33,7 @@ class S3Target(Noted):
     storage_class: str | None = None  # None: the store's own choice
     encryption: str | None = None  # AES256 or aws:kms, by the store
     encryption_key: str | None = None  # of aws:kms
+    public_endpoint: str | None = None  # where clients reach it; None: where this service does
 
     def __str__(self) -> str:
         return f"bucket {self.bucket} at {self.endpoint}"
@@ -86,6 +87,7 @@ class S3Target(Noted):
             storage_class=place.get("storage_class"),
             encryption=place.get("encryption"),
             encryption_key=place.get("encryption_key"),
+            public_endpoint=(place.get("public_endpoint") or "").rstrip("/") or None,
         )
 
     @classmethod

@@ -107,13 +107,13 @@ async def _answered(flying: deque[asyncio.Task[int]]) -> int:
 
 
 async def receive(
-    sftp: asyncssh.SFTPClient, path: str, *, at_most: int
+    sftp: asyncssh.SFTPClient, path: str, *, at_most: int, offset: int = 0
 ) -> AsyncGenerator[bytes, None]:
-    """Give the bytes of a file, up to a number of them."""
+    """Give the bytes of a file from an offset on, up to a number of them."""
+    end = offset + at_most
     async with opened(sftp, path, READ) as file:
-        offset = 0
-        while offset < at_most:
-            piece = cast("bytes", await file.read(min(_PIECE, at_most - offset), offset))
+        while offset < end:
+            piece = cast("bytes", await file.read(min(_PIECE, end - offset), offset))
             if not piece:
                 break
             yield piece

@@ -14,11 +14,19 @@ import asyncssh
 from asyncssh import sftp as words
 from prometheus_client import Gauge
 
-from app.delivery.object_store import FoundObject, May, PartBody, StoredPart, Upload
+from app.delivery.object_store import (
+    FoundObject,
+    LinkAsked,
+    May,
+    PartBody,
+    StoredPart,
+    Upload,
+)
 from app.errors import TargetRefusedError, TargetUnavailableError, UploadLostError
 from sinks.stores.breaker import Breakers
 from sinks.stores.deadlines import CALL_TIMEOUT, COMPLETION_WINDOW, for_part
 from sinks.stores.expected import Expected, etag_of
+from sinks.stores.reading import gone, no_links, whole_of
 from sinks.stores.sftp import files, sidecar
 from sinks.stores.sftp import upload as uploads
 from sinks.stores.sftp.appearing import Appearing
@@ -274,6 +282,29 @@ class SftpObjectStore:
     ) -> str:
         """Put an object at once: by an upload of one part."""
         return await put_by_upload(self, target, key, body, marks, media_type=media_type, may=may)
+
+    async def link(self, target: SftpTarget, key: str, asked: LinkAsked) -> str:  # noqa: ARG002
+        """Raise NoLinkError: SFTP knows none."""
+        raise no_links(target)
+
+    async def read(
+        self, target: SftpTarget, key: str, *, etag: str, offset: int, length: int
+    ) -> list[bytes]:
+        """Return some bytes of an object, if it is still the same one after they were read."""
+        place = Place.of(target, key)
+        async with self.call(
+            target, "read", f"give {key}", key=key, seconds=for_part(length)
+        ) as sftp:
+            try:
+                received = files.receive(sftp, place.object, offset=offset, at_most=length)
+                pieces = [piece async for piece in received]
+            except GONE:
+                await sftp.stat(place.base)
+                raise gone(target, key, etag) from None
+            seen = await sidecar.look(sftp, target, place)
+        if seen is None or seen.object.etag != etag:
+            raise gone(target, key, etag)
+        return whole_of(target, key, length, pieces)
 
     async def put_aside(
         self, target: SftpTarget, key: str, body: PartBody, marks: Mapping[str, str]

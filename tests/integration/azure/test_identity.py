@@ -10,21 +10,29 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 import pytest
 from aiohttp import web
+from azure.core.credentials import AccessToken
+from azure.storage.blob import UserDelegationKey
+from azure.storage.blob.aio import BlobServiceClient
 
 from app.delivery.marks import marks_of
-from app.errors import TargetRefusedError, TargetUnavailableError
+from app.delivery.object_store import LinkAsked
+from app.errors import TargetForbiddenError, TargetRefusedError, TargetUnavailableError
 from compose.embedded.azurite import Azurite
 from compose.embedded.server_tls import ServerTls
 from sinks.pipeline.parts import Part
+from sinks.stores.azure.calls import AzureCalls
+from sinks.stores.azure.links import link
 from sinks.stores.azure.managed import AzureStore, open_store
 from sinks.stores.azure.target import AzureTarget
-from tests.builders import make_delivery
+from tests.builders import at_any_time, make_delivery
 from tests.certificates import Authority
+from tests.contract.object_store import make_asked
 from tests.integration.azure import made_container, running_azurite, skipped_without
 from tests.servers import serving
 from tests.tunnels import Tunnels, tunnels_to
@@ -52,11 +60,16 @@ class Metadata:
         if not self.assigned:
             return web.json_response({"error": "invalid_request"}, status=400)
         now = int(time.time())
-        claims = {"aud": self.audience, "iss": f"https://sts.windows.net/{ID}/"}
-        claims |= {"nbf": now - 60, "iat": now - 60, "exp": now + 3600}  # type: ignore[dict-item]
-        token = jwt.encode(claims, "s" * 32, algorithm="HS256")
-        told = {"access_token": token, "expires_in": "3600", "expires_on": str(now + 3600)}
+        told = {"access_token": self.token(), "expires_in": "3600", "expires_on": str(now + 3600)}
         return web.json_response(told | {"resource": BLOBS, "token_type": "Bearer"})
+
+    def token(self) -> str:
+        """Return one that is good for an hour."""
+        now = int(time.time())
+        claims = {"aud": self.audience, "iss": f"https://sts.windows.net/{ID}/"}
+        claims |= {"oid": ID, "tid": ID}
+        claims |= {"nbf": now - 60, "iat": now - 60, "exp": now + 3600}  # type: ignore[dict-item]
+        return jwt.encode(claims, "s" * 32, algorithm="HS256")
 
 
 @pytest.fixture
@@ -163,3 +176,67 @@ async def test_an_identity_that_azure_does_not_take_is_told_as_one(
         await store.look(own)
     shown = f"{raised.value!r} {raised.value.__cause__!r}"
     assert "Bearer" not in shown
+
+
+class AskedBeside(AzureCalls):
+    """Has the key that signs by another client.
+
+    Azurite gives one without an id of the request, by which this service knows Azure.
+    """
+
+    def __init__(self, own: AzureCalls, server: Azurite, authority: Authority) -> None:
+        super().__init__(own.clients)
+        self._server = server
+        self._ca = str(authority.file)
+
+    async def delegation_key(self, target: AzureTarget, asked: LinkAsked) -> UserDelegationKey:
+        class Token:
+            async def get_token(self, *_scopes: str, **_: Any) -> AccessToken:
+                return AccessToken(Metadata().token(), int(time.time()) + 3600)
+
+            async def close(self) -> None: ...
+
+            async def __aenter__(self) -> Self:
+                return self
+
+            async def __aexit__(self, *_: object) -> None: ...
+
+        given: Any = Token()
+        async with BlobServiceClient(
+            self._server.url, credential=given, connection_verify=self._ca
+        ) as client:
+            return await client.get_user_delegation_key(asked.at, asked.until)
+
+
+async def test_a_link_is_signed_by_a_key_that_the_identity_is_given(
+    store: AzureStore, own: AzureTarget, server: Azurite, authority: Authority
+) -> None:
+    """No server here looks at it: Azurite signs by an older version than the library does."""
+    await store.put_object(
+        own, "c/a.zip", Part.of(b"content"), MARKS, media_type="application/zip", may=at_any_time
+    )
+    calls = AskedBeside(store.calls, server, authority)
+    url = await link(calls, own, "c/a.zip", make_asked(marks=MARKS))
+    assert url.startswith(f"https://{HOST}/{own.container}/c/a.zip?")
+    told = dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
+    assert (told["sp"], told["sr"], told["spr"]) == ("r", "b", "https")
+    assert (told["skoid"], told["sktid"]) == (ID, ID)
+    assert told["se"] == told["ske"]
+    assert told["sig"]
+
+
+async def test_a_key_that_is_given_by_what_is_not_azure_signs_nothing(
+    store: AzureStore, own: AzureTarget, metadata: Metadata
+) -> None:
+    """It is asked for with the identity; here, what answers does not tell that it is Azure."""
+    with pytest.raises(TargetUnavailableError, match="what answers \\(200\\)"):
+        await store.link(own, "c/a.zip", make_asked(marks=MARKS))
+    assert len(metadata.asked) == 1
+
+
+async def test_no_link_is_signed_with_the_identity_for_another_tenant(
+    store: AzureStore, own: AzureTarget
+) -> None:
+    other = marks_of(make_delivery(tenant="another"))
+    with pytest.raises(TargetForbiddenError):
+        await store.link(own, "c/a.zip", make_asked(marks=other))

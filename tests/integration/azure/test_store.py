@@ -11,7 +11,7 @@ import pytest
 from compose.embedded.azurite import Azurite
 from sinks.stores.azure.managed import AzureStore
 from sinks.stores.azure.target import AzureTarget
-from tests.contract.object_store import PART, ObjectStoreContract, Place
+from tests.contract.object_store import PART, ObjectStoreContract, Place, over_http
 from tests.integration.azure import fetched, service, skipped_without
 
 pytestmark = skipped_without
@@ -27,6 +27,7 @@ def place(server: Azurite, store: AzureStore, direct: AzureTarget, key: str) -> 
         missing=replace(direct, container="gone-container"),
         content=partial(fetched, server),
         key=key,
+        opens=over_http,
     )
 
 

@@ -12,6 +12,7 @@ from app.run.wiring.kinds import KINDS
 from app.tenants.definitions import Definitions
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
+from web.api.content import ContentApi
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
@@ -24,6 +25,7 @@ from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
 from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
+from web.guard.downloads import Downloads
 from web.openapi import document
 from web.site import Parts, create_probe_site, create_site
 
@@ -52,6 +54,7 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         deliveries=DeliveriesApi(some, some, some),
         dry_runs=DryRunsApi(some, some),
         limits=LimitsApi(some),
+        content=ContentApi(some, some, some, some, Downloads(1)),
         events=EventsApi(some, some, some, some),
         dead_letters=DeadLettersApi(some, some, serves=some),
         workers=WorkersApi(some),

@@ -80,6 +80,28 @@ export async function call(method, path, options = {}) {
   return options.whole ? { body: said, etag: answer.headers.get("ETag") } : said;
 }
 
+// Download a file. The browser keeps it as it comes (a page can send no token otherwise), then saves it by its name.
+export async function download(path, signal) {
+  const token = session.token;
+  const answer = await request("GET", path, { signal, token });
+  if (!answer.ok) {
+    const refused = refusalOf(answer, await jsonOf(answer));
+    if (answer.status === 401) signOut(token, refused.message);
+    throw refused;
+  }
+  const told = answer.headers.get("Content-Disposition") || "";
+  const [, whole] = told.match(/filename\*=UTF-8''([^;]+)/) || [];
+  const [, plain] = told.match(/filename="([^"]*)"/) || [];
+  let file;
+  try {
+    file = await answer.blob();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "The download broke off. Try it again.");
+  }
+  return { file, name: whole ? decodeURIComponent(whole) : plain || "download" };
+}
+
 // Follow server-sent events (EventSource can't send a token). Comes again, with the last id, until
 // the signal is aborted, the server says that there is nothing more (204), or that it is of no use.
 // `tell` hears how it stands: "live", "over", or why it is neither.

@@ -1,6 +1,6 @@
 // One delivery: where it stands, how it got there, why it failed, what it holds.
 
-import { call, follow } from "./api.js";
+import { call, download, follow } from "./api.js";
 import { alertOf, bar, confirmed, h, labelled, liveness, say, seconds, size, state, suborders, time } from "./dom.js";
 
 const CONTENT = {
@@ -211,10 +211,47 @@ function buttons(found, path, again) {
   }
   if (found.state === "ERROR" || found.content === "removed") {
     shown.push(act("Try again", "retry", `Ask for ${found.correlationId} again? Its client hears of it again.`, "It is asked for again."));
+  } else if (found.state === "DONE") {
+    shown.push(...had(found, path));
   } else if (found.nextAttemptAt) {
     shown.push(act("Try now", "retry", `Try ${found.correlationId} at once?`, "It is tried now."));
   }
   return shown;
+}
+
+// What was delivered: a link, which stays on the page until it is left, and the file itself.
+function had(found, path) {
+  const which = `?id=${found.id}`;
+  let busy = false;
+  const once = (act) => async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      await act();
+    } catch (error) {
+      say(error.message);
+    }
+    busy = false;
+  };
+  const link = once(async () => {
+    const made = await call("POST", `${path}/link${which}`);
+    const field = h("input", { id: "link", readonly: true, value: made.url, size: 60 });
+    const question = `It holds until ${new Date(made.expires).toLocaleString()}. Any client that has it has the file.`;
+    if (await confirmed(question, "Copy", h("label", { for: "link" }, "Link"), field)) {
+      await navigator.clipboard.writeText(made.url);
+      say("Copied.");
+    }
+  });
+  const save = once(async () => {
+    say("It is downloaded…");
+    const { file, name } = await download(`${path}/content${which}`);
+    const address = URL.createObjectURL(file);
+    h("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    say("Downloaded.");
+  });
+  return [h("button", { type: "button", onclick: link }, "Link"),
+    h("button", { type: "button", onclick: save }, "Download")];
 }
 
 // The files of one delivery, page by page. An archive that grows by suborders has more of them later: those that are

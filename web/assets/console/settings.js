@@ -17,6 +17,7 @@ const TITLES = {
   "manifest": "Manifest beside archives",
   "sha256": "SHA-256 beside MD5",
   "delivered_ttl": "Deliveries are kept (hours)",
+  "link_ttl": "Links to what is delivered (hours)",
   "delivery_targets": "Further targets, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];

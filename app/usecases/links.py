@@ -1,0 +1,161 @@
+"""Links to what was delivered: for those who ask for one, and for what a client is told at the end.
+
+A link opens an object for any client that has it. So it is in no row, no log, no trace and no entry
+of the audit trail: that tells for whom one was made, and until when it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from app.audit import Actor, AuditRecord, AuditTrail
+from app.delivery.marks import marks_of
+from app.delivery.object_store import LinkAsked
+from app.delivery.outgoing import Kind, OutgoingMessage
+from app.delivery.states import Status
+from app.errors import DeliveryError, NoLinkError, NotAllowedError, NotPossibleError
+from app.telemetry.logs import get_logger
+from app.usecases.delivered import Delivered, Item
+from app.views.deliveries import Tracked
+
+log = get_logger(__name__)
+
+Publish = Callable[[OutgoingMessage], Awaitable[None]]
+
+_CONCURRENCY = 10  # links for what is told at the end that are made at once
+_TIMEOUT = 10.0  # seconds after which a client is told without
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeLink:
+    """A link, and what it leads to."""
+
+    url: str = field(repr=False)
+    expires: datetime
+    item: Item
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Makes links. What `instead` says is told where a store makes none."""
+
+    delivered: Delivered
+    instead: str
+    clock: Callable[[], datetime] = field(default=_now)
+
+    async def make(
+        self,
+        actor: Actor,
+        tracked: Tracked,
+        *,
+        trail: AuditTrail,
+        path: str | None = None,
+        seconds: int | None = None,
+    ) -> MadeLink:
+        """Make a link to what has a path (see `Delivered.find`), and note that in the trail.
+
+        It holds for `seconds`, and no longer than the tenant's `link_ttl`. Raises NotAllowedError
+        where the tenant has none, NotPossibleError, UnknownDeliveryError, DeliveredGoneError.
+        """
+        longest = self.delivered.link_ttl(tracked.delivery.tenant)
+        if not longest:
+            raise NotAllowedError(
+                f"tenant {tracked.delivery.tenant} has no links: its setting link_ttl is 0; an "
+                "administrator may set it to the hours for which they shall hold"
+            )
+        item = await self.delivered.find(tracked, path)
+        most = int(longest.total_seconds())
+        made = await self._made(tracked, item, most if seconds is None else min(seconds, most))
+        await trail.record(
+            AuditRecord(
+                actor=actor,
+                action="link",
+                subject=f"delivery {tracked.delivery.correlation_id}",
+                before=None,
+                after={
+                    "path": path or item.name,
+                    "expires": _told(made.expires),
+                },
+            )
+        )
+        log.info(
+            "link_made",
+            **tracked.delivery.log_context,
+            actor=actor.name,
+            role=actor.role,
+            object=item.key,
+            expires=_told(made.expires),
+        )
+        return made
+
+    async def _made(self, tracked: Tracked, item: Item, seconds: int) -> MadeLink:
+        asked = LinkAsked(
+            at=self.clock(),
+            seconds=seconds,
+            name=item.name,
+            media_type=item.media_type,
+            marks=marks_of(tracked.delivery),
+        )
+        linking = self.delivered.objects.link(item.target, item.key, asked)
+        try:
+            url = await self.delivered.asked(item.target, linking)
+        except NoLinkError as error:
+            raise NotPossibleError(f"{error}; {self.instead}") from error
+        return MadeLink(url=url, expires=asked.until, item=item)
+
+    def told_by(self, publish: Publish) -> Publish:
+        """Return what publishes, and tells a link where something is done and its tenant has them.
+
+        It is made right before, each time: what is told again, or late, has a link that holds. A
+        client is told without one where none can be made now, rather than later.
+        """
+        turns = asyncio.Semaphore(_CONCURRENCY)
+
+        async def publish_with_link(owed: OutgoingMessage) -> None:
+            done = owed.kind is Kind.RESPONSE and owed.body.get("status") == Status.DONE.value
+            if done and self.delivered.tenants.known(owed.tenant):
+                longest = self.delivered.link_ttl(owed.tenant)
+                if longest:
+                    owed = await self._with_link(owed, longest, turns)
+            await publish(owed)
+
+        return publish_with_link
+
+    async def _with_link(
+        self, owed: OutgoingMessage, longest: timedelta, turns: asyncio.Semaphore
+    ) -> OutgoingMessage:
+        try:
+            async with asyncio.timeout(_TIMEOUT), turns:
+                tracked = await self.delivered.tracking.one(owed.tenant, owed.delivery_id)
+                if tracked is None:
+                    return owed
+                item = await self.delivered.find(tracked, None)
+                made = await self._made(tracked, item, int(longest.total_seconds()))
+        except (DeliveryError, TimeoutError) as error:
+            cause = str(error) or f"it took longer than {_TIMEOUT:g} s"
+            # Of a store that makes none, it is no news.
+            tell = log.info if isinstance(error, NotPossibleError) else log.warning
+            tell(
+                "link_not_made",
+                tenant=owed.tenant,
+                correlation_id=owed.correlation_id,
+                cause=cause,
+                consequence="its client is told DONE without one; it may ask for one over HTTP",
+            )
+            return owed
+        except Exception:  # whatever it was: what is done must be told
+            log.exception("link_not_made", tenant=owed.tenant, correlation_id=owed.correlation_id)
+            return owed
+        told = {"httpUrl": made.url, "httpUrlExpires": _told(made.expires)}
+        return replace(owed, body=owed.body | told)
+
+
+def _told(at: datetime) -> str:
+    return at.isoformat("T", "seconds")
