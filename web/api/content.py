@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from app.audit import AuditTrail
 from app.delivery.disposition import attachment
+from app.delivery.naming import MAX_MEMBER_BYTES
 from app.encoding import flaw_of
 from app.errors import DeliveryError, InvalidRequestError, NotAllowedError
 from app.telemetry.logs import get_logger
@@ -32,7 +33,7 @@ from web.ranges import Asked, NoSuchRangeError, asked_of
 
 log = get_logger(__name__)
 
-_MAX_PATH = 1024  # characters
+_MAX_PATH = MAX_MEMBER_BYTES  # characters: no file of an archive has more
 _MAX_SECONDS = 7 * 86400
 _PIECE = 256 * 1024  # bytes that are written at once
 _WRITE_TIMEOUT = 60.0  # seconds in which a client takes as many; slower ones hold a place for ever
