@@ -233,7 +233,7 @@ async def test_a_target_that_is_another_place_by_now_is_told(world: World) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["../other/a.zip", "/etc/passwd", "f0", "a.zip?x=1", "p/c/a.zip", "..", "f" * 1000],
+    ["../other/a.zip", "/etc/passwd", "f0", "a.zip?x=1", "p/c/a.zip", "..", "f" * 511],
 )
 async def test_no_link_leads_to_another_object(world: World, path: str) -> None:
     delivery = await world.done()
