@@ -72,6 +72,7 @@ class ArchiveManifests:
     uploads: Uploads
     patience: Patience
     within: timedelta  # after that, what was asked for has happened, or never will
+    part_size: int = PART  # bytes
 
     @property
     def objects(self) -> ObjectStore[Any]:
@@ -227,10 +228,10 @@ class _Writing:
 
     async def _write(self) -> None:
         self.size = 0
-        parts = _parts(self._document())
+        parts = _parts(self._document(), self.by.part_size)
         first = await anext(parts)
         self.size += len(first)
-        if len(first) < PART:
+        if len(first) < self.by.part_size:
             await self._put(first)
         else:
             await self._send(first, parts)
@@ -337,14 +338,14 @@ class _Writing:
         )
 
 
-async def _parts(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
     """Cut into parts of the same size, but for the last one."""
     part = bytearray()
     async for piece in pieces:
         part += piece
-        while len(part) > PART:
-            yield bytes(part[:PART])
-            del part[:PART]
+        while len(part) > size:
+            yield bytes(part[:size])
+            del part[:size]
     yield bytes(part)
 
 
