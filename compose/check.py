@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,3 +79,28 @@ def compare(archive: Path, products: Path) -> int:
                 if _md5(member) != _md5(source):
                     raise CheckError(f"the member {name} differs from {expected[name]}")
     return len(names)
+
+
+def compare_manifest(manifest: Path, archive: Path) -> int:
+    """Compare what a manifest tells with the archive; return of how many files it tells.
+
+    Raises CheckError.
+    """
+    document = json.loads(manifest.read_bytes())
+    with archive.open("rb") as whole:
+        md5 = _md5(whole)
+    if (document["archive"]["md5"], document["archive"]["size"]) != (md5, archive.stat().st_size):
+        raise CheckError(f"the manifest tells of another archive: {document['archive']}")
+    told = {
+        file["path"]: (file["size"], file["md5"], int(file["crc32"], 16))
+        for file in document["files"]
+    }
+    with zipfile.ZipFile(archive) as opened:
+        found = {}
+        for member in opened.infolist():
+            with opened.open(member) as content:
+                found[member.filename] = member.file_size, _md5(content), member.CRC
+    if told != found:
+        different = sorted(name for name, _ in told.items() ^ found.items())[:5]
+        raise CheckError(f"the manifest tells of other files than the archive has: {different}")
+    return len(told)

@@ -73,6 +73,8 @@ async def _demo(products: Path, switches: Switches) -> None:
     say("Starting RabbitMQ, Kafka, PostgreSQL, S3 and rs-order as child processes …")
     async with running_stack(products, switches=switches) as stack:
         os.environ.update(stack.environment)
+        for name in ("DELIVERY_MANIFEST", "DELIVERY_SHA256"):
+            os.environ.setdefault(name, "true")
         say(f"  up after {time.monotonic() - began:.1f} s; starting the service …")
         async with running_service(stack) as (_service, address):
             say(f"  ready after {time.monotonic() - began:.1f} s ({address}/health/ready)\n")
@@ -135,6 +137,11 @@ async def _check(stack: Stack, answer: dict[str, Any], products: Path) -> None:
     say(f"The object ({archive.stat().st_size:,} bytes) has that MD5.")
     members = await asyncio.to_thread(check.compare, archive, products)
     say(f"Its {members} members are, byte for byte, the files of {products}.")
+    if "manifestUrl" in answer:
+        manifest = stack.folder / "manifest.json"
+        await check.download(answer["manifestUrl"], stack.environment, manifest)
+        listed = await asyncio.to_thread(check.compare_manifest, manifest, archive)
+        say(f"{answer['manifestUrl']} tells of it and of these {listed}.")
     if left := await check.open_uploads(stack.environment):
         raise check.CheckError(f"{left} multipart uploads are still open")
     say("No multipart upload is left open.\n")

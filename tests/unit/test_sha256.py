@@ -73,7 +73,7 @@ def test_where_it_is_not_built_an_archive_that_another_process_began_has_none(
 ) -> None:
     monkeypatch.setattr(sha256, "compiled", lambda: None)
     begun = archive_sha256()
-    assert isinstance(begun, WithoutState)
+    assert type(begun).__name__ == WithoutState.__name__
     begun.update(b"all of it")
     assert begun.digest() == hashlib.sha256(b"all of it").digest()
     assert begun.state() is None
