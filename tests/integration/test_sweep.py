@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 
 from app.delivery.model import Delivery
-from app.delivery.naming import object_key
 from app.delivery.object_store import Upload
 from app.delivery.states import Work
 from app.errors import ErrorType
@@ -44,8 +43,7 @@ async def failed(
 
 def key_of(delivery: Delivery, target: S3Target) -> str:
     """Return where the archive goes."""
-    assert delivery.archive_name is not None
-    return target.prefix + object_key(delivery.correlation_id, delivery.archive_name)
+    return target.prefix + delivery.key
 
 
 def sweep_of(

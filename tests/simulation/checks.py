@@ -371,7 +371,7 @@ class Checks:
         """Of files that are delivered as they are none is left that was replaced."""
         if row.delivery.archive_name != MANIFEST_NAME:
             return
-        told = f"{row.delivery.correlation_id}/{MANIFEST_NAME}"
+        told = row.delivery.key
         manifest = self.parties.shelf.store.objects(target).get(told)
         if manifest is None or not manifest.found.has(marks_of(row.delivery)):
             self.wrong(f"{key} of {row.delivery} is left, and its manifest is gone")

@@ -15,12 +15,16 @@ from uuid import UUID
 
 from aio_pika import DeliveryMode, Message
 
+from app.delivery.formats import AS_FILES
 from streams.amqp import names
 from streams.channels import CANCELS, REQUESTS, RESPONSES
 from tests.simulation.rabbitmq import Broker, Stored
 from tests.simulation.weather import Weather, by_no_process
 
 _FORMATS = ("zip", "tar", "tar.zst", "files", "files", "files")
+# The same ones often, so that keys of some meet: also those of an id and of a folder.
+_PREFIXES = ("", "", "p", "{user}/{date}", "p/{productId}", "{correlationId}")
+_ARCHIVE_NAMES = ("", "", "x", "{productId}-{version}")
 TERMINAL = ("DENIED", "DONE", "ERROR")
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -61,6 +65,7 @@ class Clients:
     weather: Weather
     broker: Broker
     formats: bool = False  # each request asks for one
+    names: bool = False  # and for a place of its archive
     heard: list[Heard] = field(default_factory=list)
     asked: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     # Requests that came when no other of the id was under way: each has an answer of its own.
@@ -97,6 +102,11 @@ class Clients:
         if self.formats:
             chosen = self.weather.draws.of("formats").choice(_FORMATS)
             body["delivery"] = {"format": chosen}
+            if self.names:
+                places = self.weather.draws.of("names")
+                body["delivery"]["prefix"] = places.choice(_PREFIXES)
+                if chosen != AS_FILES:
+                    body["delivery"]["archiveName"] = places.choice(_ARCHIVE_NAMES)
         message = self._message(wish.tenant, body, named=draws.random() < 0.6)
         self.weather.note(f"{wish.user} asks for {wish.correlation_id} of {wish.tenant}")
         self.broker.publish(REQUESTS.exchange.name, message)

@@ -28,7 +28,6 @@ from uuid import UUID
 from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.model import Delivery
-from app.delivery.naming import object_key
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.states import State
 from app.store.memory import MemoryLeases
@@ -458,9 +457,7 @@ class Fences:
         assert opened.by.delivery is not None
         if opened.by.delivery.id == delivery.id:
             return True
-        assert delivery.archive_name is not None
-        key = object_key(delivery.correlation_id, delivery.archive_name)
-        return opened.upload.key.endswith(key)
+        return opened.upload.key.endswith(delivery.key)
 
 
 def _is_cut_short(error: BaseException) -> bool:

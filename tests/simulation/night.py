@@ -152,7 +152,7 @@ class _Played:
                 knows_all=plan.mute is not None,
             ),
         )
-        self.clients = Clients(weather, broker, plan.formats)
+        self.clients = Clients(weather, broker, plan.formats, plan.names)
         self.checks = Checks(
             self.parties,
             self.clients,

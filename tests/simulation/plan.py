@@ -20,6 +20,8 @@ SUBORDERS_FROM = 10_000
 FORMATS_FROM = 100_000
 # And from this one on what is delivered may be removed again, by the service and by persons.
 RETENTION_FROM = 1_000_000
+# And from this one on, for names of their archives and folders before them.
+NAMES_FROM = 1_000_000
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -116,6 +118,7 @@ class Plan:
     patience: float = 30.0
     formats: bool = False  # clients ask for formats; else all that is delivered is a ZIP
     kept: float = 0.0  # seconds that what is delivered stays; 0: for ever
+    names: bool = False  # clients say what archives are called; else they are as REGARDS calls them
     suborders: bool = False  # rs-order cuts orders, and restores two suborders of a user at a time
 
 
@@ -635,6 +638,7 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
         patience=kind.patiences[seed % len(kind.patiences)],
         suborders=seed >= SUBORDERS_FROM,
         formats=seed >= FORMATS_FROM,
+        names=seed >= NAMES_FROM,
     )
     return plan if seed < RETENTION_FROM else _with_retention(plan, ids)
 

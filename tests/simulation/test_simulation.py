@@ -22,7 +22,7 @@ from tests.simulation.checks import Checks
 from tests.simulation.defects import DEFECTS, ROOT, Defect
 from tests.simulation.loop import SimulatedLoop, StandsStillError
 from tests.simulation.night import Night, play
-from tests.simulation.plan import FORMATS_FROM, Plan, draw
+from tests.simulation.plan import FORMATS_FROM, NAMES_FROM, Plan, draw
 from tests.simulation.processes import Process
 from tests.simulation.shrink import shrink
 from tests.simulation.weather import NO_PROCESS
@@ -249,6 +249,18 @@ def test_each_format_is_asked_for_in_later_nights_alone() -> None:
     made = " ".join(line.what for line in night.lines if line.what.startswith("delivery_done"))
     assert all(suffix in made for suffix in (".zip", ".tar ", ".tar.zst", "/manifest.json"))
     assert not any("manifest.json" in line.what or ".tar" in line.what for line in before.lines)
+
+
+def test_archives_go_where_requests_say_in_later_nights_alone() -> None:
+    assert not draw(NAMES_FROM - 1).names
+    night = play(draw(NAMES_FROM))
+    assert night.wrong == []
+    keys = {
+        line.what.partition("url=memory://")[2].partition(" ")[0].partition("/")[2]
+        for line in night.lines
+        if line.what.startswith("delivery_done")
+    }
+    assert any(key.count("/") > 1 for key in keys)
 
 
 def test_nights_that_were_found_end_well() -> None:
