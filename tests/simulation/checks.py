@@ -195,7 +195,7 @@ class Checks:
         if row is None or not there.found.has(marks_of(row.delivery)):
             self.wrong(f"{key} appears, and is of no delivery")
             return
-        folder = f"{row.delivery.correlation_id}/"
+        folder = row.delivery.key.removesuffix(MANIFEST_NAME)
         if (key.removeprefix(folder), there.content) not in self._files_of(row):
             self.wrong(f"{key} appears, and is no file of {row.delivery}")
         if before is not None and whose(before.found.marks, there.found.marks) in _OTHERS:

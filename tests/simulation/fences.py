@@ -209,7 +209,7 @@ class Fences:
         return (
             before is not None
             and delivery.archive_name == MANIFEST_NAME
-            and key.startswith(f"{delivery.correlation_id}/")
+            and key.startswith(delivery.key.removesuffix(MANIFEST_NAME))
             and before.delivery.tenant == delivery.tenant
             and before.delivery.correlation_id == delivery.correlation_id
             and before.delivery.requested_at < delivery.requested_at
