@@ -15,6 +15,8 @@ from faust.transport.consumer import Consumer
 
 from app.cli import main
 from app.delivery.ingress import Arrival
+from app.store.checkpoints import PostgresCheckpoints
+from sinks.pipeline import large_file
 from sinks.stores.s3.store import S3ObjectStore
 from streams.kafka.log import EventLog
 
@@ -57,7 +59,22 @@ def _stand_still_before_completing() -> None:
     S3ObjectStore.complete = later  # type: ignore[method-assign]
 
 
+def _die_in_a_large_file() -> None:
+    """Once it is saved for the second time how far that is."""
+    save, saved = PostgresCheckpoints.save_file, []
+
+    async def save_file(self: Any, *args: Any) -> bool:
+        saved.append(await save(self, *args))
+        if len(saved) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return saved[-1]
+
+    large_file.EVERY_BYTES = 1  # type: ignore[attr-defined]
+    PostgresCheckpoints.save_file = save_file  # type: ignore[method-assign,assignment]
+
+
 POINTS = {
+    "in-a-large-file": _die_in_a_large_file,
     "still-at-completion": _stand_still_before_completing,
     "at-append": _die_between_note_and_append,
     "at-ack": _die_before_acknowledging,

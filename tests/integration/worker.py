@@ -11,8 +11,8 @@ from functools import partial
 
 import asyncpg
 
-from app.delivery.formats import DEFAULT_FORMAT
-from app.delivery.manifest import ManifestFile
+from app.delivery.formats import AS_FILES, DEFAULT_FORMAT
+from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import Work
 from app.settings import Settings
@@ -150,7 +150,8 @@ class TransferWorker:
                 "UPDATE delivery SET target = $2 WHERE id = $1", delivery.id, target
             )
         # From now on it may be claimed.
-        await self.deliveries.plan(delivery, list_files(self.source.files))
+        named = {"archive_name": MANIFEST_NAME} if format_name == AS_FILES else {}
+        await self.deliveries.plan(delivery, list_files(self.source.files), **named)
 
     async def row(self, name: str, tenant: str = TENANT) -> asyncpg.Record:
         """Return the newest delivery of a correlation id."""
