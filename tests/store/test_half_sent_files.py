@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -18,6 +19,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredPart, Upload
 from app.delivery.states import State, Work
 from app.errors import SourceUnavailableError
+from app.usecases.uploads import Uploads
 from compose.embedded.stack import TENANT
 from sinks.formats.archive_format import BLOCK
 from sinks.pipeline import large_file
@@ -128,6 +130,14 @@ class HalfSent(Folder):
             listing = [replace(file, md5=None) for file in listing]
         await self.deliveries.plan(delivery, listing, archive_name=MANIFEST_NAME)
         self.source = BreakingSource(files, self.shelf)
+
+    def uploads_with(self, objects: Any) -> Uploads:
+        """Return what notes uploads at another store."""
+        return replace(self.uploads, objects=objects)
+
+    async def is_done(self) -> bool:
+        async with self.deliveries.store.transaction() as tx:
+            return await tx.lock(TENANT, "c") is None
 
     async def break_off(self, at: int) -> None:
         self.source.breaks_at = at

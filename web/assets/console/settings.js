@@ -16,11 +16,8 @@ const TITLES = {
   "prefix": "Folders of archives",
   "manifest": "Manifest beside archives",
   "sha256": "SHA-256 beside MD5",
-<<<<<<< HEAD
   "delivered_ttl": "Deliveries are kept (hours)",
   "link_ttl": "Links to what is delivered (hours)",
-=======
->>>>>>> a280e417 (Manifest and SHA-256 are documented, recorded, and on in the demo, which holds them against its archive)
   "delivery_targets": "Further targets, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];
