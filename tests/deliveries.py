@@ -29,6 +29,7 @@ from app.delivery.ports import (
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
+from app.delivery.webhooks import WebhookOutbox
 from app.errors import ErrorType, NotSentError
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
@@ -42,6 +43,7 @@ from app.store import (
     PostgresOutbox,
     PostgresStore,
     PostgresTracking,
+    PostgresWebhooks,
     PostgresWorkers,
 )
 from app.store.memory import (
@@ -55,6 +57,7 @@ from app.store.memory import (
     MemoryOutbox,
     MemoryStore,
     MemoryTracking,
+    MemoryWebhooks,
     MemoryWorkers,
 )
 from app.store.memory.rows import DeliveryRow
@@ -162,6 +165,10 @@ class Deliveries(ABC):
     @abstractmethod
     def presence(self, worker: str) -> PostgresWorkers | MemoryWorkers:
         """Return where a worker tells that it is there; it has three slots."""
+
+    @abstractmethod
+    def webhooks(self) -> WebhookOutbox:
+        """Return what is owed to webhooks."""
 
     @abstractmethod
     async def rows(self) -> list[Row]:
@@ -460,6 +467,9 @@ class DeliveriesInMemory(Deliveries):
     def outbox(self, batch: int = 99) -> MemoryOutbox:
         return MemoryOutbox(self.database, batch=batch)
 
+    def webhooks(self) -> MemoryWebhooks:
+        return MemoryWebhooks(self.database)
+
     def presence(self, worker: str) -> MemoryWorkers:
         return MemoryWorkers(self.database, worker=worker, version="1", slots=3)
 
@@ -548,6 +558,8 @@ _TIMES = {
     "segment": ("announced_at", "listed_at"),
     "audit": ("at",),
     "worker": ("started_at", "seen_at"),
+    "webhook_event": ("happened_at", "owed_since", "due_at", "dead_at"),
+    "webhook": (*("claimed_until", "served_at", "resume_at", "failing_since", "last_success_at"),),
 }
 
 
@@ -612,6 +624,9 @@ class DeliveriesInPostgres(Deliveries):
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:
         return PostgresOutbox(self.pool, batch=batch)
+
+    def webhooks(self) -> PostgresWebhooks:
+        return PostgresWebhooks(self.pool)
 
     def presence(self, worker: str) -> PostgresWorkers:
         return PostgresWorkers(self.pool, worker=worker, version="1", slots=3)

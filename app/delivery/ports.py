@@ -39,6 +39,7 @@ from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.delivery.told import Told
+from app.delivery.webhooks import DeliveryEvent
 from app.errors import ErrorType
 
 
@@ -227,7 +228,16 @@ class UnitOfWork(Protocol):
         """
 
     async def enqueue(self, *messages: OutgoingMessage) -> None:
-        """Put messages into the outbox."""
+        """Put messages into the outbox.
+
+        Of a response, webhooks hear, too: those of its tenant that ask for such an event.
+        """
+
+    async def tell(self, *events: DeliveryEvent) -> None:
+        """Owe events to the webhooks of their tenants that ask for them.
+
+        Of those that are owed already, by their id, nothing is owed twice.
+        """
 
     async def record_place(self, delivery: Delivery, *, unseen: int, after: timedelta) -> None:
         """Note that the order of a delivery that is done may keep its user's place at rs-order.

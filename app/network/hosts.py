@@ -140,9 +140,12 @@ class AllowedHosts:
     patterns: tuple[str, ...]
     networks: tuple[_Network, ...]
     own: tuple[str, int] | None = None  # host and port of the deployment's own server
+    may: str = "deliver to"  # what it says that tenants may, or may not
 
     @classmethod
-    def of(cls, entries: Iterable[str], *, own: str | None = None) -> AllowedHosts:
+    def of(
+        cls, entries: Iterable[str], *, own: str | None = None, may: str = "deliver to"
+    ) -> AllowedHosts:
         """Read a list; `own` is an endpoint. Raises ValueError naming what is no entry."""
         names, patterns, networks = set(), [], []
         for entry in entries:
@@ -164,6 +167,7 @@ class AllowedHosts:
             patterns=tuple(patterns),
             networks=tuple(networks),
             own=host_and_port(own) if own else None,
+            may=may,
         )
 
     def is_own(self, endpoint: str) -> bool:
@@ -186,7 +190,7 @@ class AllowedHosts:
             return self._flaw(host, ipaddress.ip_address(known))
         if self._matched(host) or self.networks:  # judged by its address when it is known
             return None
-        return f"{host} is not among the hosts that tenants may deliver to"
+        return self._not_listed(host)
 
     def flaw_of_address(self, endpoint: str, address: str) -> str | None:
         """Return why no connection may be opened to an address that the endpoint leads to."""
@@ -205,10 +209,25 @@ class AllowedHosts:
         kind = _kind(address) or _kind(inner)
         if kind is not None:
             verb = "is" if _literal(host) is not None else "leads to"
-            return f"{host} {verb} {kind}, where tenants may not deliver to"
+            return f"{host} {verb} {kind}, where tenants may not {self.may}"
         if self._matched(host):
             return None
-        return f"{host} is not among the hosts that tenants may deliver to"
+        return self._not_listed(host)
+
+    def _not_listed(self, host: str) -> str:
+        return f"{host} is not among the hosts that tenants may {self.may}"
+
+    def names_host(self, endpoint: str) -> bool:
+        """Whether the list has this very host: by its name, or its address by a network."""
+        host = host_and_port(endpoint)[0]
+        address = _literal(host)
+        if address is not None:
+            return any(
+                found in network
+                for network in self.networks
+                for found in (address, _inner(address))
+            )
+        return host in self.names
 
     def _matched(self, host: str) -> bool:
         return any(fnmatchcase(host, pattern) for pattern in self.patterns)

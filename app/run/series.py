@@ -6,6 +6,8 @@ that count.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from app.delivery.states import State, Work
 from app.errors import ErrorType
 from app.settings import Settings
@@ -14,6 +16,7 @@ from streams.channels import INCOMING
 from streams.kafka.topics import Topics
 
 _OUTCOMES = ("granted", "denied", "ignored", "repeated")
+_EVENT_OUTCOMES = ("taken", "failed", "dead")
 
 
 def make_series(settings: Settings) -> None:
@@ -27,14 +30,20 @@ def make_series(settings: Settings) -> None:
         metrics.LEASES_LOST.labels(work.value)
     metrics.COUNTED_LABELS.update(settings.metric_labels)
     for tenant in settings.tenants:
-        for label in settings.metric_labels:
-            for state in State:
-                if state.ended:
-                    metrics.FINISHED_LABELLED.labels(tenant, label, state.value)
-        metrics.CONTENTS_REMOVED.labels(tenant)
-        metrics.CONTENT_WARNINGS.labels(tenant)
-        for outcome in _OUTCOMES:
-            metrics.REQUESTS.labels(tenant, outcome)
-        metrics.FINISHED.labels(tenant, State.DONE.value, "")
-        for error_type in ErrorType:
-            metrics.FINISHED.labels(tenant, State.ERROR.value, error_type.value)
+        _make_series_of(tenant, settings.metric_labels)
+
+
+def _make_series_of(tenant: str, counted_labels: Iterable[str]) -> None:
+    for label in counted_labels:
+        for state in State:
+            if state.ended:
+                metrics.FINISHED_LABELLED.labels(tenant, label, state.value)
+    metrics.CONTENTS_REMOVED.labels(tenant)
+    metrics.CONTENT_WARNINGS.labels(tenant)
+    for outcome in _OUTCOMES:
+        metrics.REQUESTS.labels(tenant, outcome)
+    for outcome in _EVENT_OUTCOMES:
+        metrics.WEBHOOK_EVENTS.labels(tenant, outcome)
+    metrics.FINISHED.labels(tenant, State.DONE.value, "")
+    for error_type in ErrorType:
+        metrics.FINISHED.labels(tenant, State.ERROR.value, error_type.value)

@@ -12,9 +12,11 @@ from functools import partial
 from mode import Service
 
 from app.delivery.states import Work
+from app.delivery.webhooks import GIVEN_UP_AFTER
 from app.errors import DeliveryError
 from app.run.series import make_series
 from app.run.website import make_checks, make_probe_sites, make_site, make_watcher
+from app.run.wiring.webhooks import webhook_sender
 from app.run.wiring.worker import WorkerServices, open_worker_services
 from app.settings import Settings
 from app.telemetry.logs import get_logger
@@ -36,6 +38,7 @@ from app.usecases.submit import check
 from app.usecases.sweep import Sweep, after_end
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
+from app.usecases.webhooks import Courier
 from app.waiting.backoff import Backoff
 from app.waiting.grace import Grace
 from app.waiting.patience import Patience
@@ -43,6 +46,7 @@ from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
+from streams.work.couriers import Couriers
 from streams.work.relay import Relay
 from streams.work.slots import Slots, without_lease
 from streams.work.timers import Timer, led
@@ -73,6 +77,22 @@ def _relays(services: WorkerServices) -> list[Service]:
         )
         for lane, publish in services.routes
     ]
+
+
+def _couriers(services: WorkerServices) -> Couriers:
+    """Make what sends to webhooks: beside the relays, so that none waits for a webhook."""
+    settings = services.settings
+    courier = Courier(
+        outbox=services.database.webhooks,
+        webhooks=services.configuration.tenants.webhooks,
+        sender=webhook_sender(settings),
+    )
+    return Couriers(
+        courier,
+        owed=services.database.owed,
+        interval=settings.outbox_poll_interval,
+        places=settings.webhook_rounds,
+    )
 
 
 def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[Service]:
@@ -121,6 +141,12 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
         tenants=services.configuration.tenants,
         folders=Folders(store=store, checkpoints=services.database.checkpoints(), uploads=uploads),
     )
+    tidy = partial(
+        services.database.webhooks.tidy,
+        given_up_after=GIVEN_UP_AFTER,
+        kept=timedelta(seconds=settings.webhook_retention),
+        most=settings.webhook_max_events,
+    )
     led_jobs: list[tuple[str, Callable[[], Awaitable[object]], float]] = [
         ("reconcile", append, settings.reconcile_interval),
         ("sweep", sweep.look, settings.reconcile_interval),
@@ -128,6 +154,7 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
         ("places", places.look, settings.reconcile_interval),
         ("retention", retention.look, settings.reconcile_interval),
         ("janitor", forget, _JANITOR_INTERVAL),
+        ("webhooks", tidy, _JANITOR_INTERVAL),
     ]
     return [
         Timer(name="expiry", job=end_overdue, interval=settings.expiry_interval),
@@ -266,6 +293,7 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
                 wake[Work.CHECK].notify,
             ),
             *_relays(services),
+            _couriers(services),
             *timers,
         ]
         await root.start()

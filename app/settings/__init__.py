@@ -19,6 +19,7 @@ from app.settings.process import ProcessSection
 from app.settings.s3 import S3Section
 from app.settings.tenants import TenantSection
 from app.settings.transfers import TransferSection
+from app.settings.webhooks import WebhookSection
 
 
 class Settings(
@@ -30,6 +31,7 @@ class Settings(
     AzureSection,
     GcsSection,
     KafkaSection,
+    WebhookSection,
     ConnectionSection,
 ):
     """What an operator can set."""

@@ -14,6 +14,7 @@ from app.store.parameters import parameters_of
 from app.store.pool import open_pool
 from app.store.tracking import PostgresTracking
 from app.store.transactions import PostgresStore
+from app.store.webhooks import PostgresWebhooks
 from app.store.workers import PostgresWorkers
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PostgresOutbox",
     "PostgresStore",
     "PostgresTracking",
+    "PostgresWebhooks",
     "PostgresWorkers",
     "alone",
     "migrate",

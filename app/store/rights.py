@@ -39,6 +39,8 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "tenant_setting": _ALL,
     "told_crc32": ("SELECT", "INSERT", "DELETE"),
     "turn": ("SELECT", "INSERT", "UPDATE"),
+    "webhook": _ALL,
+    "webhook_event": _ALL,
     "worker": _ALL,
 }
 

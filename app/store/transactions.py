@@ -32,6 +32,7 @@ from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import ADVANCES, State
 from app.delivery.told import Told
+from app.delivery.webhooks import WEBHOOKS, DeliveryEvent, event_of
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
 from app.store.contents import ContentsInTransaction
@@ -40,6 +41,7 @@ from app.store.objects import lock_object
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of, ended_of, segment_of
 from app.store.sql import load
+from app.store.webhooks import tell
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
 
@@ -57,7 +59,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
-        self.owes: set[Lane] = set()  # the lanes that something was put into
+        self.owes: set[str] = set()  # the lanes that something was put into
         self.afterwards: list[Callable[[], object]] = []
 
     async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
@@ -377,6 +379,14 @@ class PostgresUnitOfWork(ContentsInTransaction):
             ],
         )
         self.owes.update(message.lane for message in messages)
+        events = [event for event in map(event_of, messages) if event is not None]
+        if events:
+            await self.tell(*events)
+
+    async def tell(self, *events: DeliveryEvent) -> None:
+        """Owe events to the webhooks that ask for them."""
+        if await tell(self._connection, events):
+            self.owes.add(WEBHOOKS)
 
     async def record_place(self, delivery: Delivery, *, unseen: int, after: timedelta) -> None:
         """Note that a delivery's order may keep its user's place."""

@@ -125,6 +125,11 @@ DEAD_LETTERS = Gauge(
 EVENTS_DEAD_LETTERED = Counter(
     "delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",)
 )
+WEBHOOK_EVENTS = Counter(
+    "delivery_webhook_events",
+    "Events that were sent to webhooks: taken, failed (they are sent again), dead (given up).",
+    ("tenant", "outcome"),
+)
 SIGN_INS = Counter(
     "delivery_sign_ins",
     "Passwords that somebody signed in with at the console: accepted, refused, limited (too many "

@@ -29,13 +29,16 @@ from app.delivery.formats import DEFAULT_FORMAT, FORMATS, FormatName
 from app.delivery.targets import Target, TargetKinds
 from app.delivery.templates import PLACEHOLDERS, ArchiveName
 from app.delivery.templates import Prefix as PrefixTemplate
+from app.delivery.webhooks import WEBHOOKS
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
 from app.network.hosts import endpoint_of, port_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
+from app.tenants import webhooks
 from app.tenants.masks import MASK, not_kept, unmasked
 from app.tenants.values import TenantSettings
+from app.tenants.webhooks import MAX_WEBHOOKS, WebhookValue, webhooks_of
 
 # The rules themselves are in the validators; the patterns are what a schema can say of them.
 Token = Annotated[
@@ -102,6 +105,8 @@ class Definition:
     of_place: bool = False  # it tells where something is, which only those see who may set it
     # Places that a value names, which an operator may forbid, each with the path that leads to it.
     places: Callable[[Any], Iterable[tuple[str, Mapping[str, Any]]]] = lambda _: ()
+    # Reasons, beside places, for which an operator forbids a value.
+    forbids: Callable[[Any, Settings], Iterable[str]] = lambda _value, _settings: ()
     # Targets that it is about, by name: what the console offers to try. None: it offers nothing.
     tries: Callable[[TenantSettings], Mapping[str, Target]] | None = None
 
@@ -161,6 +166,7 @@ class Definitions:
         plain = definition.type.dump_python(parsed, mode="json", exclude_none=True)
         reasons = [
             *self._forbidden(definition.places(plain), settings),
+            *definition.forbids(plain, settings),
             *not_kept(plain, current, (name,)),
         ]
         if reasons:
@@ -342,6 +348,21 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             ),
             tries=lambda settings: settings.targets,
         ),
+        Definition(
+            name=WEBHOOKS,
+            title="Webhooks, by name",
+            takes="object: name → `url`, `secret`, `previous_secret`, `events`, `enabled`",
+            description="Webhooks that are told what happens to deliveries: CloudEvents, signed as "
+            "Standard Webhooks are.",
+            type=TypeAdapter(
+                Annotated[dict[webhooks.Name, WebhookValue], Field(max_length=MAX_WEBHOOKS)]
+            ),
+            default=lambda _settings, _tenant: {},
+            java_class="java.util.Map",
+            of_regards=False,
+            sensitive=True,
+            forbids=webhooks.flaws,
+        ),
     )
 
 
@@ -417,7 +438,9 @@ def leads_elsewhere(values: Mapping[str, Any], default: Mapping[str, Any]) -> bo
     return shares_credentials(values, default) and place_of(values) != place_of(default)
 
 
-def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") -> TenantSettings:
+def resolve(
+    values: Mapping[str, Any], kinds: TargetKinds, *, tenant: str = "", prefix: str = ""
+) -> TenantSettings:
     """Return what the values of all settings mean; `prefix` is that of the default target."""
     default = {
         "s3_server": values["s3_server"],
@@ -445,4 +468,5 @@ def resolve(values: Mapping[str, Any], kinds: TargetKinds, *, prefix: str = "") 
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,
+        webhooks=webhooks_of(tenant, values[WEBHOOKS]),
     )

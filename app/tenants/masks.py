@@ -1,8 +1,8 @@
 """Secrets within the values of settings: each is masked where it is shown, and kept by its mask.
 
-A secret is told by its name, whatever it opens: `secret`, `password`, `sas`, `credentials`; and
-`key`, unless a `secret` stands beside it, whose name it is then. Credentials that are `identity`
-are none: this service signs in as itself.
+A secret is told by its name, whatever it opens: `secret`, `previous_secret`, `password`, `sas`,
+`credentials`; and `key`, unless a `secret` stands beside it, whose name it is then. Credentials
+that are `identity` are none: this service signs in as itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MASK = "*******"  # what a secret reads as, and what keeps it when it is sent ba
 
 IDENTITY = "identity"  # credentials that are no secret
 
-_NAMES = ("secret", "password", "sas", "key", "credentials")
+_NAMES = ("secret", "previous_secret", "password", "sas", "key", "credentials")
 
 
 def masked(value: Any) -> Any:
@@ -75,6 +75,7 @@ def not_kept(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
             yield f"{at}: there is no stored one to keep; send it"
         elif inner == MASK and _beside(value) != _beside(known):
             other = "another scheme, host or port" if "host" in value else "other values beside it"
+            other = "another url" if "url" in value else other
             yield f"{at}: the stored one is for {other}; send the {name} for this one"
 
 
@@ -82,6 +83,8 @@ def _beside(place: Mapping[str, Any]) -> Any:
     """Return what a secret is for: the server beside it, or else all that stands there."""
     if "host" in place:
         return endpoint_of({"scheme": "", "port": ""} | dict(place)).lower()
+    if "url" in place:
+        return place["url"]
     found = _secrets_of(place)
     return {name: value for name, value in place.items() if name not in found}
 

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from app.delivery.targets import Target, TargetKinds
+from app.delivery.webhooks import Webhook
 from app.errors import SecretUnreadableError
 from app.settings import Settings
 from app.settings.tenants import TENANT
@@ -54,7 +55,9 @@ class ConfiguredTenants:
         values = default | dict(own)
         prefix = self.static.delivery_prefix.replace(TENANT, tenant)
         shared = definitions.shares_credentials(values, default)
-        return definitions.resolve(values, self.kinds, prefix=prefix if shared else "")
+        return definitions.resolve(
+            values, self.kinds, tenant=tenant, prefix=prefix if shared else ""
+        )
 
     def targets(self) -> Iterator[Target]:
         """Iterate over all targets of all tenants that are served."""
@@ -62,6 +65,11 @@ class ConfiguredTenants:
             settings = self.settings(tenant)
             yield settings.target
             yield from settings.targets.values()
+
+    def webhooks(self) -> Iterator[Webhook]:
+        """Iterate over all webhooks of all tenants that are served."""
+        for tenant in self._names:
+            yield from self.settings(tenant).webhooks.values()
 
     def check_secrets(self, tenant: str) -> None:
         """Raise SecretUnreadableError unless the tenant's secrets can be read.

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.delivery.formats import DEFAULT_FORMAT
 from app.delivery.targets import DEFAULT_TARGET, Target
+from app.delivery.webhooks import Webhook
 from app.errors import TargetUnavailableError
 
 
@@ -73,6 +74,7 @@ class TenantSettings:
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.
     not_understood: Mapping[str, str] = field(default_factory=dict)
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)  # by name
 
     def knows(self, name: str) -> bool:
         """Whether a request may choose a target of this name by `targetDelivery`.

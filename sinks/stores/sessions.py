@@ -8,7 +8,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from aiohttp.client import DEFAULT_TIMEOUT
 
-from sinks.stores.guard import Judge, judged
+from app.network.judged import Judge, judged
 from sinks.stores.https import context_for
 
 _CONNECTIONS = 64

@@ -29,6 +29,7 @@ from app.store import (
     PostgresOutbox,
     PostgresStore,
     PostgresTracking,
+    PostgresWebhooks,
     PostgresWorkers,
     alone,
     migrate,
@@ -79,6 +80,11 @@ class PostgresDatabase:
     def audit(self) -> PostgresAudit:
         """Who changed what."""
         return PostgresAudit(self.pool)
+
+    @cached_property
+    def webhooks(self) -> PostgresWebhooks:
+        """What is owed to webhooks."""
+        return PostgresWebhooks(self.pool)
 
     @cached_property
     def leader(self) -> Leader:

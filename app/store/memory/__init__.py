@@ -25,6 +25,7 @@ contents       `Contents`
 configuration  `ConfigurationStore`
 audit          `AuditTrail`
 tracking       `Tracking`, `Changes`, `Overview`
+webhooks       `WebhookOutbox`
 """
 
 from app.store.memory.arrivals import MemoryArrivals
@@ -37,6 +38,7 @@ from app.store.memory.leases import MemoryLeases
 from app.store.memory.outbox import MemoryOutbox
 from app.store.memory.store import MemoryStore
 from app.store.memory.tracking import MemoryTracking, MemoryWorkers
+from app.store.memory.webhooks import MemoryWebhooks
 
 __all__ = [
     "MemoryArrivals",
@@ -49,5 +51,6 @@ __all__ = [
     "MemoryOutbox",
     "MemoryStore",
     "MemoryTracking",
+    "MemoryWebhooks",
     "MemoryWorkers",
 ]

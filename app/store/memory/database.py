@@ -30,6 +30,8 @@ from app.store.memory.rows import (
     StepRow,
     TailRow,
     ToldCrc32Row,
+    WebhookEventRow,
+    WebhookRow,
     WorkerRow,
 )
 from app.store.memory.session import Session
@@ -137,6 +139,8 @@ class MemoryDatabase:
         self.arrivals = Table[UUID, ArrivalRow]("arrival")
         self.asked = Table[int, AskedRow]("asked")
         self.outbox = Table[int, OutboxRow]("outbox", group=lambda row: row.lane)
+        self.webhook_events = Table[int, WebhookEventRow]("webhook_event", group=lambda row: row.of)
+        self.webhooks = Table[tuple[str, str], WebhookRow]("webhook")
         self.turns = Table[tuple[Work, str], datetime]("turn")
         self.settings = Table[tuple[str, str], StoredValue]("tenant_setting")
         self.maintenance = Table[str, Maintenance]("tenant_maintenance")

@@ -19,6 +19,7 @@ from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.segments import Segment
 from app.delivery.states import State, Work
 from app.delivery.told import Told
+from app.delivery.webhooks import OwedEvent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,3 +277,36 @@ class WorkerRow:
     slots: int
     started_at: datetime
     seen_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookEventRow:
+    """An event that is owed to a webhook, or dead."""
+
+    owed: OwedEvent
+    webhook: str
+    owed_since: datetime
+    due_at: datetime
+    last_error: str | None = None
+    dead_at: datetime | None = None
+
+    @property
+    def of(self) -> tuple[str, str]:
+        """Tenant and name of its webhook."""
+        return self.owed.event.tenant, self.webhook
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookRow:
+    """How a webhook takes events."""
+
+    claim: UUID | None = None
+    claimed_until: datetime | None = None
+    served_at: datetime | None = None
+    resume_at: datetime | None = None
+    failures: int = 0
+    failing_since: datetime | None = None
+    last_success_at: datetime | None = None
+    last_error: str | None = None
+    gone_url: str | None = None
+    dropped: int = 0

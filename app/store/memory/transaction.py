@@ -26,6 +26,7 @@ from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import ADVANCES, State
 from app.delivery.told import Told
+from app.delivery.webhooks import WEBHOOKS, DeliveryEvent, event_of
 from app.errors import ErrorType, LeaseLostError
 from app.store.memory import deliveries
 from app.store.memory.audit import record
@@ -44,6 +45,7 @@ from app.store.memory.rows import (
 )
 from app.store.memory.session import Session
 from app.store.memory.statements import statement as _statement
+from app.store.memory.webhooks import tell
 
 _COPY_AFTER_RETURN = timedelta(hours=1)  # that long after its acknowledgement was lost
 
@@ -53,7 +55,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
 
     def __init__(self, database: MemoryDatabase, session: Session) -> None:
         super().__init__(database, session)
-        self.owes: set[Lane] = set()  # the lanes that something was put into
+        self.owes: set[str] = set()  # the lanes that something was put into
         self.afterwards: list[Callable[[], object]] = []
 
     # What came in.
@@ -756,6 +758,17 @@ class MemoryUnitOfWork(ContentsInTransaction):
             )
             self._session.put(self._database.outbox, row.id, row)
         self.owes.update(message.lane for message in messages)
+        await self._tell([event for event in map(event_of, messages) if event is not None])
+
+    @_statement
+    async def tell(self, *events: DeliveryEvent) -> None:
+        """Owe events to the webhooks that ask for them."""
+        await self._tell(events)
+
+    async def _tell(self, events: Sequence[DeliveryEvent]) -> None:
+        for event in events:
+            if await tell(self._database, self._session, event):
+                self.owes.add(WEBHOOKS)
 
     @_statement
     async def record_place(self, delivery: Delivery, *, unseen: int, after: timedelta) -> None:

@@ -23,9 +23,9 @@ from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
 )
+from app.network.judged import ForbiddenAddressError
 from sinks.stores.azure.session import OWN_WORDS
 from sinks.stores.azure.target import HOSTS_ADVICE, AzureTarget
-from sinks.stores.guard import ForbiddenAddressError
 from sinks.stores.https import said
 
 COMMIT_TIMEOUT = 300.0  # seconds; of a list of thousands of blocks

@@ -16,7 +16,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from sinks.stores.guard import EndlessAnswerError, Judge
+from app.network.judged import Judge
+from sinks.stores.guard import EndlessAnswerError
 from sinks.stores.sessions import guarded_session
 
 _MAX_ANSWER = 32 * 1024 * 1024  # bytes; a list of 100,000 blocks has half of it

@@ -14,10 +14,11 @@ from app.errors import (
     TargetRefusedError,
     TargetUnavailableError,
 )
+from app.network.judged import ForbiddenAddressError
 from sinks.stores.gcs.answers import NotGoogleError, RefusedError
 from sinks.stores.gcs.target import HOSTS_ADVICE, GcsTarget
 from sinks.stores.gcs.tokens import NoIdentityError, UselessKeyError
-from sinks.stores.guard import EndlessAnswerError, ForbiddenAddressError
+from sinks.stores.guard import EndlessAnswerError
 from sinks.stores.https import said
 
 COMPOSE_TIMEOUT = 120.0  # seconds

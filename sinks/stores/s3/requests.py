@@ -27,8 +27,8 @@ from app.errors import (
     TargetUnavailableError,
 )
 from app.network.hosts import AllowedHosts
+from app.network.judged import ForbiddenAddressError
 from app.telemetry import tracing
-from sinks.stores.guard import ForbiddenAddressError
 from sinks.stores.https import said
 from sinks.stores.s3.target import ADVICE, S3Target
 

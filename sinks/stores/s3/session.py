@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
-from sinks.stores.guard import EndlessAnswerError, Judge, judged
+from app.network.judged import Judge, judged
+from sinks.stores.guard import EndlessAnswerError
 
 _MAX_ERROR = 256 * 1024  # bytes
 _MAX_ANSWER = 8 * 1024 * 1024  # bytes; a list of a thousand uploads has two MiB at most

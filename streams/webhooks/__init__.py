@@ -1,0 +1,1 @@
+"""Webhooks: events of deliveries, signed and sent to where tenants want them."""
