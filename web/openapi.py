@@ -17,7 +17,7 @@ from app import __version__
 from app.tenants.definitions import Definitions
 from app.tenants.masks import MASK
 from web import schemas
-from web.api import deliveries
+from web.api import deliveries, webhooks
 from web.endpoint import PREFIX, Endpoint
 
 _ABOUT = (
@@ -67,6 +67,7 @@ def document(endpoints: Sequence[Endpoint], settings: Definitions) -> dict[str, 
         "info": {"title": "rs-delivery", "version": __version__, "description": _ABOUT},
         "servers": [{"url": "/"}, {"url": PREFIX}],
         "paths": dict(paths),
+        "webhooks": dict(webhooks.described()),
         "components": {
             "schemas": models | deliveries.components() | schemas.setting_change(settings),
             "securitySchemes": {

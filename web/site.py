@@ -31,6 +31,7 @@ from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
+from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
 from web.endpoint import ENDPOINTS, PREFIX, Endpoint, Handler
 from web.errors import in_json
@@ -82,6 +83,7 @@ class Parts:
     console: Console
     health: Health
     targets: TargetsApi
+    webhooks: WebhooksApi
     access_log: access.Level = "requests"
     requests_under_way: int = 300
     body_timeout: float = 30.0  # seconds for a client to send its body
@@ -107,6 +109,7 @@ class Parts:
             *self.console.endpoints(),
             *self.health.endpoints(),
             *self.targets.endpoints(),
+            *self.webhooks.endpoints(),
         ]
 
 

@@ -227,6 +227,7 @@ class WebhookSeen:
 class DeadEvent:
     """An event that a webhook was not brought to take."""
 
+    number: int  # of its row
     id: UUID
     type: str
     correlation_id: str
@@ -289,10 +290,8 @@ class WebhookOutbox(Protocol):
         By tenant and name.
         """
 
-    async def dead(
-        self, tenant: str, name: str, *, before: datetime | None, limit: int
-    ) -> list[DeadEvent]:
-        """Return events that are dead, those that died last first."""
+    async def dead(self, tenant: str, name: str, *, before: int, limit: int) -> list[DeadEvent]:
+        """Return events that are dead, of those with smaller numbers, the newest first."""
 
     async def tidy(
         self, *, given_up_after: timedelta, kept: timedelta, most: int, batch: int = 5000

@@ -20,6 +20,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import weaknesses
 from app.views.deliveries import Depth, Filter, OverdueContents, Overview, PlacesHeld, Tracking
 from app.views.findings import Finding, bad, good
+from app.views.webhooks import webhooks_found
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
 from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
 
@@ -129,6 +130,8 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
             yield parked(await database.tracking.depths())
             yield places(await database.tracking.places_held())
             yield contents(await database.tracking.contents_overdue())
+            for finding in webhooks_found(await database.webhooks.seen(settings.tenants)):
+                yield finding
             if settings.secret_keys:
                 tenants.apply(await database.tenant_settings().read())
     except DeliveryError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 from mode import Service
 
@@ -13,6 +14,7 @@ from app.run.wiring.kafka import progress_table
 from app.run.wiring.regards import password_flow, rs_order_check
 from app.run.wiring.services import Services, open_services
 from app.run.wiring.tenants import ConfigurationParts
+from app.run.wiring.webhooks import webhook_sender
 from app.settings import Settings
 from app.telemetry.watchdog import watching_loop
 from app.tenants.places import warn_of_places
@@ -33,6 +35,7 @@ from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
 from web.api.sign_in import SignIns
 from web.api.targets import TargetsApi
+from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
 from web.feed import Feed
 from web.guard.auth import TokenVerifier
@@ -58,7 +61,9 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
     table = progress_table(settings)
     feed = Feed(tracking, table.news)
     health = Health(checks)
-    metrics = MetricsApi(tracking)
+    metrics = MetricsApi(
+        tracking, webhooks=partial(services.database.webhooks.seen, settings.tenants)
+    )
     dead_letters = dead_letter_store(settings, known=tenants.known)
     parts = Parts(
         gate=gate,
@@ -91,6 +96,7 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
             trouble=services.objects.trouble,
             told=services.objects.told,
         ),
+        webhooks=WebhooksApi(tenants, services.database.webhooks, webhook_sender(settings), audit),
         access_log=settings.web_access_log,
         requests_under_way=settings.web_requests_under_way,
         proxies=settings.web_proxies,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -42,7 +42,7 @@ async def tell(
 ) -> bool:
     """Owe events to the webhooks that ask for them; whether there is one."""
     told: str = await connection.execute(
-        *SQL["tell"](
+        *SQL["owe_events"](
             tenants=[event.tenant for event in events],
             message_ids=[event.id for event in events],
             types=[event.type for event in events],
@@ -67,7 +67,7 @@ class PostgresWebhooks:
         """Take a webhook that has something due."""
         claim = uuid4()
         known = {(webhook.tenant, webhook.name): webhook for webhook in webhooks}
-        claimed = SQL["claim"](
+        claimed = SQL["claim_webhook"](
             tenants=[webhook.tenant for webhook in webhooks],
             names=[webhook.name for webhook in webhooks],
             urls=[webhook.url for webhook in webhooks],
@@ -83,7 +83,7 @@ class PostgresWebhooks:
                     return None
                 failing = row["failures"] > 0
                 due = await connection.fetch(
-                    *SQL["due"](
+                    *SQL["due_events"](
                         tenant=row["tenant"],
                         name=row["name"],
                         limit=1 if failing else limit,
@@ -96,11 +96,11 @@ class PostgresWebhooks:
     async def sent(self, owed: OwedEvent) -> None:
         """Forget an event that was taken."""
         with translate_errors():
-            await self._pool.execute(*SQL["sent"](id=owed.id))
+            await self._pool.execute(*SQL["event_taken"](id=owed.id))
 
     async def failed(self, owed: OwedEvent, error: str, *, given_up_after: timedelta) -> bool:
         """Put an event off; whether it is dead now."""
-        failed = SQL["failed"](
+        failed = SQL["event_failed"](
             id=owed.id,
             error=as_cause(error),
             pause=pause_after(owed.tries + 1),
@@ -112,22 +112,24 @@ class PostgresWebhooks:
     async def release(self, claim: Claim, done: Round, *, given_up_after: timedelta) -> None:
         """Give a webhook back, and note whether it takes events."""
         webhook = claim.webhook
-        where = {"tenant": webhook.tenant, "name": webhook.name}
+        tenant, name = webhook.tenant, webhook.name
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 if done.gone or (done.failure and not done.sent):
                     await connection.execute(
-                        *SQL["bury"](
-                            **where,
+                        *SQL["bury_events"](
+                            tenant=tenant,
+                            name=name,
                             error=done.failure,
                             after=timedelta() if done.gone else given_up_after,
                         )
                     )
                 elif done.sent and claim.failing:
-                    await connection.execute(*SQL["send_at_once"](**where))
+                    await connection.execute(*SQL["send_at_once"](tenant=tenant, name=name))
                 await connection.execute(
-                    *SQL["release"](
-                        **where,
+                    *SQL["release_webhook"](
+                        tenant=tenant,
+                        name=name,
                         claim=claim.id,
                         sent=done.sent,
                         failure=done.failure,
@@ -143,10 +145,10 @@ class PostgresWebhooks:
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
                 told: str = await connection.execute(
-                    *SQL["resend"](tenant=actor.tenant, name=name, events=events)
+                    *SQL["resend_events"](tenant=actor.tenant, name=name, events=events)
                 )
                 count = int(told.rpartition(" ")[2])
-                await connection.execute(*SQL["revive"](tenant=actor.tenant, name=name))
+                await connection.execute(*SQL["try_webhook"](tenant=actor.tenant, name=name))
                 await record(connection, resent(actor, name, count))
         return count
 
@@ -154,20 +156,18 @@ class PostgresWebhooks:
         """Note that a webhook has just taken a ping."""
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(*SQL["took"](tenant=tenant, name=name))
+                await connection.execute(*SQL["webhook_took"](tenant=tenant, name=name))
                 await connection.execute(*SQL["send_at_once"](tenant=tenant, name=name))
 
     async def seen(self, tenants: Sequence[str]) -> list[WebhookSeen]:
         """Return what is known of webhooks."""
         with translate_errors():
-            rows = await self._pool.fetch(*SQL["seen"](tenants=list(tenants)))
+            rows = await self._pool.fetch(*SQL["webhooks_seen"](tenants=list(tenants)))
         return [WebhookSeen(**row) for row in rows]
 
-    async def dead(
-        self, tenant: str, name: str, *, before: datetime | None, limit: int
-    ) -> list[DeadEvent]:
-        """Return events that are dead, those that died last first."""
-        asked = SQL["dead"](tenant=tenant, name=name, before=before, limit=limit)
+    async def dead(self, tenant: str, name: str, *, before: int, limit: int) -> list[DeadEvent]:
+        """Return events that are dead, the newest first."""
+        asked = SQL["dead_events"](tenant=tenant, name=name, before=before, limit=limit)
         with translate_errors():
             return [DeadEvent(**row) for row in await self._pool.fetch(*asked)]
 
@@ -179,16 +179,18 @@ class PostgresWebhooks:
         total = 0
         with translate_errors():
             for statement in (
-                SQL["give_up"](after=2 * given_up_after, error=never, limit=batch),
-                SQL["forget_dead"](age=kept, limit=batch),
-                SQL["forget_unnamed"](limit=batch),
+                SQL["give_up_events"](after=2 * given_up_after, error=never, limit=batch),
+                SQL["forget_dead_events"](age=kept, limit=batch),
+                SQL["forget_unnamed_events"](limit=batch),
             ):
                 while rows := len(await self._pool.fetch(*statement)):
                     total += rows
                     if rows < batch:
                         break
             await self._pool.execute(*SQL["forget_webhooks"]())
-            while dropped := await self._pool.fetch(*SQL["drop_oldest"](most=most, limit=batch)):
+            while dropped := await self._pool.fetch(
+                *SQL["drop_oldest_events"](most=most, limit=batch)
+            ):
                 for row in dropped:
                     total += row["events"]
                     log.error(

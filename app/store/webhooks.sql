@@ -7,7 +7,7 @@ e.dead_at IS NULL AND e.due_at <= now() AND NOT EXISTS (
       AND earlier.delivery_id = e.delivery_id AND earlier.id < e.id
       AND earlier.dead_at IS NULL AND earlier.tries < :order_tries)
 
--- name: tell
+-- name: owe_events
 -- Events are owed to each webhook of their tenant that asks for them, by what its settings say in this
 -- moment; twice to none. (A later version may write them otherwise: no delivery fails for that.)
 INSERT INTO webhook_event (tenant, webhook, message_id, type, delivery_id, correlation_id, data, trace)
@@ -27,7 +27,7 @@ WHERE webhook.value ->> 'enabled' IS DISTINCT FROM 'false'
 ORDER BY event.number, webhook.key
 ON CONFLICT DO NOTHING;
 
--- name: claim
+-- name: claim_webhook
 -- Take the webhook, of those that are known, which has something due and was served longest ago: for
 -- :ttl, no other worker does. None that is paused, nor one that is gone from this URL; and with
 -- :steady, none that fails.
@@ -52,18 +52,18 @@ SET claim = excluded.claim, claimed_until = excluded.claimed_until, served_at = 
 WHERE webhook.claimed_until IS NULL OR webhook.claimed_until <= now()
 RETURNING tenant, name, failures;
 
--- name: due
+-- name: due_events
 -- What is due to a webhook, the longest overdue first.
 SELECT * FROM webhook_event e
 WHERE e.tenant = :tenant AND e.webhook = :name AND {is_next}
 ORDER BY e.due_at, e.id
 LIMIT :limit;
 
--- name: sent
+-- name: event_taken
 -- A webhook has taken this one.
 DELETE FROM webhook_event WHERE id = :id;
 
--- name: failed
+-- name: event_failed
 -- A webhook has not taken this one: it is tried again, the last time when it is given up.
 UPDATE webhook_event SET tries = tries + 1, last_error = :error,
     due_at = least(now() + :pause::interval, owed_since + :given_up_after::interval),
@@ -71,7 +71,7 @@ UPDATE webhook_event SET tries = tries + 1, last_error = :error,
 WHERE id = :id AND dead_at IS NULL
 RETURNING dead_at IS NOT NULL AS dead;
 
--- name: release
+-- name: release_webhook
 -- Give a webhook back that this worker had. One that took nothing is paused, for twice as long each
 -- time, and for as long as it :asked.
 UPDATE webhook SET claim = NULL, claimed_until = NULL,
@@ -97,29 +97,29 @@ WHERE tenant = :tenant AND name = :name AND claim = :claim;
 UPDATE webhook_event SET due_at = now()
 WHERE tenant = :tenant AND webhook = :name AND dead_at IS NULL AND due_at > now();
 
--- name: bury
+-- name: bury_events
 -- What is owed to a webhook for so long is given up.
 UPDATE webhook_event SET dead_at = now(), last_error = coalesce(last_error, :error)
 WHERE tenant = :tenant AND webhook = :name AND dead_at IS NULL
   AND owed_since <= now() - :after::interval;
 
--- name: resend
+-- name: resend_events
 -- Dead events are owed again, as if they had just happened.
 UPDATE webhook_event SET dead_at = NULL, tries = 0, owed_since = now(), due_at = now()
 WHERE tenant = :tenant AND webhook = :name AND dead_at IS NOT NULL
   AND (:events::uuid[] IS NULL OR message_id = ANY (:events));
 
--- name: revive
+-- name: try_webhook
 -- A webhook is tried at once, whatever it answered.
 UPDATE webhook SET resume_at = NULL, gone_url = NULL WHERE tenant = :tenant AND name = :name;
 
--- name: took
+-- name: webhook_took
 -- A webhook has taken an event just now.
 UPDATE webhook SET resume_at = NULL, gone_url = NULL, failures = 0, failing_since = NULL,
     last_error = NULL, last_success_at = now()
 WHERE tenant = :tenant AND name = :name;
 
--- name: seen
+-- name: webhooks_seen
 -- What is known of the webhooks of tenants.
 SELECT tenant, name, coalesce(owed, 0) AS owed, coalesce(dead, 0) AS dead, oldest_owed_at,
        last_success_at, failing_since, CASE WHEN resume_at > now() THEN resume_at END AS tried_again_at,
@@ -132,17 +132,17 @@ FULL JOIN (
 ) AS events USING (tenant, name)
 ORDER BY tenant, name;
 
--- name: dead
--- Events of a webhook that are dead, those that died last first.
-SELECT message_id AS id, type, correlation_id, delivery_id, happened_at, dead_at AS died_at, tries,
+-- name: dead_events
+-- Events of a webhook that are dead, the newest first.
+SELECT id AS number, message_id AS id, type, correlation_id, delivery_id, happened_at, dead_at AS died_at, tries,
        last_error
 FROM webhook_event
 WHERE tenant = :tenant AND webhook = :name AND dead_at IS NOT NULL
-  AND (:before::timestamptz IS NULL OR dead_at < :before)
-ORDER BY dead_at DESC, id DESC
+  AND webhook_event.id < :before
+ORDER BY webhook_event.id DESC
 LIMIT :limit;
 
--- name: give_up
+-- name: give_up_events
 -- What is owed for so long to webhooks that nothing is sent to is given up: they are disabled, gone, or
 -- their secret can't be read.
 UPDATE webhook_event SET dead_at = now(), last_error = coalesce(last_error, :error)
@@ -151,13 +151,13 @@ WHERE id IN (
     WHERE dead_at IS NULL AND owed_since < now() - :after::interval LIMIT :limit)
 RETURNING id;
 
--- name: forget_dead
+-- name: forget_dead_events
 -- Remove events that are dead for so long.
 DELETE FROM webhook_event
 WHERE id IN (SELECT id FROM webhook_event WHERE dead_at < now() - :age::interval LIMIT :limit)
 RETURNING id;
 
--- name: forget_unnamed
+-- name: forget_unnamed_events
 -- Remove events of webhooks that no setting names any more.
 DELETE FROM webhook_event
 WHERE id IN (
@@ -175,7 +175,7 @@ WHERE NOT EXISTS (
     SELECT 1 FROM tenant_setting s
     WHERE s.tenant = w.tenant AND s.name = 'webhooks' AND s.value -> w.name IS NOT NULL);
 
--- name: drop_oldest
+-- name: drop_oldest_events
 -- Of webhooks with more than :most events, remove the oldest beyond, dead ones first; and count them.
 WITH beyond AS (
     SELECT id FROM (

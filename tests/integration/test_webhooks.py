@@ -400,7 +400,7 @@ async def test_an_event_that_is_given_up_is_dead_and_sent_no_more(deliveries: De
             _courier(deliveries, lambda: [consumer.hook()]), given_up_after=timedelta()
         )
         await courier.serve(_claimed(await courier.claim()))
-        (dead,) = await courier.outbox.dead(TENANT, "ops", before=None, limit=9)
+        (dead,) = await courier.outbox.dead(TENANT, "ops", before=2**62, limit=9)
         assert (dead.id, dead.last_error) == (event.id, "it answered 500")
         await deliveries.elapse(GIVEN_UP_AFTER)
         assert await _serve(courier) == 0

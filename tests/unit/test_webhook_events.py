@@ -143,7 +143,7 @@ def test_a_webhook_is_taken_with_what_it_asks_for() -> None:
     (webhook,) = tenants.webhooks()
     assert (webhook.tenant, webhook.name) == ("t", "ops")
     assert webhook.secrets == (_SECRET, _OTHER)
-    assert webhook.events == {"done", "error"}
+    assert webhook.events == frozenset({"done", "error"})
     assert not webhook.usable
     assert _SECRET not in repr(webhook)
     assert replace(webhook, enabled=True).usable

@@ -16,8 +16,9 @@ from app.delivery.targets import Target, TargetCheck
 from app.errors import UnknownDeadLetterError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
-from app.store import PostgresAudit, PostgresStore, PostgresTracking
+from app.store import PostgresAudit, PostgresStore, PostgresTracking, PostgresWebhooks
 from app.tenants.vault import make_key
+from app.tenants.webhooks import callbacks_of
 from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
@@ -31,6 +32,7 @@ from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.target import S3Target
 from streams.regards.users import AnyUser
+from streams.webhooks.sender import HttpWebhooks
 from tests.builders import GivenTenants, make_token
 from tests.integration.conftest import Deliveries
 from web.api.configuration import ConfigurationApi
@@ -46,6 +48,7 @@ from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
+from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
 from web.feed import Feed
@@ -215,6 +218,12 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
     return {
         "audit": PostgresAudit(pool),
         "gate": Gate(TokenVerifier(secret=SECRET, public_key=""), tenants, limits=PLENTY),
+        "webhooks": WebhooksApi(
+            tenants,
+            PostgresWebhooks(pool),
+            HttpWebhooks(callbacks_of(tenants.static)),
+            PostgresAudit(pool),
+        ),
         "targets": TargetsApi(tenants, look=_answers, trouble=lambda _target: None),
         "probe": probe,
         "find": _finds_nothing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.delivery.states import State
+from app.delivery.webhooks import WebhookSeen
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.views.deliveries import Depth, OverdueContents, Overview, Owed, PlacesHeld, WorkerSeen
@@ -33,6 +34,7 @@ class DatabaseCollector(Collector):
         self.contents: list[OverdueContents] = []
         self.owed: list[Owed] = []
         self.workers: list[WorkerSeen] = []
+        self.webhooks: Sequence[WebhookSeen] = ()
         self.up = False
 
     def collect(self) -> Iterable[Metric]:
@@ -110,6 +112,30 @@ class DatabaseCollector(Collector):
         workers.add_metric([], sum(worker.alive for worker in self.workers))
         yield from (active, oldest, parked, waiting, places, held, contents, longest)
         yield from (owed, overdue, workers)
+        yield from _of_webhooks(self.webhooks)
+
+
+def _of_webhooks(seen: Sequence[WebhookSeen]) -> Iterator[Metric]:
+    figures: dict[str, tuple[str, Callable[[WebhookSeen], int]]] = {
+        "delivery_webhooks_failing": (
+            "Webhooks that take no events, or are gone. Of the database: take max.",
+            lambda one: one.failing_since is not None or one.gone_url is not None,
+        ),
+        "delivery_webhook_events_owed": (
+            "Events that wait for a webhook. Of the database: take max.",
+            lambda one: one.owed,
+        ),
+        "delivery_webhook_events_dead": (
+            "Events that were given up, and can be sent again. Of the database: take max.",
+            lambda one: one.dead,
+        ),
+    }
+    tenants = sorted({one.tenant for one in seen})
+    for name, (what, of) in figures.items():
+        family = GaugeMetricFamily(name, what, labels=("tenant",))
+        for tenant in tenants:
+            family.add_metric([tenant], sum(of(one) for one in seen if one.tenant == tenant))
+        yield family
 
 
 class _Own(Collector):
@@ -134,8 +160,14 @@ class _Own(Collector):
 class MetricsApi:
     """The handler. Without `overview`, only what this process has counted."""
 
-    def __init__(self, overview: Overview | None) -> None:
+    def __init__(
+        self,
+        overview: Overview | None,
+        *,
+        webhooks: Callable[[], Awaitable[Sequence[WebhookSeen]]] | None = None,
+    ) -> None:
         self._overview = overview
+        self._webhooks = webhooks
         self._database = DatabaseCollector()
         self._registry = CollectorRegistry()
         self._registry.register(self._database)
@@ -181,6 +213,8 @@ class MetricsApi:
                     overview.owed(),
                     overview.workers(),
                 )
+                if self._webhooks is not None:
+                    database.webhooks = await self._webhooks()
                 database.up = True
             except DeliveryError as error:
                 database.up = False

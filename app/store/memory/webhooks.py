@@ -270,14 +270,13 @@ class MemoryWebhooks:
             if of[0] in tenants
         ]
 
-    async def dead(
-        self, tenant: str, name: str, *, before: datetime | None, limit: int
-    ) -> list[DeadEvent]:
-        """Return events that are dead, those that died last first."""
+    async def dead(self, tenant: str, name: str, *, before: int, limit: int) -> list[DeadEvent]:
+        """Return events that are dead, the newest first."""
         async with self._database.session() as session:
             rows = [row for _, row in session.rows(self._events, (tenant, name))]
         found = [
             DeadEvent(
+                number=row.owed.id,
                 id=row.owed.event.id,
                 type=row.owed.event.type,
                 correlation_id=row.owed.event.correlation_id,
@@ -287,8 +286,8 @@ class MemoryWebhooks:
                 tries=row.owed.tries,
                 last_error=row.last_error,
             )
-            for row in sorted(rows, key=lambda row: (row.dead_at or _NEVER, row.owed.id))
-            if row.dead_at is not None and (before is None or row.dead_at < before)
+            for row in sorted(rows, key=lambda row: row.owed.id)
+            if row.dead_at is not None and row.owed.id < before
         ]
         return found[::-1][:limit]
 

@@ -21,7 +21,7 @@ CREATE TABLE webhook_event (
 );
 CREATE INDEX webhook_event_due ON webhook_event (tenant, webhook, due_at, id) WHERE dead_at IS NULL;
 CREATE INDEX webhook_event_order ON webhook_event (tenant, webhook, delivery_id, id) WHERE dead_at IS NULL;
-CREATE INDEX webhook_event_dead ON webhook_event (tenant, webhook, dead_at DESC, id) WHERE dead_at IS NOT NULL;
+CREATE INDEX webhook_event_dead ON webhook_event (tenant, webhook, id) WHERE dead_at IS NOT NULL;
 
 CREATE TABLE webhook (
     tenant          text NOT NULL,

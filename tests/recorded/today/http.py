@@ -23,6 +23,7 @@ from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
+from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
 from web.endpoint import Endpoint, Handler
 from web.guard.downloads import Downloads
@@ -62,6 +63,7 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         console=Console(None),
         health=Health({}),
         targets=TargetsApi(some, look=some, trouble=some),
+        webhooks=WebhooksApi(some, some, some, some),
         requests_under_way=1,
     )
     return create_site(parts), gate.before_what
