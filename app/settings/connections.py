@@ -135,7 +135,8 @@ class ConnectionSection(Section):
     http_ca: str = Field(
         "",
         description="File with CAs (PEM) that are trusted beside those of the system where we ask "
-        "over HTTPS: rs-order, rs-admin, the OAuth server, webhooks, and `delivery settings --url`.",
+        "over HTTPS: rs-order, rs-admin, the OAuth server, webhooks, and `delivery settings "
+        "--url`.",
     )
     rs_order_token_ttl: float = Field(
         300, gt=0, description="Seconds that a token for rs-order is good for."
