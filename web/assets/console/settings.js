@@ -19,6 +19,8 @@ const TITLES = {
   "delivered_ttl": "Deliveries are kept (hours)",
   "link_ttl": "Links to what is delivered (hours)",
   "delivery_targets": "Further targets, by name"
+  "delivery_targets": "Further targets, by name",
+  "webhooks": "Webhooks, by name"
 };
 const TESTED = ["s3_server", "delivery_targets"];
 // end of the settings of a tenant
