@@ -59,6 +59,36 @@ async def test_an_option_chooses_the_format(stack: Stack, make_product: Callable
     assert json.loads(out)["url"].endswith("_v1.tar.zst")
 
 
+async def test_a_dry_run_tells_where_an_archive_goes_and_then_it_goes_there(
+    stack: Stack, make_product: Callable[..., str]
+) -> None:
+    product = make_product({"a": b"a"})
+    body = request_for(product)
+    name = ("--archive-name", "A-{productId}", "--prefix", "campaign/{version}")
+    asked = json.dumps(body).encode()
+    code, out, error = await submit(stack, "-", "--dry-run", *name, stdin=asked)
+    assert code == 0, error
+    told = json.loads(out)
+    assert (told["granted"], told["target"]["ok"]) == (True, True)
+    pattern = f"campaign/{{version}}/{body['correlationId']}/A-{{productId}}.zip"
+    assert told["place"]["key"].endswith(pattern)
+    code, out, error = await submit(stack, "-", "--wait", *name, stdin=asked)
+    assert code == 0, error  # nothing of the dry run has the id
+    where = pattern.replace("{version}", "1").replace("{productId}", product)
+    assert json.loads(out)["url"].endswith(where)
+
+
+async def test_a_dry_run_that_would_be_denied_is_an_exit_code(stack: Stack) -> None:
+    body = b'{"order": {"user": "", "queries": []}, "delivery": {"prefix": "/"}}'
+    code, out, error = await submit(stack, "-", "--dry-run", stdin=body)
+    assert code == 1
+    assert len(json.loads(out)["broken"]) == 3
+    assert "delivery.prefix must have no / at its ends" in error
+    code, _, error = await submit(stack, "-", "--dry-run", "--wait", stdin=body)
+    assert code == 2
+    assert "--dry-run sends nothing" in error
+
+
 async def test_labels_and_a_deadline_are_chosen_by_options(
     stack: Stack, make_product: Callable[..., str]
 ) -> None:
