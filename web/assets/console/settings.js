@@ -18,7 +18,6 @@ const TITLES = {
   "sha256": "SHA-256 beside MD5",
   "delivered_ttl": "Deliveries are kept (hours)",
   "link_ttl": "Links to what is delivered (hours)",
-  "delivery_targets": "Further targets, by name"
   "delivery_targets": "Further targets, by name",
   "webhooks": "Webhooks, by name"
 };
