@@ -129,7 +129,7 @@ class Content:
 
     async def _attempt(self, link: Link) -> AsyncGenerator[bytes]:
         """Yield what one answer gives; it returns when that was the end."""
-        url = URL(link.url, encoded=True)
+        url = _url_of(link)
         try:
             async with self._session.get(url, headers=self._headers(link)) as answer:
                 if answer.status in (_SIGNED_OUT if link.own else _EXPIRED):
@@ -190,6 +190,13 @@ class Content:
             raise ContentChangedError("what is there now is shorter than what was had of it")
         self.size = self.offset
         return True
+
+
+def _url_of(link: Link) -> URL:
+    url = URL(link.url, encoded=True)
+    if url.scheme not in {"http", "https"}:
+        raise ContentError(f"{shown(link.url)} is no link that can be fetched over HTTP")
+    return url
 
 
 async def _refusal(answer: aiohttp.ClientResponse, link: Link) -> ContentError:
