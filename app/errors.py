@@ -18,6 +18,7 @@ DeliveryError
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
 │   ├── EmptyOrderError           the order holds no file
 │   ├── IncompleteOrderError      rs-order made less available than it told before
+│   ├── NothingAvailableError     each file of a delivery that takes a part is missing
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   │   └── SourceGoneError           410: it had the file, which a retry of the order brings back
 │   ├── TargetRefusedError        the object store refuses: no bucket, no right, bad signature
@@ -191,19 +192,23 @@ class TooManySubordersError(PermanentError):
     error_type = ErrorType.TOO_MANY_SUBORDERS
 
 
+class NothingAvailableError(PermanentError):
+    """What there is may be delivered, and each file is missing: there is nothing to deliver."""
+
+
 class SourceRefusedError(PermanentError):
-    """rs-order refuses for good."""
+    """rs-order refuses for good.
 
-
-class SourceGoneError(SourceRefusedError):
-    """A file has expired from rs-order's cache; a retry of its order may bring it back.
-
-    `position` is its place in the manifest.
+    `position` is the place in the manifest of the file that it refuses; None: it is no file.
     """
 
     def __init__(self, message: str = "", *, position: int | None = None) -> None:
         super().__init__(message)
         self.position = position
+
+
+class SourceGoneError(SourceRefusedError):
+    """A file has expired from rs-order's cache; a retry of its order may bring it back."""
 
 
 class TargetRefusedError(PermanentError):
@@ -247,7 +252,14 @@ class WrongBytesError(DeliveryError):
 
 
 class WrongFileError(WrongBytesError):
-    """Size, MD5 or CRC-32 of a file differ from what rs-order's listing says."""
+    """Size, MD5 or CRC-32 of a file differ from what rs-order's listing says.
+
+    `position` is its place in the manifest.
+    """
+
+    def __init__(self, message: str = "", *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class WrongCrc32Error(WrongFileError):

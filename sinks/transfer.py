@@ -33,7 +33,7 @@ from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
-from app.delivery.ports import Folder, OrderSource
+from app.delivery.ports import Folder, LeavesOut, OrderSource
 from app.delivery.progress import Phase, Report
 from app.delivery.targets import Target
 from app.errors import (
@@ -41,6 +41,7 @@ from app.errors import (
     CheckpointUnusableError,
     DeliveryError,
     LeaseLostError,
+    NothingAvailableError,
     RetryableError,
     StoreUnavailableError,
     TargetRefusedError,
@@ -65,6 +66,7 @@ from sinks.pipeline.archive import ArchiveStream
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.checkpoints import Checkpoints, SaveStep
 from sinks.pipeline.digest import without_checkpoints
+from sinks.pipeline.leaving_out import UnlessMissing, missing_files
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import (
     FolderPlan,
@@ -75,7 +77,7 @@ from sinks.pipeline.parts import (
     within,
 )
 from sinks.pipeline.placing import Placer, Placing, UnlessThere
-from sinks.pipeline.prefetch import FileSource, Prefetcher
+from sinks.pipeline.prefetch import FileSource, Prefetcher, share_of
 from sinks.pipeline.verify import FileCounter, FileVerifier
 
 log = get_logger(__name__)
@@ -161,6 +163,7 @@ class StreamingArchiver:
         folder: Folder,
         keep: Keep | None = None,
         wanted: Wanted = NOTHING,
+        leaving_out: LeavesOut | None = None,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -178,7 +181,17 @@ class StreamingArchiver:
         )
         meter = Meter(delivery, self.report)
         transfer = _Transfer(
-            self, delivery, form, plan, target, upload, lease, meter, folder, wanted
+            self,
+            delivery,
+            form,
+            plan,
+            target,
+            upload,
+            lease,
+            meter,
+            folder,
+            leaving_out,
+            wanted,
         )
         ticking = asyncio.create_task(meter.tick())
         try:
@@ -187,6 +200,8 @@ class StreamingArchiver:
             if archive.paused:
                 meter.enter(Phase.PAUSED)
                 return None
+            if leaving_out is not None and not archive.files:
+                raise NothingAvailableError(f"each file of {delivery} is missing")
             meter.enter(Phase.COMPLETING)
             result = await transfer.complete(archive, may_complete, keep)
         except BaseException:
@@ -248,6 +263,7 @@ class _Transfer:
     lease: Lease
     meter: Meter
     folder: Folder
+    leaving_out: LeavesOut | None
     wanted: Wanted
 
     @property
@@ -286,6 +302,7 @@ class _Transfer:
             tail=tail,
             repeats=making.placer is None,
             takes_told_sizes=has_sizes_first(self.form),
+            leaves_out=self.leaving_out is not None,
             made_by=made_by_of(self.form),
             sha256=self.wanted.sha256,
         )
@@ -328,10 +345,16 @@ class _Transfer:
     def _making(self, sending: _Sending, after: Checkpoint | None) -> _Making:
         """Return what makes the object: an archive of the files, or the list of them."""
         by, delivery, plan = self.by, self.delivery, self.plan
-        if not isinstance(self.form, Files):
-            source = Prefetcher(
-                delivery, by.source, budget=plan.prefetch, connections=by.connections
+        files: FileSource = by.source
+        if self.leaving_out is not None:
+            files = UnlessMissing(
+                files,
+                self.leaving_out,
+                whole_up_to=share_of(plan.prefetch),
+                pauses=by.patience.backoff.pauses,
             )
+        if not isinstance(self.form, Files):
+            source = Prefetcher(delivery, files, budget=plan.prefetch, connections=by.connections)
             kept = None
             if self.wanted.contents:  # where files are delivered as they are, lines tell them
                 begun = 0 if after is None else after.boundary.members
@@ -356,12 +379,12 @@ class _Transfer:
             kept=BYTES_KEPT.labels(delivery.tenant).inc,
         )
         placer = Placer(placing)
-        files: FileSource = by.source
         if self.folder.may_be_there:
-            files = UnlessThere(by.source, placer, self.meter.found)
+            files = UnlessThere(files, placer, self.meter.found)
         source = Prefetcher(delivery, files, budget=plan.prefetch, connections=by.connections)
         counter = FileCounter(self.meter.count, lag=plan.lag)
-        writer = self.form.writer(delivery.correlation_id, placer.place)
+        missing = partial(missing_files, self.leaving_out, placer)
+        writer = self.form.writer(delivery.correlation_id, placer.place, missing=missing)
         return _Making(source, counter, writer, placer)
 
     async def _read(self, tail: Tail, waits: Waits) -> list[bytes]:

@@ -619,7 +619,7 @@ class DeliveriesInPostgres(Deliveries):
         return replace(delivery, state=state, attempt=attempt)
 
     async def clear(self) -> None:
-        others = "delivery_file, told_crc32, checkpoint"
+        others = "delivery_file, missing_file, told_crc32, checkpoint"
         await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, {others}")
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:

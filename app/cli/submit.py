@@ -62,6 +62,11 @@ class DeliveryFailedError(DeliveryError):
     help="What the archive is called, such as '{productId}-{date}'; '' is as REGARDS calls it.",
 )
 @click.option("--prefix", help="Folders before that of its id, such as 'campaign/{user}'.")
+@click.option(
+    "--partial/--whole",
+    default=None,
+    help="Take what there is where files failed, and be told what is missing; or all or none.",
+)
 @click.option("--label", "labels", multiple=True, help="What you call it, to find it by (repeat).")
 @click.option("--deadline", help="When it is of no use any more, as 2026-01-31T12:00:00Z.")
 @click.option(
@@ -78,6 +83,7 @@ def submit(
     format_name: str | None,
     archive_name: str | None,
     prefix: str | None,
+    partial: bool | None,
     labels: Sequence[str],
     deadline: str | None,
     dry_run: bool,
@@ -95,6 +101,7 @@ def submit(
         "format": format_name,
         "archiveName": archive_name,
         "prefix": prefix,
+        "partial": partial,
         "labels": list(labels) or None,
         "deadline": deadline,
     }

@@ -74,6 +74,7 @@ class DeliveryRequest:
     format: str | None = None  # None: the tenant's
     archive_template: str | None = None  # what its archive is to be called; None: the tenant's
     prefix_template: str | None = None  # None: the tenant's
+    partial: bool = False  # what there is, is delivered, and what is missing is told
     labels: tuple[str, ...] = ()  # what its client calls it
     deadline: datetime | None = None  # when it is of no use any more
     user: str

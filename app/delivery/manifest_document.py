@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from app import __version__
 from app.delivery.manifest import ManifestFile
+from app.delivery.missing import MissingFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.delivery.object_store import StoredObject
 
@@ -39,16 +40,6 @@ class Contents:
     md5: str | None  # hex, lower case
     sha256: str | None = None  # hex, lower case
     crc32: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MissingFile:
-    """A file that was ordered, and is not delivered."""
-
-    path: str  # that it would have
-    cause: str  # why, for its client
-    product: str | None = None
-    version: int | None = None  # of the product
 
 
 def media_type_of(file: ManifestFile) -> str:
@@ -96,21 +87,36 @@ def line(file: ManifestFile, contents: Contents) -> bytes:
 BETWEEN = b",\n"
 
 
-def end(missing: Sequence[MissingFile] = ()) -> Iterator[bytes]:
-    """Return what closes the document, some lines at a time."""
-    if not missing:
-        yield b"\n]}\n"
-        return
-    yield b'\n],"missing":[\n'
+def end(missing: Iterable[MissingFile] = ()) -> Iterator[bytes]:
+    """Return what closes the document, a line at a time; `missing` is read as it goes."""
     for number, file in enumerate(missing):
-        of_file = {
-            "path": file.path,
-            "product": file.product,
-            "version": file.version,
-            "cause": file.cause,
-        }
-        yield (BETWEEN if number else b"") + _json(_known(of_file))
+        yield (BETWEEN if number else b'\n],"missing":[\n') + _missing(file)
     yield b"\n]}\n"
+
+
+async def ended(missing: AsyncIterator[MissingFile]) -> AsyncIterator[bytes]:
+    """Return what closes the document, as `end`, of files that come one after the other."""
+    begun = False
+    async for file in missing:
+        yield (BETWEEN if begun else b'\n],"missing":[\n') + _missing(file)
+        begun = True
+    yield b"\n]}\n"
+
+
+def _missing(file: MissingFile) -> bytes:
+    return _json(
+        _known(
+            {
+                "path": file.member,
+                "product": file.product_id,
+                "version": file.product_version,
+                "size": file.size,
+                "fileId": file.file_id,
+                "files": file.files if file.file_id is None else None,
+                "cause": file.cause,
+            }
+        )
+    )
 
 
 def _known(content: Mapping[str, object]) -> dict[str, object]:

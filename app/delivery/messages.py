@@ -123,6 +123,11 @@ class DeliveryOptions(Wire):
         description="Folders before that of the correlation id: a template like `archiveName`, "
         "with slashes. Missing: the tenant's `prefix`; empty: none.",
     )
+    partial: bool | None = Field(
+        None,
+        description="Whether what there is, is delivered where some files failed, and what is "
+        "missing is told; missing: all or nothing.",
+    )
     labels: Labels | None = Field(
         None, description="What the client calls it; deliveries are found by them."
     )
@@ -197,6 +202,11 @@ class DeliveryResponseDtoEvent(Wire):
     )
     http_url_expires: str | None = Field(
         None, description="When that link ends, at the latest (RFC 3339)."
+    )
+    missing: int | None = Field(
+        None,
+        description="With DONE, of a request that takes a part: files that were ordered, and are "
+        "not there; the list tells which, and why.",
     )
 
 

@@ -30,6 +30,7 @@ class OrderError:
 
     error_type: ErrorType
     message: str
+    files: int = 0  # that it counted in error: downloads that broke off may be among them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +52,12 @@ class Delivery:
     # That rs-order cut the order into, as it said last: the least, until the order is done.
     total_suborders: int | None = None
     order_done: bool = False  # it says that no further suborder comes
-    order_error: OrderError | None = None  # and this, while files were downloaded
+    order_error: OrderError | None = None  # and this, where it ends with errors
     announced: int = 0  # suborders that it says are available
     format: str = DEFAULT_FORMAT  # what its files are delivered as; maybe a later version's
     archive_template: str = ""  # what its archive is to be called; empty: as REGARDS calls it
     prefix_template: str = ""  # what comes before the folder of its correlation id; empty: nothing
+    partial: bool = False  # what there is, is delivered, and what is missing is told
     labels: tuple[str, ...] = ()  # what its client calls it
     deadline: datetime | None = None  # its client's; None: it has the tenant's time
     plan: OrderPlan | None = None  # None: all was available when the archive was laid out

@@ -117,6 +117,7 @@ def _response(
         manifest_url=told.manifest_url if told else None,
         sha256=told.sha256 if told else None,
         expires=told.expires if told else None,
+        missing=told.missing if told else None,
     )
     return _owed(origin, Kind.RESPONSE, body, name=name)
 

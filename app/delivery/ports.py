@@ -30,6 +30,7 @@ from app.delivery.ingress import (
 from app.delivery.kept_files import FileStep, KeptFile, SentPart
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, Manifest, ManifestFile, Seam
+from app.delivery.missing import MissingFile, MissingSoFar
 from app.delivery.model import Delivery, Denied, Ended, HeldPlace, KeptPlaces
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
@@ -40,7 +41,7 @@ from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.delivery.told import Told
 from app.delivery.webhooks import DeliveryEvent
-from app.errors import ErrorType
+from app.errors import DeliveryError, ErrorType
 
 
 class UnitOfWork(Protocol):
@@ -185,11 +186,13 @@ class UnitOfWork(Protocol):
         total_suborders: int | None,
         *,
         error: tuple[ErrorType, str] | None = None,
+        in_error: int = 0,
     ) -> None:
         """Note that no further suborder comes; a delivery that waits for that may be claimed.
 
         So many suborders there are; None: that is not told, and what was told before was the least.
-        `error` is what rs-order said of it, if it ended with errors.
+        `error` is what rs-order said of it, if it ended with errors, and `in_error` how many files
+        it counted.
         """
 
     async def list_segment(
@@ -211,6 +214,15 @@ class UnitOfWork(Protocol):
 
         Raises LeaseLostError when another worker has written them.
         """
+
+    async def add_missing(self, delivery: Delivery, files: Sequence[MissingFile]) -> None:
+        """Note files that rs-order never listed, and that never were in the manifest.
+
+        Where it does not name them, how many there are.
+        """
+
+    async def forget_never_listed(self, delivery: Delivery) -> None:
+        """Forget what was noted so: it is looked for again."""
 
     async def keep_crc32s(self, delivery: Delivery, crc32s: Mapping[int, int]) -> None:
         """Keep what is told, by their id, of files that come into the manifest later.
@@ -460,6 +472,15 @@ class DeliveryStore(Protocol):
     async def extent(self, delivery: Delivery) -> Extent:
         """Measure the delivery's manifest."""
 
+    def missing(self, delivery: Delivery) -> AsyncIterator[MissingFile]:
+        """Iterate over the files that a delivery is without: those of the manifest come first.
+
+        A batch at a time. It waits while the store is away.
+        """
+
+    async def missing_so_far(self, delivery: Delivery) -> MissingSoFar:
+        """Tell how many files a delivery is without, why most of them, and how many are left."""
+
     async def order_so_far(self, delivery: Delivery) -> OrderSoFar:
         """Return what is known of the delivery's order. Raises LeaseLostError when it is gone."""
 
@@ -560,6 +581,19 @@ class Leases(Protocol):
         """Let go of a half-made archive: any worker may claim it when its order has gone on.
 
         From then on it counts as six hours older than its tenant's deliveries that have not begun.
+        """
+
+    async def leave_out(self, delivery: Delivery, position: int, cause: str) -> bool:
+        """Note that a file of the manifest is missing: it leaves that, for good.
+
+        Again changes nothing. False when the lease is gone. An archive that an earlier attempt has
+        completed, and could not record, may have the file: it has more than are left then.
+        """
+
+    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
+        """Note that a file's bytes were not those that were listed; return how often they were.
+
+        By any attempt; 0: it is not in the manifest. None when the lease is gone.
         """
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
@@ -793,6 +827,19 @@ class Folder(Protocol):
         """Note that this attempt may leave an upload of a file open: it is looked for then."""
 
 
+class LeavesOut(Protocol):
+    """Decides which files a partial delivery is without."""
+
+    async def leaves_out(self, file: ManifestFile, error: DeliveryError) -> bool:
+        """Whether a file is left out whose bytes can't be had, or are wrong: so it is noted then.
+
+        False: it may come at another try. Raises LeaseLostError, StoreUnavailableError.
+        """
+
+    def missing(self) -> AsyncIterator[MissingFile]:
+        """Iterate over all that the delivery is without: see `DeliveryStore.missing`."""
+
+
 class Archiver(Protocol):
     """Streams the files of a delivery into one verified object."""
 
@@ -830,6 +877,7 @@ class Archiver(Protocol):
         folder: Folder,
         keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None = None,
         wanted: Wanted = NOTHING,
+        leaving_out: LeavesOut | None = None,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer. `may_complete` is asked each time right before the object would appear.
@@ -848,6 +896,10 @@ class Archiver(Protocol):
         What is `wanted` of an archive's files is saved with the steps; what is behind the last one
         goes to `keep` before the object may appear, with its first file's number: False, and the
         object may not.
+
+        Where there is `leaving_out`, the archive is made without the files that it leaves out.
+        Raises NothingAvailableError where none is left; and what is wrong with a file of which some
+        went out already, with its position: it is gone on with from before that.
 
         `at_most` is the bytes that the files may have: more than the delivery's total where sizes
         of some are unknown. `name_bytes` is what their names in the archive have together, and

@@ -44,6 +44,7 @@ def parse_request(
         format=options.format if options else None,
         archive_template=options.archive_name if options else None,
         prefix_template=options.prefix if options else None,
+        partial=bool(options.partial) if options else False,
         labels=tuple(options.labels or ()) if options else (),
         deadline=options.deadline if options else None,
         user=request.order.user,

@@ -35,6 +35,8 @@ class OrderSoFar:
     with_errors: bool  # that the order ended with, as rs-order said
     total_suborders: int | None  # that rs-order cut it into, as it said; the least until `done`
     age: timedelta  # since the first segment was announced; 0: none was
+    said: str | None = None  # what rs-order said of those errors
+    in_error: int = 0  # files that it counted: downloads that broke off may be among them
 
     def segment(self, number: int) -> Segment | None:
         """Return a segment; None if there is none of that number yet."""

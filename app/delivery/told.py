@@ -21,6 +21,7 @@ class Told(Noted):
     manifest_url: str | None = None  # `Target.url_of`
     sha256: str | None = None  # of the object, hex, lower case; where its tenant asks for it
     expires: str | None = None  # RFC 3339, in UTC: the content is removed then
+    missing: int | None = None  # files that were ordered, and are not among these; never 0
 
     @classmethod
     def of(cls, result: StoredObject, *, manifest_url: str | None = None) -> Told:

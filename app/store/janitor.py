@@ -38,6 +38,7 @@ class PostgresJanitor:
                 for delivery in ids:
                     await self._forget_files(delivery)
                     await self._forget_crc32s(delivery)
+                    await self._forget_missing(delivery)
                 await self._pool.execute(*SQL["forget_deliveries"](ids=ids))
                 total += len(ids)
             for batch in (
@@ -68,6 +69,11 @@ class PostgresJanitor:
             if gone["files"] < _FILE_BATCH_SIZE:
                 return
             last = gone["position"]
+
+    async def _forget_missing(self, delivery: UUID) -> None:
+        batch = SQL["forget_missing"](delivery=delivery, limit=_FILE_BATCH_SIZE)
+        while await self._pool.fetchval(*batch) == _FILE_BATCH_SIZE:
+            pass
 
     async def _forget_crc32s(self, delivery: UUID) -> None:
         batch = SQL["forget_crc32s"](delivery=delivery, limit=_FILE_BATCH_SIZE)

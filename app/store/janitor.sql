@@ -34,6 +34,16 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone;
 
+-- name: forget_missing
+-- Remove up to :limit files that a delivery was without; tells how many.
+WITH gone AS (
+    DELETE FROM missing_file
+    WHERE delivery_id = :delivery AND number IN (
+        SELECT number FROM missing_file WHERE delivery_id = :delivery ORDER BY number LIMIT :limit)
+    RETURNING number
+)
+SELECT count(*) FROM gone;
+
 -- name: forget_deliveries
 -- Remove deliveries, with their history and what is left of their files.
 DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended}) AND NOT keeps_content;

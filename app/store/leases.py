@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.delivery.missing import bounded
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.ports import Allowed
@@ -171,6 +172,32 @@ class PostgresLeases:
                     await connection.execute(
                         *SQL["go_on"](id=delivery.id, attempt=delivery.attempt)
                     )
+
+    async def leave_out(self, delivery: Delivery, position: int, cause: str) -> bool:
+        """Note that a file of the manifest is missing."""
+        with translate_errors():
+            return (
+                await self._pool.fetchval(
+                    *SQL["leave_out"](
+                        id=delivery.id,
+                        attempt=delivery.attempt,
+                        owner=self._owner,
+                        position=position,
+                        cause=bounded(cause),
+                    )
+                )
+                is not None
+            )
+
+    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
+        """Note that a file's bytes were wrong once more."""
+        with translate_errors():
+            times: int | None = await self._pool.fetchval(
+                *SQL["count_wrong"](
+                    id=delivery.id, attempt=delivery.attempt, owner=self._owner, position=position
+                )
+            )
+        return times
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt."""

@@ -146,3 +146,33 @@ UPDATE delivery SET
     completing_attempt = NULL
 WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
 RETURNING id;
+
+-- name: leave_out
+-- A file leaves the manifest, and is noted as missing; again changes nothing. No row when the lease is gone.
+WITH held AS (
+    SELECT id FROM delivery
+    WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+    FOR NO KEY UPDATE
+), gone AS (
+    DELETE FROM delivery_file file USING held
+    WHERE file.delivery_id = held.id AND file.position = :position
+    RETURNING file.*
+), noted AS (
+    INSERT INTO missing_file (delivery_id, number, file_id, member, size, product_id, product_version, files, cause)
+    SELECT delivery_id, position, file_id, member, size, product_id, product_version, 1, :cause FROM gone
+)
+SELECT id FROM held;
+
+-- name: count_wrong
+-- The bytes of a file were not those that were listed, once more; how many times they were (0: it is not in the
+-- manifest). No row when the lease is gone.
+WITH held AS (
+    SELECT id FROM delivery
+    WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+    FOR NO KEY UPDATE
+), counted AS (
+    UPDATE delivery_file file SET wrong = wrong + 1 FROM held
+    WHERE file.delivery_id = held.id AND file.position = :position
+    RETURNING wrong
+)
+SELECT coalesce((SELECT wrong FROM counted), 0) AS times FROM held;

@@ -7,7 +7,8 @@ from uuid import UUID
 import asyncpg
 
 from app.delivery.manifest import Extent, ManifestFile
-from app.store.rows import file_of
+from app.delivery.missing import MissingFile, MissingSoFar
+from app.store.rows import file_of, missing_of
 from app.store.sql import load
 
 SQL = load(__name__)
@@ -32,3 +33,21 @@ async def extent(pool: asyncpg.Pool, delivery: UUID) -> Extent:
     row = await pool.fetchrow(*SQL["extent"](delivery=delivery))
     assert row is not None  # noqa: S101 - an aggregate has a row
     return Extent(**row)
+
+
+async def missing_after(
+    pool: asyncpg.Pool, delivery: UUID, number: int, *, limit: int
+) -> list[tuple[int, MissingFile]]:
+    """Return files that a delivery is without, behind a number (-1: from the first), with theirs.
+
+    Those that were in the manifest come first, by their positions.
+    """
+    rows = await pool.fetch(*SQL["missing"](delivery=delivery, after=number, limit=limit))
+    return [(row["number"], missing_of(row)) for row in rows]
+
+
+async def missing_so_far(pool: asyncpg.Pool, delivery: UUID) -> MissingSoFar:
+    """Tell how many files a delivery is without, why most of them, and how many are left."""
+    row = await pool.fetchrow(*SQL["missing_so_far"](delivery=delivery))
+    assert row is not None  # noqa: S101 - there is one of any delivery
+    return MissingSoFar(**row)

@@ -20,3 +20,19 @@ LIMIT 1;
 SELECT count(size) = count(*) AS sizes_known,
        coalesce(sum(octet_length(member)), 0)::bigint AS name_bytes
 FROM delivery_file WHERE delivery_id = :delivery;
+
+-- name: missing
+-- The next files that a delivery is without, behind number :after: those of the manifest by their positions, then
+-- those that were never listed.
+SELECT number, file_id, member, size, product_id, product_version, files, cause
+FROM missing_file
+WHERE delivery_id = :delivery AND number > :after
+ORDER BY number
+LIMIT :limit;
+
+-- name: missing_so_far
+-- How many files a delivery is without, the cause of most of them, and how many are in its manifest.
+SELECT coalesce((SELECT sum(files) FROM missing_file WHERE delivery_id = :delivery), 0)::bigint AS files,
+       (SELECT cause FROM missing_file WHERE delivery_id = :delivery
+        GROUP BY cause ORDER BY sum(files) DESC, min(number) LIMIT 1) AS cause,
+       (SELECT count(*) FROM delivery_file WHERE delivery_id = :delivery) AS "left";

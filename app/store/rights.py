@@ -29,6 +29,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "file_checkpoint": ("SELECT", "INSERT", "DELETE"),
     "file_contents": _ALL,
     "inbox": _ALL,
+    "missing_file": ("SELECT", "INSERT", "DELETE"),
     "outbox": _ALL,
     "place": ("SELECT", "INSERT", "UPDATE"),
     "schema_migration": ("SELECT",),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import asyncpg
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.missing import NEVER_LISTED, MissingFile
 from app.delivery.model import Delivery, Ended, Ending, OrderError
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.segments import OrderPlan, Segment
@@ -35,6 +36,7 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         announced=row["announced"],
         parked=row["parked"],
         format=row["format"],
+        partial=row["partial"],
         labels=tuple(row["labels"]),
         deadline=row["deadline"],
         archive_name=row["archive_name"],
@@ -57,7 +59,11 @@ def _order_error_of(row: asyncpg.Record) -> OrderError | None:
     if row["order_error_type"] is None:
         return None
     error_type = _known(row["order_error_type"])
-    return OrderError(error_type=error_type, message=row["order_error_message"])
+    return OrderError(
+        error_type=error_type,
+        message=row["order_error_message"],
+        files=row["order_error_files"],
+    )
 
 
 def _known(word: str) -> ErrorType:
@@ -124,6 +130,20 @@ def file_of(row: asyncpg.Record) -> ManifestFile:
         product_id=row["product_id"],
         product_version=row["product_version"],
         media_type=row["media_type"],
+    )
+
+
+def missing_of(row: asyncpg.Record) -> MissingFile:
+    """Read a row of `missing_file`."""
+    return MissingFile(
+        cause=row["cause"],
+        file_id=row["file_id"],
+        member=row["member"],
+        size=row["size"],
+        product_id=row["product_id"],
+        product_version=row["product_version"],
+        files=row["files"],
+        position=row["number"] if row["number"] < NEVER_LISTED else None,
     )
 
 

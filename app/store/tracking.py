@@ -10,10 +10,11 @@ import asyncpg
 
 from app.delivery.content import ContentSeen, ContentState
 from app.delivery.manifest import ManifestFile
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.store.manifest import file_named, files_after
+from app.store.manifest import file_named, files_after, missing_after
 from app.store.outbox import owed
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of, told_of
@@ -141,6 +142,12 @@ class PostgresTracking:
         """Return a file of a delivery by its name."""
         with translate_errors():
             return await file_named(self._pool, delivery, member)
+
+    async def missing(self, delivery: UUID, *, limit: int) -> list[MissingFile]:
+        """Return files that a delivery is without, the first of them."""
+        with translate_errors():
+            found = await missing_after(self._pool, delivery, -1, limit=limit)
+        return [file for _, file in found]
 
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced."""

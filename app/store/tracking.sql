@@ -2,7 +2,7 @@
 -- What lists and feeds show of a delivery: all but what it ordered, which may have half a megabyte.
 d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
 d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.labels, d.deadline, d.archive_name,
+d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.partial, d.labels, d.deadline, d.archive_name,
 d.file_count, d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.told, d.error_type,
 d.error_message, d.ending_type, d.ending_message, d.prefix
 

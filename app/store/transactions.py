@@ -24,6 +24,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Extent, Manifest, ManifestFile
+from app.delivery.missing import NEVER_LISTED, MissingFile, MissingSoFar
 from app.delivery.model import Delivery, Denied, Ended, HeldPlace, KeptPlaces
 from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
@@ -36,7 +37,7 @@ from app.delivery.webhooks import WEBHOOKS, DeliveryEvent, event_of
 from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
 from app.store.contents import ContentsInTransaction
-from app.store.manifest import extent, files_after
+from app.store.manifest import extent, files_after, missing_after, missing_so_far
 from app.store.objects import lock_object
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of, ended_of, segment_of
@@ -126,6 +127,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
                 deadlines=[request.deadline for request in requests],
                 archive_templates=[opening.archive_template for opening in openings],
                 prefix_templates=[opening.prefix_template for opening in openings],
+                partial=[request.partial for request in requests],
             )
         )
         return [delivery_of(row) for row in opened]
@@ -277,6 +279,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
         total_suborders: int | None,
         *,
         error: tuple[ErrorType, str] | None = None,
+        in_error: int = 0,
     ) -> None:
         """Note that no further suborder comes."""
         ended = SQL["end_order"](
@@ -284,6 +287,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
             total_suborders=total_suborders,
             error_type=error[0].value if error else None,
             error_message=error[1] if error else None,
+            error_files=in_error,
         )
         await self._connection.execute(*ended)
 
@@ -328,6 +332,28 @@ class PostgresUnitOfWork(ContentsInTransaction):
         """Write files of a manifest."""
         records = [(delivery.id, *_file(each)) for each in files]
         await self._copy(delivery, "delivery_file", _FILE_COLUMNS, records)
+
+    async def add_missing(self, delivery: Delivery, files: Sequence[MissingFile]) -> None:
+        """Note files that never were in the manifest."""
+        await self._connection.execute(
+            *SQL["add_missing"](
+                id=delivery.id,
+                least=NEVER_LISTED,
+                file_ids=[file.file_id for file in files],
+                members=[file.member for file in files],
+                sizes=[file.size for file in files],
+                product_ids=[file.product_id for file in files],
+                product_versions=[file.product_version for file in files],
+                files=[file.files for file in files],
+                causes=[file.cause for file in files],
+            )
+        )
+
+    async def forget_never_listed(self, delivery: Delivery) -> None:
+        """Forget files that never were in the manifest."""
+        await self._connection.execute(
+            *SQL["forget_never_listed"](id=delivery.id, least=NEVER_LISTED)
+        )
 
     async def keep_crc32s(self, delivery: Delivery, crc32s: Mapping[int, int]) -> None:
         """Keep what is told of files that come into the manifest later."""
@@ -625,6 +651,26 @@ class PostgresStore:
         with translate_errors():
             return await extent(self._pool, delivery.id)
 
+    async def missing(self, delivery: Delivery) -> AsyncIterator[MissingFile]:
+        """Iterate over the files that it is without; it waits while PostgreSQL is away."""
+        last = -1
+        while True:
+            rows = await until_answered(partial(self._missing_batch, delivery, last))
+            for number, file in rows:
+                last = number
+                yield file
+            if len(rows) < self._batch_size:
+                return
+
+    async def _missing_batch(self, delivery: Delivery, last: int) -> list[tuple[int, MissingFile]]:
+        with translate_errors():
+            return await missing_after(self._pool, delivery.id, last, limit=self._batch_size)
+
+    async def missing_so_far(self, delivery: Delivery) -> MissingSoFar:
+        """Tell how many files it is without, and why most of them."""
+        with translate_errors():
+            return await missing_so_far(self._pool, delivery.id)
+
     async def order_so_far(self, delivery: Delivery) -> OrderSoFar:
         """Return what is known of the delivery's order."""
         with translate_errors():
@@ -635,6 +681,8 @@ class PostgresStore:
             segments=[segment_of(row) for row in rows if row["number"] is not None],
             done=rows[0]["order_done"],
             with_errors=rows[0]["with_errors"],
+            said=rows[0]["order_error_message"],
+            in_error=rows[0]["order_error_files"],
             total_suborders=rows[0]["total_suborders"],
             age=rows[0]["age"] or timedelta(),
         )

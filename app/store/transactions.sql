@@ -88,18 +88,19 @@ FROM refused LEFT JOIN LATERAL (
 -- row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
                       origin_app, priority, requested_at, expires_at, trace, rank, format, labels, deadline,
-                      archive_template, prefix_template)
+                      archive_template, prefix_template, partial)
 SELECT id, tenant, correlation_id, state, user_email, target, order_request,
        origin_app, priority, at, least(at + ttl, deadline), trace, at - priority * interval '1 minute', format,
-       ARRAY(SELECT json_array_elements_text(labels::json)), deadline, archive_template, prefix_template
+       ARRAY(SELECT json_array_elements_text(labels::json)), deadline, archive_template, prefix_template,
+       partial
 FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[], :states::text[],
             :users::text[], :targets::text[], :orders::json[], :origin_apps::text[],
             :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[],
             :formats::text[], :labels::text[], :deadlines::timestamptz[],
-            :archive_templates::text[], :prefix_templates::text[])
+            :archive_templates::text[], :prefix_templates::text[], :partial::boolean[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
                  origin_app, priority, requested_at, ttl, trace, format, labels, deadline,
-                 archive_template, prefix_template),
+                 archive_template, prefix_template, partial),
      LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
 RETURNING *;
@@ -284,6 +285,7 @@ UPDATE delivery SET
     total_suborders = :total_suborders,
     order_error_type = coalesce(:error_type, order_error_type),
     order_error_message = coalesce(:error_message, order_error_message),
+    order_error_files = greatest(:error_files::bigint, order_error_files),
     not_before = CASE WHEN parked OR state = 'AVAILABLE' THEN now() ELSE not_before END
 WHERE id = :id;
 
@@ -301,6 +303,20 @@ UPDATE segment SET listed_at = clock_timestamp(), file_count = :files
 FROM held
 WHERE delivery_id = held.id AND number = :number
 RETURNING number;
+
+-- name: add_missing
+-- Note files that rs-order never listed, which are not in the manifest: behind those that were noted
+-- before, from :least on.
+INSERT INTO missing_file (delivery_id, number, file_id, member, size, product_id, product_version, files, cause)
+SELECT :id::uuid, greatest(:least::bigint - 1, (SELECT max(number) FROM missing_file WHERE delivery_id = :id)) + each.place,
+       each.file_id, each.member, each.size, each.product_id, each.product_version, each.files, each.cause
+FROM unnest(:file_ids::bigint[], :members::text[], :sizes::bigint[], :product_ids::text[],
+            :product_versions::bigint[], :files::bigint[], :causes::text[])
+     WITH ORDINALITY AS each (file_id, member, size, product_id, product_version, files, cause, place);
+
+-- name: forget_never_listed
+-- What was noted behind the manifest is looked for again.
+DELETE FROM missing_file WHERE delivery_id = :id AND number >= :least::bigint;
 
 -- name: take_crc32s
 -- The CRC-32s that were told of files of a delivery, which need not be kept any more.
@@ -320,7 +336,8 @@ SELECT count(*) FROM known;
 
 -- name: segments
 -- What is known of a delivery's order, and its segments in their order.
-SELECT d.order_done, d.order_error_type IS NOT NULL AS with_errors, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,
+SELECT d.order_done, d.order_error_type IS NOT NULL AS with_errors,
+       d.order_error_message, d.order_error_files, d.total_suborders, now() - min(s.announced_at) OVER () AS age, s.number, s.suborder_id,
        s.at_end, s.listed_at IS NOT NULL AS listed, s.file_count, now() - s.announced_at AS segment_age
 FROM delivery d LEFT JOIN segment s ON s.delivery_id = d.id
 WHERE d.id = :id

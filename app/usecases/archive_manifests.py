@@ -246,7 +246,7 @@ class _Writing:
         async for file, contents in with_contents(store.files(self.delivery), kept):
             yield between + manifest_document.line(file, contents)
             between = manifest_document.BETWEEN
-        for piece in manifest_document.end():
+        async for piece in manifest_document.ended(store.missing(self.delivery)):
             yield piece
 
     async def _put(self, content: bytes) -> None:

@@ -161,6 +161,10 @@ class OrderInquiry:
         )
         if facts.gone and await self._has_all(delivery, facts):
             await self._said(delivery, OrderStatus.DONE)
+        elif facts.gone and delivery.partial and delivery.plan is not None:
+            # What was downloaded before is delivered.
+            message = f"it is {facts.status} at rs-order, and what was not downloaded is gone"
+            await self._said(delivery, OrderStatus.FAILED, errors=1, message=message)
         elif facts.gone:
             await self._end(
                 delivery,
@@ -206,6 +210,11 @@ class OrderInquiry:
         async for file in self.store.files(delivery):
             files += 1
             ids = ids_of([file], ids)
+        if delivery.partial:
+            async for missing in self.store.missing(delivery):
+                if missing.position is not None:
+                    files += 1
+                    ids = ids_of([missing.laid_out()], ids)
         return (files, ids) == (plan.files, plan.ids)
 
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:

@@ -117,6 +117,7 @@ class Interventions:
             format=last.format,
             archive_template=last.archive_template,
             prefix_template=last.prefix_template,
+            partial=last.partial,
             labels=last.labels,
             user=last.user,
             order=last.order,

@@ -200,7 +200,8 @@ def _too_many(delivery: Delivery, event: OrderEvent, max_suborders: int) -> str 
 
 async def _apply_suborder(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
     # Once files are downloaded, what rs-order counts may be downloads of ours that broke off.
-    if event.errors > 0 and delivery.state is not State.TRANSFERRING and not delivery.order_done:
+    ours = delivery.state is State.TRANSFERRING or delivery.order_done
+    if event.errors > 0 and not ours and not delivery.partial:
         cause = _cause(event, f"ended with {event.errors} files in error")
         error_type = _error_type(event)
         await fail(tx, delivery, error_type, cause, order_id=event.order_id, answered=True)
@@ -260,6 +261,18 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
                 cancel=False,
                 answered=True,
             )
+        case OrderStatus.FAILED | OrderStatus.DONE if _takes_part(delivery, event):
+            # Where nothing is available after all, its listing tells.
+            if await tx.advance(
+                delivery,
+                State.AVAILABLE,
+                order_id=event.order_id,
+                total_suborders=event.total_suborders,
+                order_done=True,
+            ):
+                total, error = event.total_suborders, _error_of(event)
+                await tx.end_order(delivery, total, error=error, in_error=event.errors)
+                await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
         case OrderStatus.FAILED:
             await fail(
                 tx,
@@ -304,26 +317,38 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
             )
 
 
+def _takes_part(delivery: Delivery, event: OrderEvent) -> bool:
+    """Whether what there is of an order that ended with errors is delivered."""
+    named = event.order_id is not None or delivery.order_id is not None
+    return delivery.partial and named and _error_of(event) is not None
+
+
+def _error_of(event: OrderEvent) -> tuple[ErrorType, str] | None:
+    """Return what is told of an order that ended with errors; None: it did not."""
+    failed = event.status is OrderStatus.FAILED
+    if not failed and event.errors <= 0:
+        return None
+    what = "failed" if failed else f"ended with {event.errors} files in error"
+    return _error_type(event), as_cause(_cause(event, what))
+
+
 async def _apply_begun(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
     """Apply the end of an order of which some was available before.
 
     While files are downloaded, its errors may be downloads of ours that broke off: whether all
     files came is seen at the end, where rs-order told them all. What it says of them is kept until
     then. Where it did not, its errors end the delivery, ours or not: a file that could not be
-    restored is in no list, and its suborder neither missing nor empty.
+    restored is in no list, and its suborder neither missing nor empty. (A delivery that takes a
+    part goes on, and tells what is missing.)
     """
     if event.status not in (OrderStatus.DONE, OrderStatus.FAILED):
         return
-    failed = event.status is OrderStatus.FAILED
     told = delivery.state is State.TRANSFERRING and delivery.plan and delivery.plan.told
-    error = None
-    if failed or event.errors > 0:
-        what = "failed" if failed else f"ended with {event.errors} files in error"
-        error = _error_type(event), as_cause(_cause(event, what))
-    if error is not None and not told:
+    error = _error_of(event)
+    if error is not None and not told and not delivery.partial:
         await fail(tx, delivery, *error, answered=True)
         return
-    await tx.end_order(delivery, event.total_suborders, error=error)
+    await tx.end_order(delivery, event.total_suborders, error=error, in_error=event.errors)
     if delivery.state is State.AVAILABLE:
         await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
     elif delivery.parked:

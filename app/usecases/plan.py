@@ -14,7 +14,16 @@ from datetime import datetime, timedelta
 
 from app.delivery import outgoing
 from app.delivery.listing import Listing
-from app.delivery.manifest import Extent, Layout, ListedFile, Manifest, archive_of_many, ids_of
+from app.delivery.manifest import (
+    Addition,
+    Extent,
+    Layout,
+    ListedFile,
+    Manifest,
+    archive_of_many,
+    ids_of,
+)
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
 from app.delivery.outgoing import Kind
@@ -31,6 +40,7 @@ from app.errors import (
     TooManySubordersError,
 )
 from app.telemetry.logs import get_logger
+from app.usecases import never_listed
 from app.usecases.laying_out import Room, keep_told, write
 from app.usecases.segments import extent_of, most_files_of
 from app.usecases.untold import Question, Unanswered
@@ -75,9 +85,11 @@ class Planning:
         if not listing:
             raise EmptyOrderError(f"order {delivery.order_id} is done, but holds no file")
         layout = await self._laid_out(delivery, listing)
+        missing = await self._missing(delivery, listing, layout)
         async with self.store.transaction() as tx:
             written = await write(tx, delivery, layout)
             prefix, archive_name = self._place_of(delivery, layout)
+            await never_listed.write(tx, delivery, missing)
             manifest = Manifest(
                 archive_name=archive_name,
                 prefix=prefix,
@@ -93,6 +105,42 @@ class Planning:
             files=written.files,
             bytes=written.size,
         )
+
+    async def _missing(
+        self, delivery: Delivery, listing: Listing, layout: Layout
+    ) -> list[MissingFile]:
+        """Return what a partial delivery is without, of an order that ended with errors."""
+        error = delivery.order_error
+        if not delivery.partial or error is None:
+            return []
+        known = await asyncio.to_thread(lambda: {file.file_id for file in listing})
+        facts = missing = None
+        question = Question.ORDER
+        try:
+            facts = await self.source.order(delivery)
+            if facts is not None:
+                question = Question.FILES
+                async with self.room.of(delivery, facts.files or 0):
+                    missing = await never_listed.never_listed(self.source, delivery, facts, known)
+        except SourceUnavailableError as silent:
+            if not await self.unanswered.is_untold(delivery, question, self.source, silent):
+                raise
+        if missing is not None:
+            addition = await asyncio.to_thread(self._behind, delivery, layout)
+            return await never_listed.named(missing, addition, error.message)
+        least = 0
+        if facts is not None and not never_listed.filters_files(delivery):
+            least = (facts.files or 0) - len(known)
+        counted = never_listed.Counted(least=least, said=error.message, in_error=error.files)
+        return never_listed.unnamed(delivery, counted)
+
+    def _behind(self, delivery: Delivery, layout: Layout) -> Addition:
+        """Return what gives names behind those of an archive."""
+        suffix = self.suffix_of(delivery.format)
+        addition = Addition(suffix=suffix, folders=not layout.single, renamed=layout.renamed)
+        for file in layout:
+            addition.behind(file)
+        return addition
 
     async def _plan_ahead(self, delivery: Delivery, stack: AsyncExitStack) -> None:
         """Plan the archive of an order of which a part is available: its name, and what it needs.
@@ -200,7 +248,7 @@ class Planning:
         if many := too_many_suborders(len(suborders), most):
             raise TooManySubordersError(f"order {delivery.order_id} {many}")
         # The number is that of all files of what was ordered, also of those that are filtered out.
-        if told < (facts.files or 0) and not _filters_files(delivery):
+        if told < (facts.files or 0) and not never_listed.filters_files(delivery):
             few = f"order {delivery.order_id} has {facts.files} files, and tells {told} of them"
             why = f"{few}; its archive begins once it tells all"
             await self._await_end(delivery, why, pause=_MADE_MEANWHILE)
@@ -214,11 +262,6 @@ class Planning:
                 f"{why}, or once some of it is available for a minute",
                 retry_after=min(left, pause).total_seconds(),
             )
-
-
-def _filters_files(delivery: Delivery) -> bool:
-    """Whether some files of the products that were ordered may not be of the order."""
-    return bool((delivery.order.get("filters") or {}).get("filenameRegExp"))
 
 
 def _begins_by(facts: OrderFacts | None) -> datetime | None:

@@ -44,12 +44,19 @@ class Resumption:
     uploads: Uploads
 
     async def find(
-        self, delivery: Delivery, target: Target, key: str, *, before: Checkpoint | None = None
+        self,
+        delivery: Delivery,
+        target: Target,
+        key: str,
+        *,
+        before: Checkpoint | None = None,
+        most_members: int | None = None,
     ) -> Unfinished | None:
         """Return what can be gone on with: the store has every part of it, as it was sent.
 
         Of several boundaries the last one; or the last one `before` the file that a checkpoint lies
-        in: if that was a wrong one, so is what was sent of it, and what was sent before is not.
+        in: if that was a wrong one, so is what was sent of it, and what was sent before is not. Or
+        the last one before which so many members end at most, and which lies in none behind them.
 
         Raises TargetUnavailableError while the store does not tell. What is open and can't be gone
         on with is the caller's to abort.
@@ -60,6 +67,8 @@ class Resumption:
         steps = await self.checkpoints.steps(delivery, upload)
         if before is not None:
             steps = [step for step in steps if step.boundary.members < before.boundary.members]
+        if most_members is not None:
+            steps = _before_the_next(steps, most_members)
         if not steps:
             return None
         try:
@@ -122,6 +131,25 @@ class Resumption:
             and same_place(place, target)
             and dict(place.opened_with) == dict(target.opened_with)
         )
+
+
+def _before_the_next(steps: list[SavedStep], members: int) -> list[SavedStep]:
+    """Return the steps up to the last that has nothing of what is behind so many members.
+
+    A step of fewer may have it all the same: of small members some are made at a time. Then its
+    bytes are other ones.
+    """
+    reached: list[SavedStep] = []
+    finished = 0
+    for step in steps:
+        finished += step.finished
+        kept = step.boundary.parts * step.part_size + (step.tail.size if step.tail else 0)
+        if step.boundary.members > members:
+            break
+        if step.boundary.members == members and kept > finished:
+            break
+        reached.append(step)
+    return reached
 
 
 def tell_unusable(delivery: Delivery, upload: Upload, cause: str, consequence: str) -> None:

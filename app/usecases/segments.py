@@ -17,8 +17,9 @@ from typing import TypeVar
 from app.delivery.lease import Lease
 from app.delivery.listing import Listing
 from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
-from app.delivery.order_facts import OrderFacts
+from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.errors import (
@@ -31,6 +32,7 @@ from app.errors import (
     SourceUnavailableError,
 )
 from app.telemetry.logs import get_logger
+from app.usecases import never_listed
 from app.usecases.laying_out import Room, write
 from app.usecases.untold import TRIES, Question, Unanswered
 from app.waiting.patience import until_answered
@@ -148,14 +150,37 @@ class SegmentFiles:
         return so_far
 
     async def _files(self, first: int, count: int) -> AsyncIterator[ManifestFile]:
-        """Iterate over files of the manifest from a position on."""
+        """Iterate over files of the manifest from a position on, without those that are missing."""
         if not count:
             return
+        found, end = 0, first + count
         async for file in self._by.store.files(self._delivery, after=first - 1):
+            if file.position >= end:
+                break
+            found += 1
             yield file
-            if file.position == first + count - 1:
+            if file.position == end - 1:
+                break
+        if found < count:
+            left = [file async for file in self._missing_files(end) if first <= _place(file)]
+            if found + len(left) < count:
+                raise LeaseLostError(f"the manifest of {self._delivery} is gone")
+
+    async def _missing_files(self, end: int) -> AsyncIterator[MissingFile]:
+        """Iterate over the missing files that had a position before `end`."""
+        if not self._delivery.partial:
+            return
+        async for file in self._by.store.missing(self._delivery):
+            if file.position is None or file.position >= end:
                 return
-        raise LeaseLostError(f"the manifest of {self._delivery} is gone")
+            yield file
+
+    async def _known(self, count: int) -> AsyncIterator[ManifestFile]:
+        """Iterate over all files of the manifest: those that have become missing come last."""
+        async for file in self._files(0, count):
+            yield file
+        async for missing in self._missing_files(count):
+            yield missing.laid_out()
 
     async def _comes(self) -> bool:
         """Wait a moment for the order to go on, without a slot; return whether it did."""
@@ -196,17 +221,13 @@ class SegmentFiles:
 
     async def _list(self, segment: Segment, so_far: OrderSoFar, given: int) -> Segment:
         """List a segment to its end, and lay it out behind the files before it."""
-        by, delivery, plan = self._by, self._delivery, self._plan
+        by, delivery = self._by, self._delivery
         async with AsyncExitStack() as stack:
             files = by.source.listing(delivery, segment.suborder, so_far=not segment.at_end)
             room = by.room.beside(self.beside)
             listing = await room.read(delivery, files, stack, behind=given)
-            addition = Addition(
-                suffix=by.suffix_of(self._delivery.format),
-                folders=plan.folders,
-                renamed={int(product): folder for product, folder in plan.renamed.items()},
-            )
-            async for file in self._files(0, given):
+            addition = self._addition()
+            async for file in self._known(given):
                 addition.behind(file)
             # What rs-order does not see downloaded stays in the list of the whole order.
             whole = segment.suborder is None
@@ -226,6 +247,8 @@ class SegmentFiles:
             told = max(0, delivery.file_count - given) if plan.told else 0
             more = max(0, written.files - told)
             size = 0 if plan.told else written.size
+            if delivery.partial:  # what was never listed may be among these
+                await tx.forget_never_listed(delivery)
             if not await tx.list_segment(delivery, listed, plan, more_files=more, more_bytes=size):
                 raise LeaseLostError(f"{delivery} was taken over while a suborder was listed")
         self._plan = plan
@@ -273,7 +296,7 @@ class SegmentFiles:
             raise SourceNotReadyError(why)
         named = segment.suborder is not None
         found = so_far.may_have_been_found(segment) if named else so_far.heard_of >= total
-        if not told and not found:
+        if not told and not found and not delivery.partial:
             raise IncompleteOrderError(
                 f"{why}: nothing is delivered, as the archive would lack them; ask again, and look "
                 "into rs-order for what became of them"
@@ -297,7 +320,10 @@ class SegmentFiles:
         if plan.told and adds and await self._has_all(files):
             return True
         if so_far.rest_is_listed:
-            await self._check(files)
+            if self._delivery.partial:
+                await self._note_missing(so_far, files)
+            else:
+                await self._check(files)
             return True
         async with self._by.store.transaction() as tx:
             await tx.announce(self._delivery, None)
@@ -369,7 +395,7 @@ class SegmentFiles:
         if facts is None:
             return await self._missing_of_plan(files)
         async with self._by.room.beside(self.beside).of(delivery, files):
-            archived = {file.file_id async for file in self._files(0, files)}
+            archived = {file.file_id async for file in self._known(files)}
             missing: set[int] = set()
             try:
                 async for each in source.every_file(delivery, facts):
@@ -406,6 +432,69 @@ class SegmentFiles:
         if files != self._plan.files:
             return False
         ids = 0
-        async for file in self._files(0, files):
+        async for file in self._known(files):
             ids = ids_of([file], ids)
         return ids == self._plan.ids
+
+    async def _note_missing(self, so_far: OrderSoFar, files: int) -> None:
+        """Note what rs-order never made available of an order that is done, of a partial delivery.
+
+        Raises SourceNotReadyError while some may be only late, EmptyOrderError where there is none,
+        and SourceUnavailableError.
+        """
+        delivery, by = self._delivery, self._by
+        if not files:
+            order = f"order {delivery.order_id}"
+            raise EmptyOrderError(f"{order} is done, and rs-order listed no file of it")
+        least, facts = 0, None
+        try:
+            facts = await self._facts(files)
+        except IncompleteOrderError:
+            least = 1  # it is gone: what was not listed before, is not known
+        ordered = max(files, (facts.files if facts else None) or 0)
+        async with by.room.beside(self.beside).of(delivery, ordered):
+            missing = None
+            if facts is not None:
+                known = {file.file_id async for file in self._known(files)}
+                missing = await self._never_listed(facts, known)
+            if missing is not None:
+                addition = self._addition()
+                async for file in self._known(files):
+                    addition.behind(file)
+                noted = await never_listed.named(missing, addition, so_far.said)
+            else:
+                least = max(least, await self._least_missing(so_far, facts, files))
+                counted = never_listed.Counted(
+                    least=least, said=so_far.said, in_error=so_far.in_error
+                )
+                noted = never_listed.unnamed(delivery, counted)
+            await never_listed.note(by.store, delivery, noted)
+
+    async def _never_listed(self, facts: OrderFacts, known: set[int]) -> list[OrderFile] | None:
+        source = self._by.source
+        try:
+            return await never_listed.never_listed(source, self._delivery, facts, known)
+        except SourceUnavailableError as error:
+            if not await self._is_untold(Question.FILES, error):
+                raise
+            return None
+
+    async def _least_missing(self, so_far: OrderSoFar, facts: OrderFacts | None, files: int) -> int:
+        """Return how many files are missing at least, by their numbers alone."""
+        unheard = (so_far.total_suborders or 0) - so_far.heard_of
+        ordered = self._plan.files if self._plan.told else 0
+        if facts is not None and not never_listed.filters_files(self._delivery):
+            ordered = max(ordered, facts.files or 0)
+        return max(ordered - files, unheard, 0)
+
+    def _addition(self) -> Addition:
+        renamed = {int(product): folder for product, folder in self._plan.renamed.items()}
+        return Addition(
+            suffix=self._by.suffix_of(self._delivery.format),
+            folders=self._plan.folders,
+            renamed=renamed,
+        )
+
+
+def _place(file: MissingFile) -> int:
+    return -1 if file.position is None else file.position

@@ -13,10 +13,12 @@ from app.delivery.ports import DeliveryStore, Leases, OrderSource
 from app.delivery.states import State, Work
 from app.errors import (
     DeliveryError,
+    EmptyOrderError,
     EndingError,
     ErrorType,
     IncompleteOrderError,
     LeaseLostError,
+    NothingAvailableError,
     PermanentError,
     RetryableError,
     SourceGoneError,
@@ -37,7 +39,12 @@ log = get_logger(__name__)
 
 _RESTORING = 30.0  # seconds before files are asked for that rs-order makes available again
 # What comes of an order that ended with errors.
-_OF_THE_ORDER = (IncompleteOrderError, SourceRefusedError)
+_OF_THE_ORDER = (
+    EmptyOrderError,
+    IncompleteOrderError,
+    NothingAvailableError,
+    SourceRefusedError,
+)
 # What wakes the workers for a piece of work; they look for checks by themselves.
 _WAKES: Mapping[Work | None, Kind] = {Work.PLAN: Kind.ORDER_READY, Work.TRANSFER: Kind.TRANSFER}
 
@@ -123,10 +130,13 @@ class Settlement:
             await self._retry(delivery, context | {"cause": f"{error}; {away}"}, failed=False)
             return
         except PermanentError as refused:
-            await self._fail(delivery, refused.error_type, refused)
+            if not await self._goes_on_without(delivery, context, error, str(refused)):
+                await self._fail(delivery, refused.error_type, refused)
             return
         if not begun:
             stays = f"{error}; as the order stands, rs-order does not make it available again"
+            if await self._goes_on_without(delivery, context, error, stays):
+                return
             await self._fail(delivery, error.error_type, SourceGoneError(f"{stays}: ask again"))
             return
         cause = f"{error}; rs-order makes it available again"
@@ -135,7 +145,33 @@ class Settlement:
         context |= {"cause": cause, "order_retry": number}
         await self._retry(delivery, context, failed=False, asked=_RESTORING, retried=retried)
 
+    async def _goes_on_without(
+        self, delivery: Delivery, context: dict[str, object], error: SourceGoneError, cause: str
+    ) -> bool:
+        """Let a partial delivery go on at once without a file that does not come again."""
+        if not delivery.partial or error.position is None:
+            return False
+        if await self.leases.leave_out(delivery, error.position, cause):
+            log.warning("file_left_out", **context | {"cause": cause}, position=error.position)
+            await self.leases.release(
+                delivery, after=timedelta(), failed=False, tried=False, cause=cause
+            )
+        return True
+
+    async def _nothing(self, delivery: Delivery) -> NothingAvailableError:
+        """Return what is told of a delivery of which each file is missing."""
+        missing = await self.store.missing_so_far(delivery)
+        order, why = f"order {delivery.order_id}", missing.cause
+        if missing.files > 1:
+            return NothingAvailableError(
+                f"each of the {missing.files} files of {order} is missing, so nothing is "
+                f"delivered; most of them because {why}"
+            )
+        return NothingAvailableError(f"the one file of {order} is missing: {why}")
+
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
+        if isinstance(error, NothingAvailableError):
+            error = await self._nothing(delivery)
         async with self.store.transaction() as tx:
             current: Delivery | None = delivery
             if delivery.state is State.TRANSFERRING:  # how it ends may have been noted meanwhile

@@ -34,6 +34,7 @@ from app.errors import (
     LeaseLostError,
     RetryableError,
     SourceGoneError,
+    SourceRefusedError,
     TargetRefusedError,
     UploadLostError,
     WorkerStoppedError,
@@ -48,6 +49,7 @@ from app.usecases.archive_manifests import NOT_WRITTEN, ArchiveManifests, Writte
 from app.usecases.completion import CompletionGuard
 from app.usecases.folders import AttemptFolder, Folders
 from app.usecases.free_place import Places, may_keep_place
+from app.usecases.leaving_out import LeavingOut, of_a_file
 from app.usecases.remove import Removal
 from app.usecases.resume import FROM_THE_START, Resumption, Unfinished, tell_unusable
 from app.usecases.retried import next_retry
@@ -174,24 +176,27 @@ class Transfers:
         if result is not None and unfinished is not None:  # which is of no use any more
             await self._ask(lease, partial(self.uploads.abort_last, delivery))
         segments = self.segments.of(delivery, lease) if delivery.plan is not None else None
+        leaving_out = self._leaving_out(delivery, lease)
         lost = 0
         while result is None:
-            if unfinished is None:
-                upload = await self._begin(delivery, target, key, lease)
-            else:
-                upload = unfinished.upload
+            begin = partial(self._begin, delivery, target, key, lease)
+            upload = unfinished.upload if unfinished else await begin()
             after = unfinished.after if unfinished else None
+            opened = replace(delivery, upload=upload)
             try:
                 result = await self._archive(
-                    delivery, target, upload, lease, after, segments, folder
+                    delivery, target, upload, lease, after, segments, folder, leaving_out
                 )
                 if result is None:
                     assert segments is not None  # noqa: S101 - what is planned whole ends whole
                     await self._park(delivery, lease, segments)
                     return None
+            except (SourceRefusedError, WrongFileError) as error:
+                unfinished = await self._without(opened, target, lease, leaving_out, error)
+                folder.begins_again()
             except CheckpointUnusableError as error:
                 assert unfinished is not None  # noqa: S101 - nothing else is gone on from
-                unfinished = await self._step_back(delivery, target, unfinished, lease, error)
+                unfinished = await self._step_back(opened, target, unfinished, lease, error)
                 if unfinished is None:
                     result = await self._completed_before(delivery, target, key, lease)
             except UploadLostError as error:
@@ -204,10 +209,55 @@ class Transfers:
                 if unfinished is not None:
                     # Also known to the attempt that began it, which may have completed it.
                     await self._check_not_taken_over(delivery, upload, lease)
-                    await self._ask(lease, partial(self.uploads.abort_last, delivery))
+                    await self._ask(lease, partial(self.uploads.abort_last, opened))
                     result = await self._completed_before(delivery, target, key, lease)
                     unfinished = None
         return result
+
+    def _leaving_out(self, delivery: Delivery, lease: Lease) -> LeavingOut | None:
+        """Return what decides which files a delivery is without; None: all or nothing."""
+        if not delivery.partial:
+            return None
+        return LeavingOut(
+            store=self.store,
+            leases=self.leases,
+            delivery=delivery,
+            lease=lease,
+            attempts=self.attempts,
+        )
+
+    async def _without(
+        self,
+        delivery: Delivery,
+        target: Target,
+        lease: Lease,
+        leaving_out: LeavingOut | None,
+        error: SourceRefusedError | WrongFileError,
+    ) -> Unfinished | None:
+        """Return what can be gone on with, of a file that can't be had once some of it went out.
+
+        It is left out from now on; or, where its bytes were wrong, and may be right another time,
+        read again after a pause, without a slot. None, and nothing is open: it begins again. What
+        rs-order may make available again is raised, and what ends a delivery of all or nothing.
+        """
+        position = of_a_file(error)
+        if leaving_out is None or position is None:
+            raise error
+        if not await leaving_out.decides(position, error):
+            if not isinstance(error, WrongFileError):
+                raise error
+            async with lease.aside():
+                await lease.unless_stopping(asyncio.sleep(self.patience.backoff.first))
+        await self._check_held(delivery, lease)
+        members = await leaving_out.members_before(position)
+        assert delivery.upload is not None  # noqa: S101 - some of it went out
+        key = delivery.upload.key
+        find = partial(self.resumption.find, delivery, target, key, most_members=members)
+        unfinished = await self._ask(lease, find)
+        if unfinished is None:
+            await self._ask(lease, partial(self.uploads.abort_last, delivery))
+        await lease.come_back()
+        return unfinished
 
     async def _tidy(self, delivery: Delivery) -> None:
         """Give back what a delivery that is done needs no more, if that can be done soon."""
@@ -238,8 +288,9 @@ class Transfers:
         await self.finish(delivery, result, written, at=at)
 
     def _is_listed(self, delivery: Delivery) -> bool:
-        """Whether its tenant asks for a manifest beside its archive."""
-        asks = self.tenants.settings(delivery.tenant).manifest
+        """Whether there is to be a manifest beside its archive."""
+        # What is missing of a part that was taken is never left untold.
+        asks = delivery.partial or self.tenants.settings(delivery.tenant).manifest
         return asks and delivery.archive_name != MANIFEST_NAME
 
     def _wanted(self, delivery: Delivery) -> Wanted:
@@ -334,6 +385,13 @@ class Transfers:
             return None
         if not found.has(marks_of(delivery)):
             return None
+        # Of a file that is missing by now, it may have the bytes.
+        if delivery.partial and completed.files is not None:
+            so_far = await until_answered(
+                partial(self.store.missing_so_far, delivery), good=lease.safe_to_complete
+            )
+            if so_far.left != completed.files:
+                return None
         log.info(
             "archive_found",
             **delivery.log_context,
@@ -391,6 +449,7 @@ class Transfers:
         after: Checkpoint | None,
         segments: SegmentFiles | None,
         folder: AttemptFolder,
+        leaving_out: LeavingOut | None,
     ) -> StoredObject | None:
         """Stream the archive into an upload; None when it goes on later.
 
@@ -434,6 +493,7 @@ class Transfers:
                 folder=folder,
                 keep=partial(self._keep, delivery, upload, lease),
                 wanted=self._wanted(delivery),
+                leaving_out=leaving_out,
                 after=after,
             )
             if made is None and segments is not None and segments.failed is not None:
@@ -505,6 +565,8 @@ class Transfers:
 
     def _passes(self, error: BaseException, delivery: Delivery) -> bool:
         """Whether there is another attempt after an error, and the upload as good as it was."""
+        if delivery.partial and of_a_file(error) is not None:
+            return True
         if isinstance(error, SourceGoneError):
             return next_retry(delivery, error) is not None
         if isinstance(error, WrongCrc32Error):  # however many have failed before
@@ -586,9 +648,13 @@ class Transfers:
         *,
         again: bool,
     ) -> bool:
+        missing = 0
+        if delivery.partial:
+            missing = (await self.store.missing_so_far(delivery)).files
         async with self.store.transaction() as tx:
             until = await self._stays_until(tx, delivery)
             told = Told.of(result, manifest_url=written.url)
+            told = replace(told, missing=missing or None)
             if until is not None:
                 told = replace(told, expires=in_words(until))
             ended = await tx.advance(

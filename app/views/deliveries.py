@@ -12,6 +12,7 @@ from pydantic import Field
 
 from app.delivery.content import ContentSeen, ContentState
 from app.delivery.manifest import ManifestFile, told_url
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
@@ -202,6 +203,9 @@ class Tracking(Protocol):
     async def file(self, delivery: UUID, member: str) -> ManifestFile | None:
         """Return a file of a delivery by its name in the archive; None if it has none of it."""
 
+    async def missing(self, delivery: UUID, *, limit: int) -> list[MissingFile]:
+        """Return files that a delivery is without, the first of them."""
+
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced, in that order."""
 
@@ -274,6 +278,12 @@ class DeliveryView(View):
         None, description="Since when a half-made archive waits for the next suborder."
     )
     format: str | None = Field(None, description="What its files are delivered as.")
+    partial: bool | None = Field(
+        None, description="True: what there is, is delivered, and what is missing is told."
+    )
+    missing: int | None = Field(
+        None, description="Files that were ordered, and are not there, once it is done."
+    )
     labels: list[str] | None = Field(None, description="What its client calls it.")
     deadline: Milliseconds | None = Field(
         None, description="Its client's; it expires then at the latest."
@@ -344,6 +354,8 @@ class DeliveryView(View):
             order_done=delivery.order_done or None,
             parked_since=tracked.parked_since,
             format=delivery.format,
+            partial=delivery.partial or None,
+            missing=tracked.told.missing,
             labels=list(delivery.labels) or None,
             deadline=delivery.deadline,
             archive_name=delivery.archive_name,

@@ -19,6 +19,7 @@ from app.delivery import manifest_document
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.manifest_document import BETWEEN, MAX_BEGIN, MAX_LINE, Contents
+from app.delivery.missing import MissingFile
 from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import Member
 
@@ -46,7 +47,14 @@ Place = Callable[[ManifestFile, Iterator[bytes]], "Future[Placed]"]
 class ManifestWriter:
     """See `ArchiveWriter`: its archive is the manifest, and `place` puts the files."""
 
-    def __init__(self, correlation_id: str, place: Place, form: Files) -> None:
+    def __init__(
+        self,
+        correlation_id: str,
+        place: Place,
+        form: Files,
+        missing: Callable[[], Iterable[MissingFile]],
+    ) -> None:
+        self._missing = missing  # asked for once all files are there
         self._correlation_id = correlation_id
         self._place = place
         self._form = form
@@ -95,7 +103,7 @@ class ManifestWriter:
 
     def end(self) -> Iterator[bytes]:
         """Return what closes the list."""
-        return manifest_document.end()
+        return manifest_document.end(self._missing())
 
     def close(self) -> None:
         """End nothing: it has no threads."""
@@ -149,6 +157,12 @@ class Files:
         """Return the bytes that the sizes of the lines take."""
         return file_count * _KEPT
 
-    def writer(self, correlation_id: str, place: Place) -> ManifestWriter:
-        """Begin a manifest."""
-        return ManifestWriter(correlation_id, place, self)
+    def writer(
+        self,
+        correlation_id: str,
+        place: Place,
+        *,
+        missing: Callable[[], Iterable[MissingFile]] = tuple,
+    ) -> ManifestWriter:
+        """Begin a manifest; `missing` tells what it is without, to the archive's thread."""
+        return ManifestWriter(correlation_id, place, self, missing)

@@ -15,6 +15,7 @@ from app.errors import CheckpointUnusableError, WorkerStoppedError
 from sinks.formats.archive_format import ArchiveWriter, Member
 from sinks.pipeline.assembler import PartAssembler, Rest
 from sinks.pipeline.handover import AbortedError
+from sinks.pipeline.leaving_out import FileMissingError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import Part, PartPlan
 from sinks.pipeline.prefetch import Opened, Prefetcher
@@ -33,7 +34,8 @@ class ArchiveStream:
     checkpoint; the prefetcher brings those behind. `tail` is what this has beyond its last part.
     `repeats` tells that members behind a checkpoint that does not end with one are read again,
     `takes_told_sizes` that the archive has a file's size before its bytes: where the listing does
-    not tell it, the answer may. `made_by` is kept with each step. `sha256` has that computed.
+    not tell it, the answer may. `leaves_out` tells that files may be missing, `made_by` is kept
+    with each step. `sha256` has that computed.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ArchiveStream:
         tail: Sequence[bytes] = (),
         repeats: bool = True,
         takes_told_sizes: bool = False,
+        leaves_out: bool = False,
         made_by: str = "",
         sha256: bool = False,
     ) -> None:
@@ -55,6 +58,7 @@ class ArchiveStream:
         self._verifier = verifier
         self._writer = writer
         self._takes_told_sizes = takes_told_sizes
+        self._leaves_out = leaves_out
         self._made_by = made_by
         self._part_size = plan.part_size
         self._meter = meter
@@ -120,10 +124,12 @@ class ArchiveStream:
         The next attempt reads no file again that ended before: so each of these was verified.
         """
         verified = self._begun + self._verifier.passed
+        # What lies in a file that is wrong is of no use.
+        most = verified - 1 if self._verifier.failed else verified
         reached = [
             boundary
             for number, boundary in self._boundaries.items()
-            if number <= self._reached and boundary.members <= verified
+            if number <= self._reached and boundary.members <= most
         ]
         if not reached:
             return None
@@ -289,13 +295,23 @@ class ArchiveStream:
     def _members(self) -> Iterator[Member]:
         """Yield the members of a segment."""
         while isinstance(opened := self._prefetcher.next(), Opened):
-            file, chunks = opened.file, _chunks(opened)
-            if file.size is None and self._takes_told_sizes:
-                file, chunks = _told(opened)
+            try:
+                file, chunks = self._first_of(opened)
+            except FileMissingError:
+                self._prefetcher.done(opened)
+                continue
             yield file, self._verifier.verified(file, rechunk(chunks))
             self._prefetcher.done(opened)
             self._meter.files += 1
         self._ended_by = opened
+
+    def _first_of(self, opened: Opened) -> tuple[ManifestFile, Iterator[bytes]]:
+        """Return a file, and its bytes. Raises FileMissingError, before any of them."""
+        if opened.file.size is None and self._takes_told_sizes:
+            return _told(opened)
+        if self._leaves_out:
+            return opened.file, itertools.chain(opened.chunks.get(), _chunks(opened))
+        return opened.file, _chunks(opened)
 
 
 def _told(opened: Opened) -> tuple[ManifestFile, Iterator[bytes]]:

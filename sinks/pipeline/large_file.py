@@ -25,6 +25,7 @@ from app.errors import (
     StoreUnavailableError,
     TargetUnavailableError,
     UploadLostError,
+    WrongFileError,
     WrongObjectError,
 )
 from app.telemetry.logs import get_logger
@@ -41,6 +42,11 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 _TIMEOUT = 10.0  # seconds that PostgreSQL has for one step
+
+
+def wrong(file: ManifestFile, how: str) -> WrongFileError:
+    """Return what is wrong with a file."""
+    return WrongFileError(f"{named(file)}: {how}", position=file.position)
 
 
 def named(file: ManifestFile) -> str:

@@ -26,11 +26,11 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore
 from app.delivery.ports import Folder
 from app.delivery.targets import Target
-from app.errors import ArchiveTooLargeError, WrongFileError
+from app.errors import ArchiveTooLargeError
 from sinks.formats.files import MD5_MARK, SHA256_MARK, Placed
 from sinks.pipeline.digest import paired_md5
 from sinks.pipeline.handover import AbortedError
-from sinks.pipeline.large_file import LargeFile, named
+from sinks.pipeline.large_file import LargeFile, named, wrong
 from sinks.pipeline.parts import MAX_PARTS, FolderPlan, Part
 from sinks.pipeline.prefetch import FileSource
 from sinks.pipeline.room import Room
@@ -115,7 +115,7 @@ class Placer:
             done.set_result(there)
             return done
         if file.size is not None and size != file.size:
-            raise WrongFileError(f"{named(file)}: expected {file.size} bytes, got {size}")
+            raise wrong(file, f"expected {file.size} bytes, got {size}")
         check_crc32(file, crc32)
         last = Part(pieces, have, digests.next_part())
         placed = Placed(
@@ -124,7 +124,7 @@ class Placer:
             sha256=None if sha256 is None else sha256.hexdigest(),
         )
         if file.md5 is not None and placed.md5 != file.md5:
-            raise WrongFileError(f"{named(file)}: expected MD5 {file.md5}, got {placed.md5}")
+            raise wrong(file, f"expected MD5 {file.md5}, got {placed.md5}")
         if large is None:
             return self.submit(partial(self._put, key, file, last, placed))
         large.put(last)
@@ -132,7 +132,7 @@ class Placer:
 
     def _check_size(self, file: ManifestFile, size: int, part_size: int) -> None:
         if file.size is not None and size > file.size:
-            raise WrongFileError(f"{named(file)}: expected {file.size} bytes, got more")
+            raise wrong(file, f"expected {file.size} bytes, got more")
         most = min(self._by.max_object_size, MAX_PARTS * part_size)
         if size > most:
             raise ArchiveTooLargeError(

@@ -17,7 +17,7 @@ from typing import Protocol
 from app.delivery.file_bytes import FileBytes
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
-from app.errors import DeliveryError
+from app.errors import DeliveryError, SourceRefusedError, WrongFileError
 from sinks.formats.archive_format import BLOCK
 from sinks.pipeline.handover import AbortedError, ByteQueue
 
@@ -27,6 +27,11 @@ _SHARES = 4  # of the budget: no file has more than one
 # next. Of one further behind no more could be read than its share, and each that is broken off, as
 # an attempt ends, counts for its user's quota and is fetched again.
 _LARGE = 2
+
+
+def share_of(budget: int) -> int:
+    """Return the most bytes of a budget that one file has."""
+    return budget // _SHARES
 
 
 class FileSource(Protocol):
@@ -111,7 +116,7 @@ class Prefetcher:
             await self._freed.wait()
 
     def _share(self, file: ManifestFile) -> int:
-        most = self._budget // _SHARES
+        most = share_of(self._budget)
         return most if file.size is None else min(max(file.size, _MIN_SHARE), most)
 
     async def _reserve(self, share: int) -> None:
@@ -136,6 +141,8 @@ class Prefetcher:
             chunks.end(AbortedError())
             raise
         except Exception as error:  # noqa: BLE001 - it travels to the thread, which raises it
+            if isinstance(error, SourceRefusedError | WrongFileError) and error.position is None:
+                error.position = file.position
             chunks.end(error)
         finally:
             for turn in turns:

@@ -35,7 +35,7 @@ class FileVerifier:
         self.kept = kept
         self._sha256 = sha256
         self._executor = SerialExecutor("source-md5", capacity=lag)
-        self._failed = False
+        self.failed = False  # a file is another one
         self.passed = 0  # files, from the first without a gap, that are what the listing says
 
     def verified(self, file: ManifestFile, blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -44,6 +44,13 @@ class FileVerifier:
         A size is wrong at once, a CRC-32 when the file ends; an MD5 can turn out wrong while the
         next files pass already, or at `finish`.
         """
+        try:
+            yield from self._verified(file, blocks)
+        except WrongFileError:
+            self.failed = True
+            raise
+
+    def _verified(self, file: ManifestFile, blocks: Iterable[bytes]) -> Iterator[bytes]:
         digest = hashlib.md5(usedforsecurity=False)
         sha256 = hashlib.sha256() if self.kept is not None and self._sha256 else None
         update = digest.update if sha256 is None else partial(_update, digest, sha256)
@@ -53,9 +60,7 @@ class FileVerifier:
         for block in blocks:
             size += len(block)
             if file.size is not None and size > file.size:
-                raise WrongFileError(
-                    f"file {file.file_id} ({file.member}): expected {file.size} bytes, got more"
-                )
+                raise _another(file, f"{file.size} bytes", "more")
             # Here, not beside: it takes a fortieth of an MD5's time, and an archive that told it in
             # advance must not go on behind a wrong one.
             crc32 = isal_zlib.crc32(block, crc32)
@@ -68,9 +73,7 @@ class FileVerifier:
             self._count(len(block))
             yield block
         if file.size is not None and size != file.size:
-            raise WrongFileError(
-                f"file {file.file_id} ({file.member}): expected {file.size} bytes, got {size}"
-            )
+            raise _another(file, f"{file.size} bytes", f"{size}")
         check_crc32(file, crc32)
         compare = partial(self._compare, file, size, crc32, digest, sha256)
         if beside or not self._executor.idle:
@@ -87,12 +90,9 @@ class FileVerifier:
         sha256: hashlib._Hash | None,
     ) -> None:
         if file.md5 is not None and digest.hexdigest() != file.md5:
-            self._failed = True
-            raise WrongFileError(
-                f"file {file.file_id} ({file.member}): expected MD5 {file.md5}, "
-                f"got {digest.hexdigest()}"
-            )
-        if self._failed:
+            self.failed = True
+            raise _another(file, f"MD5 {file.md5}", digest.hexdigest())
+        if self.failed:
             return
         if self.kept is not None:  # before it counts: others ask for it then
             of_file = b"" if sha256 is None else sha256.digest()
@@ -124,7 +124,8 @@ def check_crc32(file: ManifestFile, found: int) -> None:
         error = WrongFileError if file.md5 is None else WrongCrc32Error
         raise error(
             f"file {file.file_id} ({file.member}): expected CRC-32 {file.crc32:08x}, "
-            f"got {found:08x}"
+            f"got {found:08x}",
+            position=file.position,
         )
 
 
@@ -137,3 +138,25 @@ class FileCounter(FileVerifier):
             self._count(len(block))
             yield block
         self.passed += 1
+
+
+def check_whole(file: ManifestFile, pieces: Iterable[bytes]) -> None:
+    """Raise WrongFileError unless these are the bytes of a file, as the listing says."""
+    digest = hashlib.md5(usedforsecurity=False)
+    size = crc32 = 0
+    for piece in pieces:
+        size += len(piece)
+        crc32 = isal_zlib.crc32(piece, crc32)
+        digest.update(piece)
+    if file.size is not None and size != file.size:
+        raise _another(file, f"{file.size} bytes", f"{size}")
+    check_crc32(file, crc32)
+    if file.md5 is not None and digest.hexdigest() != file.md5:
+        raise _another(file, f"MD5 {file.md5}", digest.hexdigest())
+
+
+def _another(file: ManifestFile, expected: str, found: str) -> WrongFileError:
+    return WrongFileError(
+        f"file {file.file_id} ({file.member}): expected {expected}, got {found}",
+        position=file.position,
+    )

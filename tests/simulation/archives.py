@@ -19,11 +19,12 @@ from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
 from app.delivery.ports import OrderSource
-from app.errors import CheckpointUnusableError, WrongFileError
+from app.errors import CheckpointUnusableError, SourceRefusedError, WrongFileError
 from sinks.formats.files import MD5_MARK, Placed
 from sinks.pipeline import parts
 from sinks.pipeline.assembler import Rest
 from sinks.pipeline.handover import AbortedError
+from sinks.pipeline.leaving_out import FileMissingError
 from sinks.pipeline.meter import Meter
 from sinks.pipeline.parts import FolderPlan, Part, PartPlan
 from sinks.pipeline.placing import Placing
@@ -137,10 +138,17 @@ class Prefetcher:
             if self._over:
                 return
             self._reads = True
-            async with self._source.download(self._delivery, file) as stream:
-                content = b"".join([chunk async for chunk in stream])
+            try:
+                async with self._source.download(self._delivery, file) as stream:
+                    content = b"".join([chunk async for chunk in stream])
+            except FileMissingError:
+                self._room.release()
+            except SourceRefusedError as error:
+                error.position = file.position
+                raise
+            else:
+                self._files.put_nowait((file, content))
             self._reads = False
-            self._files.put_nowait((file, content))
             if self._over:
                 break
         self._over = True
@@ -184,7 +192,9 @@ class FileVerifier:
         told = (file.size, file.md5, file.crc32)
         found = (len(content), digest, zlib.crc32(content))
         if any(one not in (None, other) for one, other in zip(told, found, strict=True)):
-            raise WrongFileError(f"file {file.file_id} ({file.member}) is another one")
+            raise WrongFileError(
+                f"file {file.file_id} ({file.member}) is another one", position=file.position
+            )
         if self.kept is not None:
             self.kept.add(
                 file.position,
@@ -218,7 +228,9 @@ class Placer:
             return there
         placed = Placed(size=len(content), md5=_md5(content))
         if file.size not in (None, placed.size) or file.md5 not in (None, placed.md5):
-            raise WrongFileError(f"file {file.file_id} ({file.member}) is another one")
+            raise WrongFileError(
+                f"file {file.file_id} ({file.member}) is another one", position=file.position
+            )
         by, body = self.by, Part.of(content)
         marks = {**by.marks, MD5_MARK: placed.md5}
 
@@ -253,8 +265,8 @@ class Writer:
 class ManifestWriter(Writer):
     """Puts files; its members are the lines that tell of them."""
 
-    def __init__(self, correlation_id: str, place: Place, form: object) -> None:
-        del correlation_id, form
+    def __init__(self, correlation_id: str, place: Place, form: object, missing: object) -> None:
+        del correlation_id, form, missing
         self._place = place
 
     async def line(self, file: ManifestFile, content: bytes) -> bytes:
@@ -280,11 +292,12 @@ class ArchiveStream:
         tail: Sequence[bytes] = (),
         repeats: bool = True,
         takes_told_sizes: bool = False,
+        leaves_out: bool = False,
         made_by: str = "",
         sha256: bool = False,
     ) -> None:
         self._sha256 = sha256
-        del takes_told_sizes  # answers have no headers here
+        del takes_told_sizes, leaves_out  # answers have no headers here
         self._made_by = made_by
         self._lines = writer if isinstance(writer, ManifestWriter) else None
         self._prefetcher = prefetcher

@@ -31,7 +31,7 @@ from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
 from sinks.transfer import StreamingArchiver
-from tests.builders import list_files, make_lease
+from tests.builders import list_files, make_body, make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
 from tests.integration.transfers import MIB, QUICK
@@ -198,12 +198,19 @@ class HalfMade:
             attempts=ATTEMPTS,
         )
 
-    async def plan(self, crc32s: Mapping[str, int] | None = None) -> None:
-        """Make the delivery ready; of some files these CRC-32s are told."""
-        delivery = await self.deliveries.available()
+    async def plan(
+        self, crc32s: Mapping[str, int] | None = None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make the delivery ready; of some files these CRC-32s are told.
+
+        Its client has chosen `options`.
+        """
+        body = make_body() | ({"delivery": options} if options else {})
+        delivery = await self.deliveries.available(body=body)
         told = crc32s or {}
         listing = [replace(file, crc32=told.get(file.filename)) for file in list_files(self.files)]
-        await self.deliveries.plan(delivery, listing)
+        name = "manifest.json" if delivery.format == "files" else None
+        await self.deliveries.plan(delivery, listing, archive_name=name)
 
     async def attempt(
         self,
@@ -229,6 +236,12 @@ class HalfMade:
         """Let another worker claim the delivery, as if the lease had run out."""
         await self.deliveries.let_leases_run_out()
         self._heir = await self.deliveries.leases("heir").claim(Work.TRANSFER)
+
+    @property
+    def heir(self) -> Delivery:
+        """What the worker that took over has claimed."""
+        assert self._heir is not None
+        return self._heir
 
     async def end_as_heir(self) -> None:
         """Let the worker that took over transfer it."""

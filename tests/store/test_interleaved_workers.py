@@ -46,7 +46,7 @@ from app.delivery.object_store import (
     Upload,
 )
 from app.delivery.outgoing import Kind
-from app.delivery.ports import Allowed, Checkpoints, Folder, Leases
+from app.delivery.ports import Allowed, Checkpoints, Folder, Leases, LeavesOut
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
 from app.errors import (
@@ -267,6 +267,7 @@ class GatedArchiver:
         folder: Folder,
         keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None = None,
         wanted: Wanted = NOTHING,
+        leaving_out: LeavesOut | None = None,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         parts = {1: "first", 2: self.name}
@@ -454,6 +455,14 @@ class GatedLeases:
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         await self.gate.turn()
         return await self.leases.record_upload(delivery, upload)
+
+    async def leave_out(self, delivery: Delivery, position: int, cause: str) -> bool:
+        await self.gate.turn()
+        return await self.leases.leave_out(delivery, position, cause)
+
+    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
+        await self.gate.turn()
+        return await self.leases.count_wrong(delivery, position)
 
     async def renew(self, delivery: Delivery) -> bool:
         return await self.leases.renew(delivery)

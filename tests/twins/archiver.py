@@ -15,14 +15,17 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.manifest_document import media_type_of
 from app.delivery.marks import marks_of
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import ObjectStore, PartBody, StoredObject, StoredPart, Upload
-from app.delivery.ports import Folder, OrderSource
+from app.delivery.ports import Folder, LeavesOut, OrderSource
 from app.delivery.progress import Phase, Progress
 from app.delivery.targets import Target
 from app.errors import (
     CheckpointUnusableError,
     LeaseLostError,
+    NothingAvailableError,
+    SourceRefusedError,
     WrongCrc32Error,
     WrongFileError,
 )
@@ -81,6 +84,7 @@ class PlainArchiver:
         folder: Folder,
         keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None = None,
         wanted: Wanted = NOTHING,
+        leaving_out: LeavesOut | None = None,
         after: Checkpoint | None = None,
     ) -> StoredObject | None:
         """Transfer one delivery. Raises LeaseLostError rather than complete without a lease.
@@ -120,12 +124,16 @@ class PlainArchiver:
                         tell(Phase.PAUSED)
                         return None
                     continue
-                content = await self._read(delivery, file, begun, folder)
+                content = await self._unless_missing(delivery, file, begun, folder, leaving_out)
+                if content is None:
+                    continue
                 segment.append((file, content))
                 done_bytes += len(segment[-1][1])
                 done_files += 1
                 tell(Phase.TRANSFERRING)
             begun.add(segment)
+            if leaving_out is not None:
+                await begun.without(leaving_out)
             archive, parts = await begun.end()
             tell(Phase.COMPLETING)
             expected = StoredObject(
@@ -136,10 +144,8 @@ class PlainArchiver:
                 files=begun.files,
                 sha256=hashlib.sha256(archive).hexdigest() if wanted.sha256 else None,
             )
-            if contents := begun.contents:
-                first = after.boundary.members if after else 0
-                if keep is None or not await keep(expected, first, contents):
-                    raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
+            if not await _kept(begun, expected, after, keep):
+                raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             if not await may_complete(expected):
                 raise LeaseLostError(f"the lease of {delivery} ran out before its completion")
             etag = await self.objects.complete(
@@ -152,6 +158,27 @@ class PlainArchiver:
             begun.close()
         tell(Phase.DONE)
         return replace(expected, etag=etag)
+
+    async def _unless_missing(
+        self,
+        delivery: Delivery,
+        file: ManifestFile,
+        begun: _Begun,
+        folder: Folder,
+        leaving_out: LeavesOut | None,
+    ) -> bytes | None:
+        """Return a file's bytes; None if it is left out."""
+        while True:
+            try:
+                return await self._read(delivery, file, begun, folder)
+            except (SourceRefusedError, WrongFileError) as error:
+                error.position = file.position
+                if leaving_out is None or isinstance(error, WrongCrc32Error):
+                    raise
+                if await leaving_out.leaves_out(file, error):
+                    return None
+                if not isinstance(error, WrongFileError):
+                    raise
 
     async def _read(
         self, delivery: Delivery, file: ManifestFile, begun: _Begun, folder: Folder
@@ -181,6 +208,18 @@ class PlainArchiver:
         return content
 
 
+async def _kept(
+    begun: _Begun,
+    expected: StoredObject,
+    after: Checkpoint | None,
+    keep: Callable[[StoredObject, int, bytes], Awaitable[bool]] | None,
+) -> bool:
+    """Whether what a manifest tells of the files is kept, if anything is to be."""
+    first = after.boundary.members if after else 0
+    contents = begun.contents
+    return not contents or (keep is not None and await keep(expected, first, contents))
+
+
 class _Begun:
     """The bytes of an archive, from the first. They are its state between two pauses, too."""
 
@@ -205,11 +244,14 @@ class _Begun:
         self._kept = Packed(before, sha256=wanted.sha256) if listed else None
         self.folder: str | None = None  # what keys of files begin with that are no archive
         self._placed: dict[int, Placed] = {}
+        self.missing: list[MissingFile] = []
         self._marks = marks_of(delivery)
         self._writer: ArchiveWriter
         if isinstance(form, Files):
             self.folder = upload.key.removesuffix(form.suffix)
-            self._writer = form.writer(delivery.correlation_id, self._there)
+            self._writer = form.writer(
+                delivery.correlation_id, self._there, missing=lambda: self.missing
+            )
         else:
             self._writer = form.writer(compression=by.compression)
         self._by = by
@@ -271,6 +313,12 @@ class _Begun:
         done: Future[Placed] = Future()
         done.set_result(self._placed.pop(file.position))
         return done
+
+    async def without(self, leaving_out: LeavesOut) -> None:
+        """Take what it is without. Raises NothingAvailableError when that is all."""
+        if not self.files:
+            raise NothingAvailableError("each file is missing")
+        self.missing += [file async for file in leaving_out.missing()]
 
     def add(self, members: list[tuple[ManifestFile, bytes]]) -> None:
         """Add a segment."""

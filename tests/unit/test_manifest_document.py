@@ -10,7 +10,8 @@ import jsonschema
 
 from app import __version__
 from app.delivery import manifest_document
-from app.delivery.manifest_document import BETWEEN, Contents, MissingFile
+from app.delivery.manifest_document import BETWEEN, Contents
+from app.delivery.missing import MissingFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.delivery.object_store import StoredObject
 from tests.builders import make_file
@@ -69,14 +70,29 @@ def test_beside_an_archive_it_tells_of_that_and_of_each_file() -> None:
 
 def test_what_is_missing_is_behind_the_files_with_its_cause() -> None:
     missing = [
-        MissingFile(path="P_v1/a", product="P", version=1, cause="rs-order had it no more"),
-        MissingFile(path="P_v1/b", cause="its MD5 was another one"),
+        MissingFile(
+            file_id=7,
+            member="P_v1/a",
+            size=3,
+            product_id="P",
+            product_version=1,
+            cause="rs-order had it no more",
+            position=0,
+        ),
+        MissingFile.unnamed(2, "rs-order does not tell which"),
     ]
     document = manifest_document.begin("c") + b"".join(manifest_document.end(missing))
     assert read(document)["files"] == []
     assert read(document)["missing"] == [
-        {"path": "P_v1/a", "product": "P", "version": 1, "cause": "rs-order had it no more"},
-        {"path": "P_v1/b", "cause": "its MD5 was another one"},
+        {
+            "path": "P_v1/a",
+            "product": "P",
+            "version": 1,
+            "size": 3,
+            "fileId": 7,
+            "cause": "rs-order had it no more",
+        },
+        {"files": 2, "cause": "rs-order does not tell which"},
     ]
 
 

@@ -133,10 +133,25 @@ class DeliveryFileView(View):
     md5: str | None = None
 
 
+class MissingFileView(View):
+    """A file that was ordered, and is not delivered."""
+
+    file_id: int | None = Field(None, description="rs-order's; null: it does not tell which.")
+    member: str | None = Field(None, description="The name that it would have.")
+    bytes: int | None = None
+    product: str | None = None
+    version: int | None = Field(None, description="Of the product.")
+    files: int = Field(description="How many this stands for, where rs-order does not tell which.")
+    cause: str
+
+
 class DeliveryFiles(View):
     """A page of a delivery's files."""
 
     content: list[DeliveryFileView]
+    missing: list[MissingFileView] | None = Field(
+        None, description="With the last page: what it is without, the first of them."
+    )
     links: list[Link]
 
 
@@ -293,7 +308,21 @@ class DeliveriesApi:
             )
             for file in files[:size]
         ]
-        return shown(DeliveryFiles(content=content, links=links))
+        missing = None
+        if chosen.delivery.partial and not links:
+            missing = [
+                MissingFileView(
+                    file_id=file.file_id,
+                    member=file.member,
+                    bytes=file.size,
+                    product=file.product_id,
+                    version=file.product_version,
+                    files=file.files,
+                    cause=file.cause,
+                )
+                for file in await self._tracking.missing(chosen.delivery.id, limit=_MAX_PAGE_SIZE)
+            ]
+        return shown(DeliveryFiles(content=content, missing=missing or None, links=links))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End a delivery that has not ended."""

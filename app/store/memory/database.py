@@ -24,6 +24,7 @@ from app.store.memory.rows import (
     FileCheckpointRow,
     FileRow,
     InboxRow,
+    MissingRow,
     OutboxRow,
     PlaceRow,
     SegmentRow,
@@ -115,6 +116,9 @@ class MemoryDatabase:
         self.deliveries = Table[UUID, DeliveryRow]("delivery", group=of_client)
         self.files = Table[tuple[UUID, int], FileRow](
             "delivery_file", group=lambda row: row.delivery_id
+        )
+        self.missing = Table[tuple[UUID, int], MissingRow](
+            "missing_file", group=lambda row: row.delivery_id
         )
         self.told_crc32s = Table[tuple[UUID, int], ToldCrc32Row](
             "told_crc32", group=lambda row: row.delivery_id

@@ -73,6 +73,8 @@ async def delete(
         return False
     for key, _ in list(session.rows(database.files, delivery_id)):
         session.remove(database.files, key)
+    for key, _ in list(session.rows(database.missing, delivery_id)):
+        session.remove(database.missing, key)
     for told, _ in list(session.rows(database.told_crc32s, delivery_id)):
         session.remove(database.told_crc32s, told)
     for key, _ in list(session.rows(database.segments, delivery_id)):

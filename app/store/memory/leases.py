@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
 from app.delivery.ports import Allowed
@@ -16,7 +17,7 @@ from app.delivery.targets import Blocked
 from app.errors import EndingError, ObjectBusyError
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
-from app.store.memory.rows import DeliveryRow
+from app.store.memory.rows import DeliveryRow, MissingRow
 from app.store.memory.session import Session
 from app.telemetry.metrics import TAKEOVERS
 
@@ -248,6 +249,39 @@ class MemoryLeases:
                 lambda row: row.having(last_cause=None),  # which its history has, all the same
                 lambda row: not row.delivery.parked,
             )
+
+    async def leave_out(self, delivery: Delivery, position: int, cause: str) -> bool:
+        """Note that a file of the manifest is missing."""
+        key = delivery.id, position
+        async with self._database.session() as session:
+            held = await session.lock_row(
+                self._database.deliveries, delivery.id, partial(self._transfers, delivery)
+            )
+            if held is None:
+                return False
+            if (gone := await session.delete(self._database.files, key)) is not None:
+                missing = MissingFile.of(gone.file, cause)
+                row = MissingRow(delivery_id=delivery.id, number=position, missing=missing)
+                session.put(self._database.missing, key, row)
+        return True
+
+    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
+        """Note that a file's bytes were wrong once more."""
+        async with self._database.session() as session:
+            held = await session.lock_row(
+                self._database.deliveries, delivery.id, partial(self._transfers, delivery)
+            )
+            if held is None:
+                return None
+            row = await session.update(
+                self._database.files,
+                (delivery.id, position),
+                lambda row: replace(row, wrong=row.wrong + 1),
+            )
+        return 0 if row is None else row.wrong
+
+    def _transfers(self, delivery: Delivery, row: DeliveryRow) -> bool:
+        return self._has(delivery, row) and row.state is State.TRANSFERRING
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt."""

@@ -12,6 +12,7 @@ from app.delivery.content import Content, ContentNews, ContentSeen, ContentState
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.kept_files import FileStep
 from app.delivery.manifest import ManifestFile
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
@@ -109,6 +110,16 @@ class FileRow:
 
     delivery_id: UUID
     file: ManifestFile
+    wrong: int = 0  # times that its bytes were not those that were listed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MissingRow:
+    """A file that a delivery is without."""
+
+    delivery_id: UUID
+    number: int  # its position in the manifest, or behind all
+    missing: MissingFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -10,13 +11,14 @@ from functools import partial
 from uuid import UUID
 
 from app.delivery.manifest import Extent, ManifestFile
+from app.delivery.missing import MissingFile, MissingSoFar
 from app.delivery.model import Delivery, HeldPlace
 from app.delivery.segments import OrderSoFar
 from app.delivery.states import State, Work
 from app.errors import LeaseLostError
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
-from app.store.memory.rows import DeliveryRow
+from app.store.memory.rows import DeliveryRow, MissingRow
 from app.store.memory.session import Session
 from app.store.memory.transaction import MemoryUnitOfWork
 from app.waiting.patience import until_answered
@@ -393,6 +395,36 @@ class MemoryStore:
             name_bytes=sum(len(file.member.encode()) for file in files),
         )
 
+    async def missing(self, delivery: Delivery) -> AsyncIterator[MissingFile]:
+        """Iterate over the files that it is without; it waits while the store is away."""
+        last = -1
+        while True:
+            rows = await until_answered(partial(self._missing_batch, delivery, last))
+            for row in rows:
+                last = row.number
+                yield row.missing
+            if len(rows) < _FILES_A_BATCH:
+                return
+
+    async def _missing_batch(self, delivery: Delivery, last: int) -> list[MissingRow]:
+        async with self._database.session() as session:
+            rows = [row for _, row in session.rows(self._database.missing, delivery.id)]
+        rows.sort(key=lambda row: row.number)
+        return [row for row in rows if row.number > last][:_FILES_A_BATCH]
+
+    async def missing_so_far(self, delivery: Delivery) -> MissingSoFar:
+        """Tell how many files it is without, and why most of them."""
+        async with self._database.session() as session:
+            rows = [row for _, row in session.rows(self._database.missing, delivery.id)]
+            left = len(list(session.rows(self._database.files, delivery.id)))
+        rows.sort(key=lambda row: row.number)
+        causes: Counter[str] = Counter()  # of equal counts, what came first is the most common
+        for row in rows:
+            causes[row.missing.cause] += row.missing.files
+        if not causes:
+            return MissingSoFar(left=left)
+        return MissingSoFar(files=causes.total(), cause=causes.most_common(1)[0][0], left=left)
+
     async def order_so_far(self, delivery: Delivery) -> OrderSoFar:
         """Return what is known of the delivery's order."""
         async with self._database.session() as session:
@@ -407,6 +439,8 @@ class MemoryStore:
             ),
             done=row.delivery.order_done,
             with_errors=row.delivery.order_error is not None,
+            said=row.delivery.order_error.message if row.delivery.order_error else None,
+            in_error=row.delivery.order_error.files if row.delivery.order_error else 0,
             total_suborders=row.delivery.total_suborders,
             age=session.now - min((row.announced_at for _, row in rows), default=session.now),
         )

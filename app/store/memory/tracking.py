@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.delivery.manifest import ManifestFile
+from app.delivery.missing import MissingFile
 from app.delivery.states import State, Work
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
@@ -149,6 +150,13 @@ class MemoryTracking:
         """Return a file of a delivery by its name."""
         files = await self.manifest(delivery, after=-1, limit=sys.maxsize)
         return next((file for file in files if file.member == member), None)
+
+    async def missing(self, delivery: UUID, *, limit: int) -> list[MissingFile]:
+        """Return files that a delivery is without, the first of them."""
+        async with self._database.session() as session:
+            rows = [row for _, row in session.rows(self._database.missing, delivery)]
+        rows.sort(key=lambda row: row.number)
+        return [row.missing for row in rows[:limit]]
 
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced."""

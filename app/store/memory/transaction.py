@@ -19,6 +19,7 @@ from app.delivery.ingress import (
     event_key,
 )
 from app.delivery.manifest import Manifest, ManifestFile
+from app.delivery.missing import NEVER_LISTED, MissingFile
 from app.delivery.model import Delivery, Denied, Ended, Ending, KeptPlaces, OrderError
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
@@ -38,6 +39,7 @@ from app.store.memory.rows import (
     DeliveryRow,
     FileRow,
     InboxRow,
+    MissingRow,
     OutboxRow,
     PlaceRow,
     SegmentRow,
@@ -196,6 +198,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
                 format=opening.format,
                 archive_template=opening.archive_template,
                 prefix_template=opening.prefix_template,
+                partial=request.partial,
                 labels=request.labels,
                 deadline=request.deadline,
             ),
@@ -582,16 +585,20 @@ class MemoryUnitOfWork(ContentsInTransaction):
         total_suborders: int | None,
         *,
         error: tuple[ErrorType, str] | None = None,
+        in_error: int = 0,
     ) -> None:
         """Note that no further suborder comes."""
-        said = OrderError(error_type=error[0], message=error[1]) if error else None
 
         def ended(row: DeliveryRow) -> DeliveryRow:
             old = row.delivery
+            said = old.order_error
+            if error is not None:
+                most = max(in_error, said.files if said else 0)
+                said = OrderError(error_type=error[0], message=error[1], files=most)
             waits = old.parked or row.state is State.AVAILABLE
             changed = row.having(
                 order_done=True,
-                order_error=said or old.order_error,
+                order_error=said,
                 parked=False,
                 total_suborders=total_suborders,
                 last_cause=None if old.parked else old.last_cause,
@@ -656,6 +663,22 @@ class MemoryUnitOfWork(ContentsInTransaction):
         )
         if found is None:
             raise LeaseLostError(f"{delivery} is gone")
+
+    @_statement
+    async def add_missing(self, delivery: Delivery, files: Sequence[MissingFile]) -> None:
+        """Note files that never were in the manifest."""
+        table = self._database.missing
+        known = [row.number for _, row in self._session.rows(table, delivery.id)]
+        for number, file in enumerate(files, start=max([NEVER_LISTED - 1, *known]) + 1):
+            row = MissingRow(delivery_id=delivery.id, number=number, missing=file)
+            self._session.put(table, (delivery.id, number), row)
+
+    @_statement
+    async def forget_never_listed(self, delivery: Delivery) -> None:
+        """Forget files that never were in the manifest."""
+        for key, row in list(self._session.rows(self._database.missing, delivery.id)):
+            if row.number >= NEVER_LISTED:
+                await self._session.delete(self._database.missing, key)
 
     @_statement
     async def keep_crc32s(self, delivery: Delivery, crc32s: Mapping[int, int]) -> None:
