@@ -620,7 +620,7 @@ class DeliveriesInPostgres(Deliveries):
 
     async def clear(self) -> None:
         others = "delivery_file, missing_file, told_crc32, checkpoint"
-        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, {others}")
+        await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, {others} CASCADE")
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:
         return PostgresOutbox(self.pool, batch=batch)

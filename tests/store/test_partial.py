@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import Counter
@@ -89,7 +90,24 @@ async def missing(made: HalfMade) -> list[MissingFile]:
 
 
 def archived(made: HalfMade, suffix: str = ".zip") -> dict[str, bytes]:
-    return READERS[suffix](made.object().content)
+    """Return the members of the archive, and what they are; the manifest beside it tells them."""
+    objects = {
+        key.rpartition("/")[2]: one.content for key, one in made.store.objects(TARGET).items()
+    }
+    manifest = json.loads(objects.pop("manifest.json"))
+    (archive,) = objects.values()
+    members = READERS[suffix](archive)
+    told = [(file["path"], file["size"], file["md5"]) for file in manifest["files"]]
+    assert told == [
+        (name, len(content), hashlib.md5(content).hexdigest()) for name, content in members.items()
+    ]
+    named = [file["path"] for file in manifest.get("missing", [])]
+    assert sorted([*named, *members]) == sorted(made.files)
+    assert (manifest["archive"]["size"], manifest["archive"]["md5"]) == (
+        len(archive),
+        hashlib.md5(archive).hexdigest(),
+    )
+    return members
 
 
 def without(made: HalfMade, *names: str) -> dict[str, bytes]:

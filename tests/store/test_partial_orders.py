@@ -128,7 +128,8 @@ class Ordered:
 
     def archived(self) -> set[str]:
         """Return the names of the archive's members."""
-        (found,) = self.objects.objects(TARGET).values()
+        objects = self.objects.objects(TARGET)
+        (found,) = [one for key, one in objects.items() if not key.endswith("/manifest.json")]
         return {name.rpartition("/")[2] for name in READERS[".zip"](found.content)}
 
 
