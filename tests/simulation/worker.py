@@ -28,6 +28,7 @@ from app.store.memory import (
     MemoryOutbox,
     MemoryStore,
     MemoryTracking,
+    MemoryWebhooks,
     MemoryWorkers,
 )
 from app.tenants.registry import ConfiguredTenants
@@ -136,6 +137,10 @@ class _Database:
 
     def contents(self) -> MemoryContents:
         return MemoryContents(self.memory)
+
+    @cached_property
+    def webhooks(self) -> MemoryWebhooks:
+        return MemoryWebhooks(self.memory)
 
     def outbox(self) -> MemoryOutbox:
         return MemoryOutbox(
