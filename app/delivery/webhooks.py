@@ -38,6 +38,8 @@ class EventType(StrEnum):
     DENIED = "denied"  # the request is refused
     DONE = "done"  # the archive is on its target
     ERROR = "error"  # the delivery ended without an archive
+    EXPIRES_SOON = "content.expires-soon"  # what was delivered is removed within a day
+    REMOVED = "content.removed"  # it is gone from its target
     PING = "ping"  # a tenant has its webhook tried; nothing has happened
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
+from app.delivery.content import content_gone
 from app.delivery.formats import AS_FILES
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import marks_of
@@ -113,6 +114,8 @@ class Delivered:
             raise NotPossibleError(
                 f"{delivery} is not done ({delivery.state}): there is nothing to be had of it"
             )
+        if (gone := content_gone(delivery, tracked.content)) is not None:
+            raise DeliveredGoneError(gone)
         archive = delivery.archive_name or ""
         if path is None or path == archive:
             name = archive or result.url.rpartition("/")[2]

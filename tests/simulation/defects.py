@@ -156,13 +156,13 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="completed without asking the database",
         path="app/usecases/completion.py",
-        before="            noted = await until_answered(note, good=self.lease.safe_to_complete)\n",
-        after="            noted = True\n",
+        before="            return await until_answered(note, good=self.lease.safe_to_complete)\n",
+        after="            return Allowed()\n",
     ),
     Defect(
         name="completed without a lease",
         path="app/usecases/completion.py",
-        before="        if not self.lease.safe_to_complete():\n            return False\n",
+        before="        if not self.lease.safe_to_complete():\n            return None\n",
         after="",
         kind="takeovers",
     ),
