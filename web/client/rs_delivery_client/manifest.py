@@ -88,7 +88,7 @@ class ManifestReader:
                     yield self._listed(found, number)
                     number += 1
                 del files[:]
-                self.missing += len(others["missing.item"])
+                self.missing += sum(map(_files_of, others["missing.item"]))
                 del others["missing.item"][:]
             for reader in readers:
                 reader.close()
@@ -99,7 +99,7 @@ class ManifestReader:
         for found in files:
             yield self._listed(found, number)
             number += 1
-        self.missing += len(others["missing.item"])
+        self.missing += sum(map(_files_of, others["missing.item"]))
         self._take(others)
         if not number and not self.missing:
             raise ManifestError(f"{self._name} lists no files: it is no manifest of a delivery")
@@ -160,3 +160,9 @@ def digest(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) != length or not _HEX.fullmatch(value):
         raise ValueError(f"{name} must be {length} hexadecimal digits")
     return value.lower()
+
+
+def _files_of(entry: Any) -> int:
+    """Return how many files an entry stands for: several, where it is not told which they are."""
+    files = entry.get("files", 1) if isinstance(entry, Mapping) else 1
+    return files if isinstance(files, int) and files > 0 else 1
