@@ -47,6 +47,8 @@ async def test_one_product_is_delivered_with_its_files_at_the_root(
         "status": "DONE",
         "url": f"s3://deliveries/{correlation_id}/{product}_v1.zip",
         "md5": hashlib.md5(archive).hexdigest(),
+        "size": len(archive),
+        "files": len(files),
     }
     assert contents(archive) == files
     assert await client.open_uploads(correlation_id) == []
@@ -109,6 +111,8 @@ async def test_a_request_chooses_what_its_files_are_delivered_as(
         "status": "DONE",
         "url": f"s3://deliveries/{correlation_id}/{product}_v1.{name}",
         "md5": hashlib.md5(archive).hexdigest(),
+        "size": len(archive),
+        "files": len(files),
     }
     assert READERS[f".{name}"](archive) == files
     assert await client.media_type(answer["url"]) == media_type

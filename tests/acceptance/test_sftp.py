@@ -63,6 +63,8 @@ async def test_a_request_names_an_sftp_server_and_its_archive_is_there(
                 "status": "DONE",
                 "url": f"sftp://127.0.0.1:{server.port}/archives/in/{name}/{product}_v1.zip",
                 "md5": hashlib.md5(archive).hexdigest(),
+                "size": len(archive),
+                "files": len(files),
             }
             assert contents(archive) == files
             folder = f"in/{name}"

@@ -111,6 +111,8 @@ async def test_a_request_for_a_folder_is_done_with_a_url_of_its_file(
         "status": "DONE",
         "url": f"file://{shared}/in/{correlation_id}/{product}_v1.zip",
         "md5": hashlib.md5(archive).hexdigest(),
+        "size": len(archive),
+        "files": len(files),
     }
     assert contents(archive) == files
     assert files_in(shared) == [f"in/{correlation_id}/{product}_v1.zip"]

@@ -48,6 +48,9 @@ async def check_delivered(
         "status": "DONE",
         "url": url,
         "md5": hashlib.md5(manifest).hexdigest(),
+        "size": len(manifest),
+        "files": len(files),
+        "manifestUrl": f"{url}manifest.json",
     }
     told: dict[str, Any] = json.loads(manifest)
     jsonschema.validate(told, SCHEMA)
