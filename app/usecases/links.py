@@ -61,8 +61,9 @@ class Links:
     ) -> MadeLink:
         """Make a link to what has a path (see `Delivered.find`), and note that in the trail.
 
-        It holds for `seconds`, and no longer than the tenant's `link_ttl`. Raises NotAllowedError
-        where the tenant has none, NotPossibleError, UnknownDeliveryError, DeliveredGoneError.
+        It holds for `seconds`, no longer than `link_ttl`, nor than what it leads to stays. Raises
+        NotAllowedError where the tenant has none, NotPossibleError, UnknownDeliveryError,
+        DeliveredGoneError.
         """
         longest = self.delivered.link_ttl(tracked.delivery.tenant)
         if not longest:
@@ -96,8 +97,13 @@ class Links:
         return made
 
     async def _made(self, tracked: Tracked, item: Item, seconds: int) -> MadeLink:
+        now = self.clock()
+        if tracked.told.expires is not None:
+            # After that the place may hold another user's: a link names a place, and no object.
+            left = datetime.fromisoformat(tracked.told.expires) - now
+            seconds = max(1, min(seconds, int(left.total_seconds())))
         asked = LinkAsked(
-            at=self.clock(),
+            at=now,
             seconds=seconds,
             name=item.name,
             media_type=item.media_type,

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ssl import SSLContext
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
 from app import __version__
@@ -25,6 +25,9 @@ from streams.webhooks.signature import signed
 
 _FILES_OF = "DELIVERY_HTTP"  # the setting of the site's CAs
 _CONNECT_TIMEOUT = 5.0  # seconds
+_BODY_TIMEOUT = (
+    1.0  # seconds for what follows an answer that is good: only so that the line is kept
+)
 _MAX_ANSWER = 16 * 1024  # bytes that are read, so that the connection serves the next event
 _ASKS_FOR_TIME = (429, 503)
 
@@ -60,12 +63,13 @@ class HttpWebhooks:
 
             yield refuse
             return
-        async with _session(webhook.url, self._callbacks, self._tls) as session:
+        proxy = _proxy_for(webhook.url)
+        async with _session(webhook.url, self._callbacks, self._tls, proxy) as session:
 
             async def post(event: DeliveryEvent, at: datetime) -> Answer:
                 try:
                     async with asyncio.timeout(self._timeout):
-                        return await self._post(session, webhook, event, at)
+                        return await self._post(session, proxy, webhook, event, at)
                 except TimeoutError:  # aiohttp's own are, too
                     flaw = f"no answer within {self._timeout:g} seconds"
                 except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -75,7 +79,12 @@ class HttpWebhooks:
             yield post
 
     async def _post(
-        self, session: aiohttp.ClientSession, webhook: Webhook, event: DeliveryEvent, at: datetime
+        self,
+        session: aiohttp.ClientSession,
+        proxy: _Proxy,
+        webhook: Webhook,
+        event: DeliveryEvent,
+        at: datetime,
     ) -> Answer:
         body = dumps(event.cloud_event(at))
         now = self._now()
@@ -83,35 +92,52 @@ class HttpWebhooks:
         async with session.post(
             URL(webhook.url, encoded=True),
             data=body,
+            proxy=proxy.url,
+            proxy_auth=proxy.auth,
             headers={**headers, "Content-Type": CONTENT_TYPE},
             allow_redirects=False,
         ) as response:
             answer = _answer_of(response, now)
             if answer.taken:  # else the connection is closed, whatever is behind
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    await response.content.read(_MAX_ANSWER)
+                    async with asyncio.timeout(_BODY_TIMEOUT):  # it is taken, whatever follows
+                        await response.content.read(_MAX_ANSWER)
             return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    """A proxy of the operator's environment, which then has to judge addresses; or none."""
+
+    url: URL | None = None
+    auth: aiohttp.BasicAuth | None = None
+
+
+def _proxy_for(url: str) -> _Proxy:
+    """Return the one that aiohttp goes by for a URL. One that it does not know is none.
+
+    It is asked here, and not by `trust_env`, which would sign in with what a `.netrc` has for any
+    host that a tenant names.
+    """
+    try:
+        return _Proxy(*get_env_proxy_for_url(URL(url, encoded=True)))
+    except LookupError:
+        return _Proxy()
 
 
 @contextlib.asynccontextmanager
 async def _session(
-    url: str, callbacks: Callbacks, tls: SSLContext
+    url: str, callbacks: Callbacks, tls: SSLContext, proxy: _Proxy
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session that opens connections to allowed addresses alone, and keeps no cookies.
-
-    It goes by a proxy of the operator's environment, which then has to judge addresses.
-    """
-    address = urlsplit(url)
-    proxied = address.scheme in getproxies() and not proxy_bypass(address.hostname or "")
+    """Give a session that opens connections to allowed addresses alone, and keeps no cookies."""
 
     def judge(found: str) -> str | None:
         return callbacks.flaw_of_address(url, found)
 
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            ssl=tls, limit=8, socket_factory=None if proxied else judged(judge)
+            ssl=tls, limit=8, socket_factory=judged(judge) if proxy.url is None else None
         ),
-        trust_env=proxied,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
         headers={"User-Agent": f"rs-delivery/{__version__}", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),

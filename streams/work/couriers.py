@@ -63,7 +63,11 @@ class Couriers(Service):
                 continue
             task = asyncio.create_task(self._serve(claim))
             self._rounds[task] = claim.failing
-            task.add_done_callback(self._rounds.pop)
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        """Note that a round is over; most have said so themselves, before who waits is woken."""
+        self._rounds.pop(task, None)
 
     async def _claim(self) -> Claim | None:
         failing = sum(self._rounds.values())

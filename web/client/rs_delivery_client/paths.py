@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
 from rs_delivery_client.errors import LocalError, UnsafeError
@@ -21,13 +21,20 @@ def parts_of(path: str) -> list[str]:
         why = "it leads out of its folder"
     elif any(part in {"", "."} for part in parts):
         why = "a part of it is empty"
-    elif "\\" in path or (len(path) > 1 and path[1] == ":"):
+    elif "\\" in path or any(part[1:2] == ":" for part in parts):
         why = "on other systems it would lead elsewhere"
+    elif os.name == "nt" and any(_means_another(part) for part in parts):
+        why = "this system would take it for another one"
     elif any(ord(character) < 32 or ord(character) == 127 for character in path):
         why = "it has control characters"
     if why is not None:
         raise UnsafeError(f"the name {path!r} is not written to a disk: {why}")
     return parts
+
+
+def _means_another(part: str) -> bool:
+    """Whether Windows takes a name for another one: a stream of a file, a device."""
+    return ":" in part or part.endswith((".", " ")) or PureWindowsPath(part).is_reserved()
 
 
 class Folder:
