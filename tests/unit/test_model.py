@@ -24,4 +24,4 @@ def test_a_place_that_an_earlier_version_noted_is_read_with_the_defaults_of_what
 def test_an_object_that_a_later_version_was_about_to_complete_is_read() -> None:
     """Its row is read by everybody: a worker that can't would end."""
     stored = make_stored()
-    assert StoredObject.read(asdict(stored) | {"sha256": "1" * 64}) == stored
+    assert StoredObject.read(asdict(stored) | {"sha512": "1" * 128}) == stored
