@@ -221,7 +221,7 @@ def places(held: Sequence[PlacesHeld]) -> Finding:
 def contents(overdue: Sequence[OverdueContents]) -> Finding:
     """Report how much of what was delivered is to be removed by now, and why it is not."""
     check = "retention"
-    count = sum(one.contents for one in overdue)
+    count = sum(target.contents for target in overdue)
     if not count:
         return good("deliveries", check, "all that is to be removed from targets is removed")
     first = max(overdue, key=lambda one: one.oldest)

@@ -97,21 +97,21 @@ class Retention:
         """Do what is due at one target, one after the other, as long as its turn lasts."""
         ends, removed = time.monotonic() + _TURN, 0
         place = _target_of(due[0])
-        for one in due:
+        for item in due:
             if time.monotonic() > ends:
                 break
-            if not one.removes:
+            if not item.removes:
                 async with self.store.transaction() as tx:
-                    await tell(tx, one.content, ContentNews.EXPIRES_SOON)
+                    await tell(tx, item.content, ContentNews.EXPIRES_SOON)
                 continue
             try:
-                removed += await self._remove(one)
+                removed += await self._remove(item)
             except (_Busy, PermanentError) as error:
-                await self._put_off(one, error)
+                await self._put_off(item, error)
             except StoreUnavailableError:
                 raise
             except DeliveryError as error:
-                await self._leave_alone(place, due, one, error)
+                await self._leave_alone(place, due, item, error)
                 return removed
             self._failures.pop(place, None)
         return removed
@@ -130,9 +130,9 @@ class Retention:
         failures = self._failures.get(place, 0)
         self._failures[place] = failures + 1
         pause = timedelta(seconds=_BACKOFF.pause(failures))
-        for one in due:
-            if one.removes:
-                await self._gives_up(one, str(error))
+        for item in due:
+            if item.removes:
+                await self._gives_up(item, str(error))
         await self.contents.postpone(
             failed.content, 2 * pause, position=failed.position, cause=str(error)
         )

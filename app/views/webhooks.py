@@ -92,23 +92,25 @@ def _state_of(webhook: Webhook, seen: WebhookSeen) -> WebhookState:
 def webhooks_found(seen: list[WebhookSeen]) -> list[Finding]:
     """Report, for an operator, which webhooks take no events."""
     found = []
-    for one in seen:
-        check = f"{one.tenant} {one.name}"
-        if one.gone_url is None and one.failing_since is None and not one.dead:
+    for webhook in seen:
+        check = f"{webhook.tenant} {webhook.name}"
+        if webhook.gone_url is None and webhook.failing_since is None and not webhook.dead:
             continue
-        if one.gone_url is not None:
+        if webhook.gone_url is not None:
             what = "it answered 410: it is gone, and is sent nothing more"
-        elif one.failing_since is not None:
-            what = f"it has taken no event since {one.failing_since:%FT%TZ} ({one.last_error})"
+        elif webhook.failing_since is not None:
+            what = (
+                f"it has taken no event since {webhook.failing_since:%FT%TZ} ({webhook.last_error})"
+            )
         else:
             what = "it takes events"
         found.append(
             bad(
                 "webhooks",
                 check,
-                f"{what}; {one.owed} events wait, {one.dead} are dead",
-                f"mend it, or change its settings; POST /webhooks/{one.name}/test tries it, "
-                f"POST /webhooks/{one.name}/resend sends what is dead again",
+                f"{what}; {webhook.owed} events wait, {webhook.dead} are dead",
+                f"mend it, or change its settings; POST /webhooks/{webhook.name}/test tries it, "
+                f"POST /webhooks/{webhook.name}/resend sends what is dead again",
             )
         )
     return found or [good("webhooks", "events", "no webhook fails")]

@@ -189,10 +189,10 @@ async def test_a_delivery_is_kept_as_long_as_its_content_is_to_be_removed(
     week = timedelta(days=7)
     assert await janitor.forget(finished=week, audited=week) == 0
     due = await deliveries.contents.due(limit=9)
-    assert {one.content.correlation_id for one in due} == {"removed", "forgotten"}
-    for one in due:
+    assert {item.content.correlation_id for item in due} == {"removed", "forgotten"}
+    for item in due:
         async with deliveries.store.transaction() as tx:
-            assert await tx.content_removed(one.content)
+            assert await tx.content_removed(item.content)
     assert await janitor.forget(finished=week, audited=week) == 1
     rows = await deliveries.pool.fetch("SELECT correlation_id FROM delivery")
     assert [row["correlation_id"] for row in rows] == ["kept"]

@@ -120,7 +120,9 @@ async def _serve(courier: Courier) -> int:
 
 
 async def _seen(deliveries: Deliveries, name: str = "ops") -> WebhookSeen:
-    (found,) = [one for one in await deliveries.webhooks().seen([TENANT]) if one.name == name]
+    (found,) = [
+        webhook for webhook in await deliveries.webhooks().seen([TENANT]) if webhook.name == name
+    ]
     return found
 
 

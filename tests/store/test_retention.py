@@ -316,7 +316,7 @@ async def test_files_whose_turn_is_over_go_on_where_they_were(
     delivery = await shelf.folder()
     assert await shelf.pass_(3 * DAY) == 0
     assert len(shelf.there_are()) == len(MANY) - 32
-    (due,) = [one async for one in _later(shelf)]
+    (due,) = [item async for item in _later(shelf)]
     assert due.position == 31
     await shelf.pass_(timedelta(seconds=2))
     await shelf.pass_(timedelta(seconds=2))
@@ -346,8 +346,8 @@ async def test_a_file_that_was_refused_in_an_earlier_turn_is_not_forgotten(
 
 async def _later(shelf: Shelf) -> Any:
     await shelf.deliveries.elapse(timedelta(seconds=2))
-    for one in await shelf.deliveries.contents.due(limit=9):
-        yield one
+    for item in await shelf.deliveries.contents.due(limit=9):
+        yield item
 
 
 async def test_files_of_a_later_delivery_of_the_same_id_stay(shelf: Shelf) -> None:

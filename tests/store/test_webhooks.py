@@ -80,7 +80,7 @@ def _types(claim: Claim) -> list[str]:
 
 async def _seen(deliveries: Deliveries) -> dict[tuple[str, str], WebhookSeen]:
     found = await deliveries.webhooks().seen([TENANT, OTHER])
-    return {(one.tenant, one.name): one for one in found}
+    return {(webhook.tenant, webhook.name): webhook for webhook in found}
 
 
 async def _release(outbox: WebhookOutbox, claim: Claim, **done: Any) -> None:
@@ -88,7 +88,7 @@ async def _release(outbox: WebhookOutbox, claim: Claim, **done: Any) -> None:
 
 
 async def _fail(outbox: WebhookOutbox, claim: Claim, error: str = "no") -> list[bool]:
-    dead = [await outbox.failed(one, error, given_up_after=GIVEN_UP_AFTER) for one in claim.due]
+    dead = [await outbox.failed(event, error, given_up_after=GIVEN_UP_AFTER) for event in claim.due]
     await _release(outbox, claim, failure=error)
     return dead
 
@@ -410,7 +410,7 @@ async def test_what_is_old_is_forgotten_and_what_too_many_are_is_dropped(
     assert await tidy() == 0
     assert await tidy(most=3) == 4
     seen = await _seen(deliveries)
-    assert {one.name: (one.owed, one.dropped) for one in seen.values()} == {
+    assert {webhook.name: (webhook.owed, webhook.dropped) for webhook in seen.values()} == {
         "ops": (3, 2),
         "many": (3, 2),
     }

@@ -82,7 +82,7 @@ async def test_lists_are_read_page_after_page(
     for number in range(60):
         await deliveries.granted(f"d-{number}")
     await deliveries.ready("ready")
-    granted = [one.correlation_id async for one in client.deliveries(states=["GRANTED"])]
+    granted = [delivery.correlation_id async for delivery in client.deliveries(states=["GRANTED"])]
     assert granted == [f"d-{number}" for number in reversed(range(60))]
     files = [file.path async for file in client.files("ready")]
     assert files

@@ -119,22 +119,24 @@ def _of_webhooks(seen: Sequence[WebhookSeen]) -> Iterator[Metric]:
     figures: dict[str, tuple[str, Callable[[WebhookSeen], int]]] = {
         "delivery_webhooks_failing": (
             "Webhooks that take no events, or are gone. Of the database: take max.",
-            lambda one: one.failing_since is not None or one.gone_url is not None,
+            lambda webhook: webhook.failing_since is not None or webhook.gone_url is not None,
         ),
         "delivery_webhook_events_owed": (
             "Events that wait for a webhook. Of the database: take max.",
-            lambda one: one.owed,
+            lambda webhook: webhook.owed,
         ),
         "delivery_webhook_events_dead": (
             "Events that were given up, and can be sent again. Of the database: take max.",
-            lambda one: one.dead,
+            lambda webhook: webhook.dead,
         ),
     }
-    tenants = sorted({one.tenant for one in seen})
+    tenants = sorted({webhook.tenant for webhook in seen})
     for name, (what, of) in figures.items():
         family = GaugeMetricFamily(name, what, labels=("tenant",))
         for tenant in tenants:
-            family.add_metric([tenant], sum(of(one) for one in seen if one.tenant == tenant))
+            family.add_metric(
+                [tenant], sum(of(webhook) for webhook in seen if webhook.tenant == tenant)
+            )
         yield family
 
 

@@ -99,7 +99,7 @@ class WebhooksApi:
     async def listing(self, request: web.Request) -> web.Response:
         """Return the tenant's webhooks, and how each takes events."""
         tenant = request[ACTOR].tenant
-        seen = {one.name: one for one in await self._outbox.seen([tenant])}
+        seen = {webhook.name: webhook for webhook in await self._outbox.seen([tenant])}
         webhooks = self._tenants.settings(tenant).webhooks
         content = [WebhookView.of(webhooks[name], seen.get(name)) for name in sorted(webhooks)]
         return shown(Webhooks(content=content))
@@ -114,7 +114,7 @@ class WebhooksApi:
         if len(found) == wanted.limit:
             href = f"{request.path}?before={found[-1].number}&limit={wanted.limit}"
             links.append(Link(rel="next", href=href))
-        return shown(DeadEvents(content=[DeadEventView.of(one) for one in found], links=links))
+        return shown(DeadEvents(content=[DeadEventView.of(event) for event in found], links=links))
 
     async def resend(self, request: web.Request) -> web.Response:
         """Let dead events be sent again."""

@@ -109,7 +109,7 @@ class MemoryWebhooks:
                 return None  # by another worker, meanwhile
             failing = taken_row.failures > 0
             due = self._due(session, of)[: 1 if failing else limit]
-        return Claim(id=claim, webhook=webhook, failing=failing, due=[one.owed for one in due])
+        return Claim(id=claim, webhook=webhook, failing=failing, due=[event.owed for event in due])
 
     async def _change(
         self,

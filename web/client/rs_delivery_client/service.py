@@ -156,7 +156,7 @@ def _refusal(answer: aiohttp.ClientResponse, content: bytes, base: URL) -> Excep
     return kind(
         message.strip(),
         status=answer.status,
-        messages=[str(one) for one in messages] if isinstance(messages, list) else (),
+        messages=[str(message) for message in messages] if isinstance(messages, list) else (),
         request_id=answer.headers.get("X-Request-ID"),
     )
 
