@@ -96,7 +96,9 @@ class ContentsInTransaction:
 
     async def is_told_by_a_later(self, content: Content, etag: str) -> bool:
         """Whether the client of a later delivery was told this object, and it stays for that."""
-        asked = SQL["is_told_by_a_later"](id=content.delivery_id, url=content.url, etag=etag)
+        asked = SQL["is_told_by_a_later"](
+            id=content.delivery_id, url=content.url, etag=etag, namespace=content.namespace
+        )
         return bool(await self._connection.fetchval(*asked))
 
     async def content_warned(self, content: Content) -> bool:

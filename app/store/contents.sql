@@ -32,8 +32,8 @@ UPDATE delivery SET keeps_content = true FROM kept WHERE id = kept.delivery_id R
 -- delivery that is not done.
 WITH asked AS (
     INSERT INTO content (delivery_id, tenant, correlation_id, user_email, target, archive_name, attempt, file_count,
-                         url, etag, size, key, warned, due_at, asked_at)
-    SELECT {of_delivery}, d.upload_key, true, now(), now()
+                         url, etag, size, key, namespace, warned, due_at, asked_at)
+    SELECT {of_delivery}, d.upload_key, d.done_in, true, now(), now()
     FROM delivery d
     WHERE d.id = ANY (:ids::uuid[]) AND d.state = 'DONE' AND d.url IS NOT NULL AND d.upload_key IS NOT NULL
     ON CONFLICT (delivery_id) DO UPDATE SET
@@ -101,10 +101,11 @@ AND NOT EXISTS (
 
 -- name: is_told_by_a_later
 -- Whether the client of a delivery that was done later was told this object, and it stays for that: of the same bytes, it
--- may be there by a completion of the earlier one that came late.
+-- may be there by a completion of the earlier one that came late. One of the same URL at another server is another object.
 SELECT EXISTS (
     SELECT 1 FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
     WHERE d.url = :url AND d.state = 'DONE' AND d.id <> :id AND coalesce(d.etag = :etag, true)
+      AND coalesce(d.done_in = :namespace, true)
       AND d.finished_at >= coalesce((SELECT finished_at FROM delivery WHERE id = :id), '-infinity')
       AND c.removed_at IS NULL AND c.asked_at IS NULL AND coalesce(c.until > now(), true));
 

@@ -231,6 +231,7 @@ WITH advanced AS (
         -- What an attempt that failed has completed all the same is still to be removed.
         completing = CASE WHEN :state <> 'DONE' THEN completing END,
         completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
+        done_in = CASE WHEN :state = 'DONE' THEN completing ->> 'server' END,
         left_open = :left_open,
         ending_type = NULL, ending_message = NULL,
         parked = false, lease_owner = NULL, lease_until = NULL,

@@ -15,12 +15,13 @@ from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
-from app.delivery.ports import DeliveryStore, Leases
+from app.delivery.ports import DeliveryStore, Leases, OrderSource
 from app.errors import (
     DeliveryError,
     LeaseLostError,
     SourceGoneError,
     SourceRefusedError,
+    SourceUnavailableError,
     WrongCrc32Error,
     WrongFileError,
 )
@@ -49,6 +50,7 @@ class LeavingOut:
     leases: Leases
     delivery: Delivery
     lease: Lease
+    source: OrderSource
     attempts: float  # to read a file whose bytes are wrong
 
     async def leaves_out(self, file: ManifestFile, error: DeliveryError) -> bool:
@@ -67,8 +69,22 @@ class LeavingOut:
         elif isinstance(error, WrongFileError) and await self._times(position) < self.attempts:
             log.warning("file_wrong", **self.delivery.log_context, cause=str(error))
             return False
+        elif isinstance(error, SourceRefusedError):
+            await self._check_order(error)
         await leave_out(self.leases, self.delivery, self.lease, position, str(error))
         return True
+
+    async def _check_order(self, error: DeliveryError) -> None:
+        """Raise SourceUnavailableError where rs-order refuses the order itself, too.
+
+        Then it is no matter of one file: a gateway without a server behind it says 404 to all.
+        """
+        try:
+            await self.source.order(self.delivery)
+        except SourceRefusedError as refused:
+            raise SourceUnavailableError(
+                f"{error}; and its order is refused, too ({refused}): no file is left out for that"
+            ) from error
 
     async def _times(self, position: int) -> int:
         count = partial(self.leases.count_wrong, self.delivery, position)

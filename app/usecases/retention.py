@@ -241,10 +241,26 @@ class Retention:
             )
         return found
 
+    async def _check_place(self, content: Content, target: Target) -> None:
+        """Raise unless it is known that an object that is not found is not there any more.
+
+        A container that is gone answers like one that is empty, so it is asked for something that
+        it must be there for. Raises TargetRefusedError, and what the store raises.
+        """
+        if content.namespace is None:
+            raise TargetRefusedError(
+                f"nothing is found as {content.url}, and it was put there by a version that did "
+                f"not keep on which server; {target} is where the target {content.target} leads "
+                "now: see whether it was there, and remove it by hand if it is elsewhere"
+            )
+        async with self._asking(target):
+            await self.folders.uploads.objects.open_uploads(target, content.key)
+
     async def _remove_object(self, content: Content, target: Target, *, ends: bool) -> bool:
         """Remove the object that was told, if it is still there; with `ends`, note the end."""
         # Looked for once without the lock: one that is silent keeps no connection to the database.
-        await self._check_told(content, target)
+        if await self._check_told(content, target) is None:
+            await self._check_place(content, target)
         async with self._locked, self.store.transaction() as tx:
             await self._lock(tx, content, target, content.key)
             found = await self._check_told(content, target)

@@ -130,11 +130,15 @@ class Settlement:
             await self._retry(delivery, context | {"cause": f"{error}; {away}"}, failed=False)
             return
         except PermanentError as refused:
+            if await self._may_come_yet(delivery, context, f"{error}; {refused}"):
+                return
             if not await self._goes_on_without(delivery, context, error, str(refused)):
                 await self._fail(delivery, refused.error_type, refused)
             return
         if not begun:
             stays = f"{error}; as the order stands, rs-order does not make it available again"
+            if await self._may_come_yet(delivery, context, stays):
+                return
             if await self._goes_on_without(delivery, context, error, stays):
                 return
             await self._fail(delivery, error.error_type, SourceGoneError(f"{stays}: ask again"))
@@ -144,6 +148,19 @@ class Settlement:
         retried = number, max(delivery.retried_for, position)
         context |= {"cause": cause, "order_retry": number}
         await self._retry(delivery, context, failed=False, asked=_RESTORING, retried=retried)
+
+    async def _may_come_yet(
+        self, delivery: Delivery, context: dict[str, object], cause: str
+    ) -> bool:
+        """Wait with a partial delivery whose order goes on: until its end nothing is retried.
+
+        So a file that has only expired is left out of no archive.
+        """
+        if not delivery.partial or delivery.order_done:
+            return False
+        cause += ", while more of the order comes"
+        await self._retry(delivery, context | {"cause": cause}, failed=False, asked=_RESTORING)
+        return True
 
     async def _goes_on_without(
         self, delivery: Delivery, context: dict[str, object], error: SourceGoneError, cause: str

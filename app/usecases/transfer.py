@@ -223,6 +223,7 @@ class Transfers:
             leases=self.leases,
             delivery=delivery,
             lease=lease,
+            source=self.segments.source,
             attempts=self.attempts,
         )
 

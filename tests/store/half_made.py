@@ -194,7 +194,7 @@ class HalfMade:
             ),
             checkpoints=deliveries.checkpoints(owner),
             archiver=self.archiver(**changes),
-            segments=deliveries.segments(),
+            segments=deliveries.segments(self.source),
             attempts=ATTEMPTS,
         )
 

@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from app.usecases.settle import Settlement
 from compose.embedded.stack import TENANT
 from tests.builders import make_lease
 from tests.conftest import noise
@@ -43,6 +45,12 @@ class FlawedSource(BreakingSource):
         self.refuses: dict[str, DeliveryError] = {}
         self.refuses_behind: dict[str, int] = {}  # so many bytes
         self.wrong = Counter[str]()
+        self.refuses_order: DeliveryError | None = None
+
+    async def order(self, _delivery: Delivery) -> None:
+        """Tell nothing of an order, unless it is refused."""
+        if self.refuses_order is not None:
+            raise self.refuses_order
 
     async def chunks(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
         error, behind = self.refuses.get(file.member), self.refuses_behind.get(file.member, 0)
@@ -223,6 +231,45 @@ async def test_a_file_that_is_gone_is_asked_for_again_before_it_is_left_out(
     assert await made.attempt() is None
     assert archived(made) == without(made, "2.bin")
     assert (await terminal(made.deliveries))["missing"] == 1
+
+
+async def test_a_file_that_is_gone_while_its_order_goes_on_is_waited_for(
+    made: HalfMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then rs-order retries nothing: it is not that the file does not come again."""
+    source = source_of(made)
+    source.refuses["2.bin"] = SourceGoneError("410")
+    made.orders = Retried(most=0)
+    await made.plan(options=PARTIAL)
+    settle = Settlement.settle
+
+    async def settle_before_its_end(
+        by: Settlement, delivery: Delivery, error: DeliveryError
+    ) -> None:
+        await settle(by, replace(delivery, order_done=False), error)
+
+    with monkeypatch.context() as going_on:
+        going_on.setattr(Settlement, "settle", settle_before_its_end)
+        assert isinstance(await made.attempt(), SourceGoneError)
+    assert await missing(made) == []
+    source.refuses.clear()
+    await made.deliveries.elapse(timedelta(minutes=1))
+    assert await made.attempt() is None
+    assert archived(made) == made.files
+
+
+async def test_no_file_is_left_out_while_its_order_is_refused_too(made: HalfMade) -> None:
+    """A gateway without a server behind it says 404 to all that it is asked."""
+    source = source_of(made)
+    source.refuses["2.bin"] = refused = SourceRefusedError("rs-order answered 404")
+    await made.plan(options=PARTIAL)
+    source.refuses_order = refused
+    assert isinstance(await made.attempt(), SourceUnavailableError)
+    assert await missing(made) == []
+    source.refuses_order = None
+    await made.deliveries.elapse(timedelta(minutes=1))
+    assert await made.attempt() is None
+    assert archived(made) == without(made, "2.bin")
 
 
 class Retried:

@@ -17,9 +17,15 @@ from app.delivery.content import GIVEN_UP_AFTER, ContentState, content_gone
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery, Ended
+from app.delivery.object_store import Upload
 from app.delivery.outgoing import told_again
 from app.delivery.states import State, Work
-from app.errors import NotPossibleError, TargetUnavailableError, UnknownDeliveryError
+from app.errors import (
+    NotPossibleError,
+    TargetRefusedError,
+    TargetUnavailableError,
+    UnknownDeliveryError,
+)
 from app.usecases.folders import Folders
 from app.usecases.intervene import Interventions
 from app.usecases.retention import Retention
@@ -271,6 +277,44 @@ async def test_what_another_hand_has_removed_is_removed(shelf: Shelf) -> None:
     assert await shelf.pass_(3 * DAY) == 1
     assert shelf.there_are() == []
     assert await shelf.seen(delivery) == (ContentState.REMOVED, None)
+
+
+async def test_a_place_that_is_gone_is_no_hand_that_has_removed_something(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that is missing for a while answers as one that is empty does."""
+    delivery = await shelf.archive()
+
+    async def find(*_: object) -> None:
+        return None
+
+    async def open_uploads(*_: object) -> list[Upload]:
+        raise TargetRefusedError("the bucket does not exist")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(shelf.shelf, "find", find)
+        gone.setattr(shelf.shelf, "open_uploads", open_uploads)
+        assert await shelf.pass_(3 * DAY) == 0
+    _, cause = await shelf.seen(delivery)
+    assert cause == "the bucket does not exist"
+    assert await shelf.pass_(DAY) == 1
+    assert shelf.there_are() == []
+
+
+async def test_what_a_person_removes_is_not_looked_for_on_another_server(shelf: Shelf) -> None:
+    """Its URL names none, so that its target may lead to one where nothing is."""
+    far = replace(TARGET, server="far")
+    assert far.url_of("c") == TARGET.url_of("c")
+    shelf.deliveries.tenants.give(TENANT, delivered_ttl=timedelta(), targets={"far": far})
+    delivery = await shelf.archive(target="far")
+    shelf.deliveries.tenants.give(TENANT, targets={"far": TARGET})
+    await shelf.interventions().remove(ACTOR, "c")
+    assert await shelf.kept.look() == 0
+    state, cause = await shelf.seen(delivery)
+    assert state is ContentState.REMOVING
+    assert cause is not None
+    assert "leads to another place now" in cause
+    assert len(shelf.there_are(far)) == 1
 
 
 @pytest.mark.parametrize("marked", [True, False])

@@ -61,7 +61,7 @@ class ContentsInTransaction(Statements):
         asked = []
         for delivery in deliveries:
             row = self._session.get(self._database.deliveries, delivery)
-            content = None if row is None else _content_of(row, None, None, None)
+            content = None if row is None else _content_of(row, None, row.done_in, None)
             if content is not None and await self._ask_removal(content):
                 await self._keep(delivery, keeps=True)
                 asked.append(delivery)
@@ -131,6 +131,7 @@ class ContentsInTransaction(Statements):
                 and result is not None
                 and result.url == content.url
                 and result.etag in (etag, None)
+                and (content.namespace is None or row.done_in in (content.namespace, None))
                 and row.finished_at is not None
                 and (since is None or row.finished_at >= since)
                 and (

@@ -38,6 +38,7 @@ class DeliveryRow:
     result: StoredObject | None = None  # told with DONE
     told: Told = field(default_factory=Told)  # beside result and error
     error: tuple[str, str] | None = None
+    done_in: str | None = None  # the namespace of its object, once it is done
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
     listed: int = 0  # segments whose files are in the manifest

@@ -466,6 +466,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
                 result=result,
                 error=(error[0].value, error[1]) if error else None,
                 told=told or Told(),
+                done_in=row.completing_namespace if done else None,
                 completing_namespace=None if done else row.completing_namespace,
                 completing_until=None if done else row.completing_until,
                 left_open=left_open,
