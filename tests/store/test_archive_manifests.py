@@ -169,7 +169,7 @@ class Listed:
         delivery = await self.claim()
         transfers = self.transfers()
 
-        async def gone(*_: Any) -> None:
+        async def gone(*_: Any, **__: Any) -> None:
             raise CrashError
 
         object.__setattr__(transfers, "finish", gone)
@@ -275,9 +275,9 @@ async def test_who_asks_for_none_gets_none_and_nothing_is_kept(listed: Listed) -
     transfers = listed.transfers()
     finish = transfers.finish
 
-    async def finishes(*args: Any) -> None:
+    async def finishes(*args: Any, **named: Any) -> None:
         await look()
-        await finish(*args)
+        await finish(*args, **named)
 
     object.__setattr__(transfers, "finish", finishes)
     await transfers.deliver(delivery, make_lease())
