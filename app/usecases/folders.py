@@ -137,13 +137,43 @@ class Folders:
 
     async def _batches(self, delivery: Delivery, after: int) -> AsyncIterator[list[ManifestFile]]:
         files: list[ManifestFile] = []
-        async for file in self.store.files(delivery, after=after):
+        async for file in self._ever_put(delivery, after):
             files.append(file)
             if len(files) == _BATCH:
                 yield files
                 files = []
         if files:
             yield files
+
+    async def _ever_put(self, delivery: Delivery, after: int) -> AsyncIterator[ManifestFile]:
+        """Iterate over the files that may be there, in the order of their positions.
+
+        Those among them that were left out later: of one that was sent in part, an upload may be
+        open, and of one that was refused when it was read again, an object there.
+        """
+        left_out = self._left_out(delivery, after)
+        missing = await anext(left_out, None)
+        async for file in self.store.files(delivery, after=after):
+            while missing is not None and missing.position < file.position:
+                yield missing
+                missing = await anext(left_out, None)
+            yield file
+        while missing is not None:
+            yield missing
+            missing = await anext(left_out, None)
+
+    async def _left_out(self, delivery: Delivery, after: int) -> AsyncIterator[ManifestFile]:
+        async for file in self.store.missing(delivery):
+            if file.position is None:
+                return  # and so are all behind it: they were never listed
+            if file.position > after and file.member is not None and file.file_id is not None:
+                yield ManifestFile(
+                    position=file.position,
+                    file_id=file.file_id,
+                    member=file.member,
+                    size=file.size,
+                    md5=None,
+                )
 
     async def _abort_uploads(
         self, delivery: Delivery, target: Target, manifest_key: str, files: Sequence[ManifestFile]

@@ -659,7 +659,13 @@ class Transfers:
             if until is not None:
                 told = replace(told, expires=in_words(until))
             ended = await tx.advance(
-                delivery, State.DONE, result=result, told=told, left_open=written.left_open
+                delivery,
+                State.DONE,
+                result=result,
+                told=told,
+                # What was sent of a file before it was left out may be open.
+                left_open=written.left_open
+                or (missing > 0 and delivery.archive_name == MANIFEST_NAME),
             )
             if ended:
                 if until is not None:

@@ -23,6 +23,7 @@ from app.errors import (
     SourceGoneError,
     SourceRefusedError,
     SourceUnavailableError,
+    WrongFileError,
 )
 from app.usecases.settle import Settlement
 from compose.embedded.stack import TENANT
@@ -270,6 +271,23 @@ async def test_no_file_is_left_out_while_its_order_is_refused_too(made: HalfMade
     await made.deliveries.elapse(timedelta(minutes=1))
     assert await made.attempt() is None
     assert archived(made) == without(made, "2.bin")
+
+
+async def test_what_was_sent_of_a_file_before_it_was_left_out_is_swept(made: HalfMade) -> None:
+    source = source_of(made)
+    source.wrong["second.bin"] = 99
+    await made.plan(options=PARTIAL | {"format": "files"})
+    while isinstance(await made.attempt(), WrongFileError):
+        await made.deliveries.elapse(timedelta(minutes=10))
+    assert (await terminal(made.deliveries))["missing"] == 1
+    (tracked,) = await made.deliveries.tracking.of(TENANT, "c")
+    assert await made.deliveries.store.unswept(timedelta(), limit=9) == [tracked.delivery]
+    folders = made.transfers("sweep").folders
+    upload = await made.store.create_upload(TARGET, "c/second.bin", {}, media_type="a/b")
+    assert upload in await made.store.open_uploads(TARGET, "c/second.bin")
+    async for _ in folders.abort_uploads(tracked.delivery, TARGET, "c/manifest.json"):
+        pass
+    assert await made.store.open_uploads(TARGET, "c/second.bin") == []
 
 
 class Retried:
