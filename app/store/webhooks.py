@@ -113,32 +113,31 @@ class PostgresWebhooks:
         """Give a webhook back, and note whether it takes events."""
         webhook = claim.webhook
         tenant, name = webhook.tenant, webhook.name
+        released = SQL["release_webhook"](
+            tenant=tenant,
+            name=name,
+            claim=claim.id,
+            sent=done.sent,
+            failure=done.failure,
+            asked=done.pause or timedelta(),
+            first=FIRST_PAUSE,
+            longest=LONGEST_PAUSE,
+            gone=webhook.url if done.gone else None,
+        )
+        buried = SQL["bury_events"](
+            tenant=tenant,
+            name=name,
+            error=done.failure,
+            after=timedelta() if done.gone else given_up_after,
+        )
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
+                if await connection.fetchval(*released) is None:
+                    return  # its claim has run out: another worker knows better
                 if done.gone or (done.failure and not done.sent):
-                    await connection.execute(
-                        *SQL["bury_events"](
-                            tenant=tenant,
-                            name=name,
-                            error=done.failure,
-                            after=timedelta() if done.gone else given_up_after,
-                        )
-                    )
+                    await connection.execute(*buried)
                 elif done.sent and claim.failing:
                     await connection.execute(*SQL["send_at_once"](tenant=tenant, name=name))
-                await connection.execute(
-                    *SQL["release_webhook"](
-                        tenant=tenant,
-                        name=name,
-                        claim=claim.id,
-                        sent=done.sent,
-                        failure=done.failure,
-                        asked=done.pause or timedelta(),
-                        first=FIRST_PAUSE,
-                        longest=LONGEST_PAUSE,
-                        gone=webhook.url if done.gone else None,
-                    )
-                )
 
     async def resend(self, actor: Actor, name: str, events: Sequence[UUID] | None = None) -> int:
         """Let dead events be sent again."""

@@ -90,7 +90,8 @@ UPDATE webhook SET claim = NULL, claimed_until = NULL,
     last_success_at = CASE WHEN :sent > 0 THEN now() ELSE last_success_at END,
     last_error = CASE WHEN :failure IS NOT NULL THEN :failure WHEN :sent > 0 THEN NULL ELSE last_error END,
     gone_url = CASE WHEN :gone::text IS NOT NULL THEN :gone WHEN :sent > 0 THEN NULL ELSE gone_url END
-WHERE tenant = :tenant AND name = :name AND claim = :claim;
+WHERE tenant = :tenant AND name = :name AND claim = :claim
+RETURNING name;
 
 -- name: send_at_once
 -- All that waits for a later try is tried now: the webhook takes events again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -23,7 +24,10 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-_ROUND = 20  # events of a claim: what a webhook takes in the worst case fits into the claim
+_ROUND = 20  # events of a claim
+# Seconds of a round after which no further event begins: one that takes each event slowly holds its
+# place no longer than one that takes none, and its claim lasts.
+_ROUND_TIME = 5.0
 _CONCURRENCY = 4  # events under way to one webhook
 _MAX_ASKED = timedelta(hours=6)  # that a webhook may have itself left alone
 
@@ -39,6 +43,7 @@ class Courier:
     webhooks: Callable[[], Iterable[Webhook]]  # of all tenants, that can be sent to
     sender: WebhookSender
     given_up_after: timedelta = GIVEN_UP_AFTER
+    clock: Callable[[], float] = time.monotonic
 
     async def claim(self, *, steady: bool = False) -> Claim | None:
         """Take a webhook that something is due to; with `steady`, none that fails."""
@@ -48,16 +53,17 @@ class Courier:
     async def serve(self, claim: Claim, *, stopping: Callable[[], bool] = lambda: False) -> Round:
         """Send what a claim gave, and give it back.
 
-        After one that is not taken no other begins, nor while this process stops. Raises
-        StoreUnavailableError: then the claim runs out, and what was not noted is sent again.
+        After one that is not taken no other begins, nor once the round has lasted long, nor while
+        this process stops. Raises StoreUnavailableError: then the claim runs out, and what was not
+        noted is sent again.
         """
         course = _Course(claim=claim)
         async with self.sender.to(claim.webhook) as post:
-            waiting = iter(claim.due)
+            waiting, ends = iter(claim.due), self.clock() + _ROUND_TIME
 
             async def work() -> None:
                 for owed in waiting:
-                    if course.done.failure is not None or stopping():
+                    if course.done.failure is not None or stopping() or self.clock() > ends:
                         return
                     course.note(await self._send(claim.webhook, owed, post))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -17,8 +18,10 @@ from app.delivery.webhooks import (
     GIVEN_UP_AFTER,
     ORDER_TRIES,
     WEBHOOKS,
+    Answer,
     Claim,
     DeliveryEvent,
+    Post,
     Round,
     Webhook,
     WebhookOutbox,
@@ -26,6 +29,7 @@ from app.delivery.webhooks import (
     event_of,
     pause_after,
 )
+from app.usecases.webhooks import Courier
 from compose.embedded.stack import TENANT
 from tests.builders import make_message, make_outgoing
 from tests.deliveries import Deliveries
@@ -388,6 +392,62 @@ async def test_nothing_is_sent_where_a_webhook_is_gone_until_it_is_elsewhere_or_
     await outbox.revive(TENANT, "ops")
     assert len((await _claim(outbox)).due) == 1
     assert (await _seen(deliveries))[TENANT, "ops"].gone_url is None
+
+
+async def test_a_worker_whose_claim_ran_out_gives_nothing_up(deliveries: Deliveries) -> None:
+    await _set(deliveries, ops={})
+    await _tell(deliveries, _event())
+    outbox = deliveries.webhooks()
+    late = await _claim(outbox)
+    await deliveries.elapse(timedelta(minutes=10))
+    claim = await _claim(outbox)
+    await _release(outbox, late, failure="410", gone=True)
+    seen = (await _seen(deliveries))[TENANT, "ops"]
+    assert (seen.gone_url, seen.owed, seen.dead) == (None, 1, 0)
+    await _release(outbox, claim)
+    assert len((await _claim(outbox)).due) == 1
+
+
+class _Slow:
+    """Takes each event, by a clock of its own, slowly."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.taken = 0
+
+    @contextlib.asynccontextmanager
+    async def to(self, _webhook: Webhook) -> AsyncIterator[Post]:
+        """Give what sends."""
+
+        async def post(event: DeliveryEvent, at: datetime) -> Answer:
+            del event, at
+            self.now += 2
+            self.taken += 1
+            return Answer(taken=True)
+
+        yield post
+
+
+async def test_a_webhook_that_takes_events_slowly_gives_its_place_back_soon(
+    deliveries: Deliveries,
+) -> None:
+    await _set(deliveries, ops={})
+    await _tell(deliveries, *(_event() for _ in range(15)))
+    sender = _Slow()
+    courier = Courier(
+        outbox=deliveries.webhooks(),
+        webhooks=lambda: [_hook()],
+        sender=sender,
+        clock=lambda: sender.now,
+    )
+    claim = await courier.claim()
+    assert claim is not None
+    done = await courier.serve(claim)
+    assert done.sent == sender.taken == 3
+    assert (await _seen(deliveries))[TENANT, "ops"].owed == 12
+    again = await courier.claim()
+    assert again is not None
+    assert len(again.due) == 12
 
 
 def _ids(found: Sequence[DeliveryEvent]) -> list[str]:

@@ -166,6 +166,14 @@ class MemoryWebhooks:
         of = claim.webhook.tenant, claim.webhook.name
         async with self._database.session() as session:
             now = session.now
+            released = await session.update(
+                self._webhooks,
+                of,
+                lambda row: _released(row, done, now, claim.webhook.url),
+                lambda row: row.claim == claim.id,
+            )
+            if released is None:
+                return  # its claim has run out: another worker knows better
             if done.gone or (done.failure and not done.sent):
                 after = timedelta() if done.gone else given_up_after
                 await self._change_events(
@@ -178,12 +186,6 @@ class MemoryWebhooks:
                 )
             elif done.sent and claim.failing:
                 await self._send_at_once(session, of)
-            await session.update(
-                self._webhooks,
-                of,
-                lambda row: _released(row, done, now, claim.webhook.url),
-                lambda row: row.claim == claim.id,
-            )
 
     async def _change_events(
         self,
