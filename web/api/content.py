@@ -130,12 +130,12 @@ class ContentApi:
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         """Give a file, or a part of it."""
+        chosen = await self._chosen(request)
         if not self.downloads.on:
             raise NotAllowedError(
                 "nothing is downloaded through this service: an operator may allow so many at once "
                 "by DELIVERY_CONTENT_DOWNLOADS; where the store makes links, take one"
             )
-        chosen = await self._chosen(request)
         item = await self._delivered.find(chosen, read(request, PathQuery).path)
         headers = _headers_of(item)
         try:
