@@ -210,6 +210,26 @@ async def test_a_consumer_whose_answer_has_no_end_has_taken_the_event(
     assert sum(sent) < 64 * 1024 * 1024  # what sockets hold; not more than was read
 
 
+async def test_a_consumer_that_is_silent_behind_a_good_answer_has_taken_the_event(
+    deliveries: Deliveries,
+) -> None:
+    """A gateway may send its answer's headers at once, and the body late."""
+    await _subscribe(deliveries, "ops")
+    await _tell(deliveries)
+
+    async def begin(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(begin) as port:
+        hook = Consumer(port=port).hook()
+        await _serve(_courier(deliveries, lambda: [hook]))
+    seen = await _seen(deliveries)
+    assert (seen.owed, seen.last_error) == (0, None)
+
+
 @pytest.mark.parametrize("status", ["429", "503"])
 async def test_a_consumer_that_asks_for_time_has_it(deliveries: Deliveries, status: str) -> None:
     await _subscribe(deliveries, "ops")
@@ -364,6 +384,28 @@ async def test_nothing_is_sent_where_no_webhook_may_be(
     assert seen.last_error is not None
     assert seen.last_error.startswith("nothing is sent: ")
     assert seen.owed == 1
+
+
+@pytest.mark.parametrize(("scheme", "is_asked"), [("http", True), ("https", False)])
+async def test_addresses_are_judged_here_unless_there_is_a_proxy_that_is_asked(
+    deliveries: Deliveries,
+    monkeypatch: pytest.MonkeyPatch,
+    rebound: str,
+    scheme: str,
+    is_asked: bool,
+) -> None:
+    """A proxy that is spoken to over TLS is none that aiohttp goes by: it connects by itself."""
+    await _subscribe(deliveries, "ops")
+    await _tell(deliveries)
+    async with consuming() as consumer, consuming({"status": "502"}) as proxy:
+        monkeypatch.setenv("http_proxy", f"{scheme}://127.0.0.1:{proxy.port}")
+        hook = consumer.hook(url=f"http://{rebound}:{consumer.port}/")
+        callbacks = Callbacks(hosts=AllowedHosts.of(["*"]), plain=True)
+        await _serve(_courier(deliveries, lambda: [hook], callbacks=callbacks))
+    assert consumer.heard == []
+    assert len(proxy.heard) == is_asked
+    error = (await _seen(deliveries)).last_error or ""
+    assert error.startswith("it answered 502" if is_asked else "nothing is sent: "), error
 
 
 async def test_a_host_that_is_not_there_is_told_alike_whether_it_refuses_or_hangs_up(
