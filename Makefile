@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PRODUCTS ?=
+SBOM ?= build/rs-delivery.cdx.json
 # How the stand-in rs-order is set up: RS_ORDER='suborder_files=2 restore_seconds=3'.
 RS_ORDER ?=
 SWITCHES = $(foreach switch,$(RS_ORDER),--rs-order '$(switch)')
@@ -12,6 +13,8 @@ SWITCHES = $(foreach switch,$(RS_ORDER),--rs-order '$(switch)')
 STORES := $(addprefix tests/integration/test_,s3_abilities.py object_store.py archiver.py resume.py files.py)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11
+# What looks at the program from outside has an environment of its own.
+CHECKS := .tools/checks/.ready
 # uv is told what pip is told.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
@@ -24,7 +27,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-round-trips bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -40,7 +43,7 @@ ifneq ($(shell $(PYTHON) -c '$(WHICH)'),$(shell { $(BIN)/python -c '$(WHICH)'; }
 endif
 endif
 
-$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py sinks/_md5pair.c sinks/_sha256.c
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py sinks/_digest.h sinks/_md5pair.c sinks/_sha256.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "setup: $(PYTHON) is older than 3.11; set PYTHON=/path/to/a/newer/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh compose/embedded/setup.sh python3-venv
@@ -53,6 +56,11 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py
 	@$(BIN)/python -c 'import sinks._md5pair, sinks._sha256' 2>/dev/null || echo "setup: no C compiler or no headers of" \
 		"Python (gcc, python3-dev): archives are digested in two passes; the same bytes, slower," \
 		"and a transfer that breaks off begins again from its first file"
+	@touch $@
+
+$(CHECKS): requirements/tools.txt $(READY)
+	@$(BIN)/uv venv --quiet --clear $(dir $@)
+	@$(BIN)/uv pip install --quiet --link-mode copy --python $(dir $@)bin/python --require-hashes -r $<
 	@touch $@
 
 demo: setup ## Deliver sample products for real and check the archive (PRODUCTS=/folder for your own)
@@ -88,6 +96,23 @@ quick: setup ## Style, types, layers and unit tests, within a minute
 steady: setup ## All tests in a drawn order beside a busy core (SEED=…)
 	@$(BIN)/python -m tests.steady $(SEED)
 
+sbom: $(CHECKS) ## Write what the service is built of, as CycloneDX (SBOM=build/rs-delivery.cdx.json)
+	@mkdir -p $(dir $(SBOM))
+	@PYTHONWARNINGS=ignore $(dir $(CHECKS))bin/cyclonedx-py requirements --pyproject pyproject.toml \
+		--output-reproducible -o $(SBOM) requirements/runtime.txt
+
+audit: $(CHECKS) ## Look whether flaws of the locked dependencies are known (AUDIT=required fails where it can't)
+	@$(BIN)/python -m compose.audit $(dir $(CHECKS))bin/pip-audit requirements/runtime.txt
+
+digests: ## Print docker-compose.yml with each image by its digest, as its registry tells it now (needs Docker)
+	@docker compose -f compose/docker-compose.yml --profile monitoring config --resolve-image-digests
+
+chart-tools: setup $(CHECKS)
+	@$(BIN)/python -m compose.embedded.kubernetes
+
+chart: chart-tools ## Check the Helm chart: helm, kubeconform (needs Go; the first time, that builds them)
+	@$(BIN)/python -m pytest -q tests/unit/test_chart.py
+
 model: setup ## Visit every state of the protocol's model (needs Debian's spin, and gcc)
 	@$(BIN)/python -m pytest -q tests/model
 
@@ -110,11 +135,11 @@ bench: setup ## The data path beside a plain copy and other ways (SIZE=2048 MiB,
 bench-forms: setup ## Each form to each place, and many small files as objects (SIZE=512 MiB, ROUNDS=5, PLACES=s3)
 	@$(BIN)/python -m tests.bench.forms --size $(or $(SIZE),512) --rounds $(or $(ROUNDS),5) $(PLACES)
 
-bench-stages: setup ## How fast MD5, CRC and deflate are alone
+bench-stages: setup ## How fast MD5, SHA-256, CRC and deflate are alone
 	@$(BIN)/python -m tests.bench.stages
 
-bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32", GiB)
-	@$(BIN)/python -m tests.bench.memory $(or $(SIZES),1 8 32)
+bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32", GiB; KIND=incompressible)
+	@$(BIN)/python -m tests.bench.memory --kind $(or $(KIND),incompressible) $(or $(SIZES),1 8 32)
 
 bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
 	@$(BIN)/python -m tests.bench.latency --deliveries $(or $(DELIVERIES),500)
@@ -127,6 +152,18 @@ bench-parked: setup ## What many archives that wait for a suborder hold of a wor
 
 bench-plan: setup ## What planning a large order holds: the loop, memory, time (FILES="100000 1000000", PAGE=100)
 	@$(BIN)/python -m tests.bench.plan --page $(or $(PAGE),100) $(or $(FILES),100000 1000000)
+
+bench-statements: setup ## Count the statements of a delivery, with each of what its client may get
+	@$(BIN)/python -m tests.bench.statements
+
+bench-round-trips: setup ## Count the statements of a tiny delivery, from its request to DONE (DELIVERIES=20)
+	@$(BIN)/python -m tests.bench.round_trips --deliveries $(or $(DELIVERIES),20)
+
+bench-quick: setup ## Count what a tiny delivery costs, and a file; fails when a count grew (KEEP=1 keeps what is found)
+	@$(BIN)/python -m tests.bench.quick $(if $(KEEP),--keep)
+
+bench-notify: setup ## Whether commits that notify workers hold each other up (SECONDS=2)
+	@$(BIN)/python -m tests.bench.notify --seconds $(or $(SECONDS),2)
 
 bench-claims: setup ## Time claims while many deliveries wait (DELIVERIES=100000)
 	@$(BIN)/python -m tests.bench.scale_claims --deliveries $(or $(DELIVERIES),100000)
@@ -147,6 +184,9 @@ bench-checkpoints: setup ## What checkpoints cost an undisturbed transfer (SIZE=
 bench-sse: setup ## What many readers of events cost the transfers (READERS=1000)
 	@$(BIN)/python -m tests.bench.sse --readers $(or $(READERS),1000)
 
+bench-loop: setup ## How long the event loop is held by what is large, by case (ONLY="a request")
+	@$(BIN)/python -m tests.bench.loop --only "$(ONLY)"
+
 bench-start: setup ## Time a start on a stack that is up, and the command line (ROUNDS=9)
 	@$(BIN)/python -m tests.bench.start --rounds $(or $(ROUNDS),9)
 
@@ -157,8 +197,8 @@ simulate: setup ## Nights in memory until one fails (SEEDS=1000, TIME=seconds, K
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) \
 		$(if $(TIME),--time $(TIME)) $(if $(FIRST),--first $(FIRST)) $(if $(KIND),--kind $(KIND))
 
-simulate-proof: setup ## Put known defects back, one after the other: a night has to see each (SEEDS=2000)
-	@$(BIN)/python -m tests.simulation.defects --seeds $(or $(SEEDS),2000)
+simulate-proof: setup ## Put known defects back, one after the other: a night has to see each (SEEDS=2000, DEFECTS=part of a name, KEEP=1)
+	@$(BIN)/python -m tests.simulation.defects --seeds $(or $(SEEDS),2000) $(if $(KEEP),--keep) $(if $(DEFECTS),"$(DEFECTS)")
 
 chaos: setup ## Deliveries under faults, three workers (DELIVERIES=200, SEED=…, SECONDS=…)
 	@$(BIN)/python -m tests.chaos --deliveries $(or $(DELIVERIES),200) \
@@ -183,6 +223,9 @@ lock: setup ## Resolve the dependencies again (names, versions and hashes; for e
 	$(LOCK) --upgrade --extra dev --extra build -c requirements/runtime.txt \
 		pyproject.toml -o requirements/dev.txt
 	echo uv | $(LOCK) -c requirements/dev.txt - -o requirements/uv.txt
+	echo hatchling | $(LOCK) -c requirements/dev.txt - -o requirements/build.txt
+	printf 'cyclonedx-bom\nkubernetes-validate\npip-audit\n' | \
+		$(LOCK) --upgrade -c requirements/dev.txt - -o requirements/tools.txt
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

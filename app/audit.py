@@ -17,9 +17,12 @@ class Actor:
     """Who does something, as their token, the command line or a message says."""
 
     name: str  # the name alone, whichever way they come
-    role: str  # of REGARDS; COMMAND_LINE; AMQP
+    role: str  # that counts: of REGARDS, or READ_ONLY; COMMAND_LINE; AMQP
     tenant: str
     expires: int | None = field(default=None, compare=False)  # seconds since 1970, of a token
+    # Whether their token is the identity provider's: the roles of a site may be bound to that.
+    by_provider: bool = field(default=False, compare=False)
+    named: str | None = field(default=None, compare=False)  # the site's role that stands for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,18 +6,22 @@ DeliveryError
 │   ├── BrokerUnavailableError    RabbitMQ or Kafka
 │   │   └── NotSentError              it surely never had the message
 │   ├── SourceUnavailableError    rs-order
+│   │   └── SourceCredentialsError    this service's own credentials are refused (401, 407)
 │   ├── SourceNotReadyError       rs-order has the order, but not all of its files yet
+│   ├── IdentityUnavailableError  the identity provider
 │   ├── TargetUnavailableError    the object store
 │   │   └── ObjectBusyError           another delivery is just making an object of this name
 │   ├── FolderBusyError           another client's delivery is putting files to the same place
 │   ├── UploadLostError           an upload that the object store does not know any more
 │   ├── CheckpointUnusableError   a half-made archive that this worker can't go on with
 │   ├── WorkerStoppedError        this worker stops: another one takes the work at once
+│   │   └── PausedError               transfers are paused: this one goes on when they are not
 │   └── SecretUnreadableError     a stored secret that no configured key opens
 ├── PermanentError            it will not go well: the delivery ends, with this as its cause
 │   ├── InvalidRequestError       the request breaks rules (the client's mistake)
 │   ├── EmptyOrderError           the order holds no file
 │   ├── IncompleteOrderError      rs-order made less available than it told before
+│   ├── OrderFailedError          rs-order ended the order with errors
 │   ├── NothingAvailableError     each file of a delivery that takes a part is missing
 │   ├── SourceRefusedError        rs-order answers 403, 404, 410 or 422
 │   │   └── SourceGoneError           410: it had the file, which a retry of the order brings back
@@ -29,6 +33,7 @@ DeliveryError
 │   ├── ForeignObjectError        another tenant's or user's archive has the archive's place
 │   ├── OrderTooLargeError        the order holds more files than a delivery may have
 │   ├── TooManySubordersError     the order has more suborders than its tenant takes
+│   ├── DayQuotaError             it has more bytes than its user or tenant may have today
 │   ├── SizeNotToldError          a tar needs a file's size before its bytes
 │   └── ArchiveTooLargeError      more than the target or the memory of a worker can take
 ├── WrongBytesError           a new attempt may get it right; some of them, then the delivery ends
@@ -45,8 +50,11 @@ DeliveryError
 ├── InterventionError         what a person asked for a delivery is not done
 │   ├── UnknownDeliveryError      there is no such delivery (of this tenant, of this user)
 │   ├── UnknownDeadLetterError    there is no such dead letter
+│   ├── UnknownPauseError         there is no such pause, or nothing of this name to pause
 │   ├── NotPossibleError          it is not in a state for that; the sentence says why
+│   │   └── FailsAgainError           tried again, it would end the same way
 │   ├── NotAllowedError           settings do not let it; the sentence names the one
+│   ├── OverQuotaError            its user or tenant has as much as they may have now
 │   └── DeliveredGoneError        what was delivered is not there any more
 ├── NotAcceptedError          no user signs in with this
 ├── UnreadableMessageError    a message that can't be understood: to the dead letters
@@ -60,6 +68,8 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar
+
+from app.codes import Code
 
 UNFORESEEN = "unforeseen"  # so begins the cause of what is a fault of this program
 _MAX_CAUSE = 8000  # characters of a cause
@@ -93,6 +103,8 @@ class ErrorType(StrEnum):
 class DeliveryError(Exception):
     """Root of the errors of this service. Its message is a sentence for an operator."""
 
+    code: ClassVar[Code] = Code.FAULT  # of the catalogue
+
     def __init__(self, message: str = "") -> None:
         super().__init__(as_cause(message))
 
@@ -108,9 +120,13 @@ class RetryableError(DeliveryError):
 class StoreUnavailableError(RetryableError):
     """PostgreSQL does not answer, or can't do what is asked for now."""
 
+    code = Code.DATABASE_AWAY
+
 
 class BrokerUnavailableError(RetryableError):
     """RabbitMQ or Kafka does not confirm."""
+
+    code = Code.BROKER_AWAY
 
 
 class NotSentError(BrokerUnavailableError):
@@ -120,40 +136,76 @@ class NotSentError(BrokerUnavailableError):
 class SourceUnavailableError(RetryableError):
     """rs-order does not answer, breaks off, or answers what will pass."""
 
+    code = Code.SOURCE_AWAY
+
+
+class SourceCredentialsError(SourceUnavailableError):
+    """rs-order, or a proxy before it, refuses this service's own credentials (401, 407)."""
+
+    code = Code.SOURCE_CREDENTIALS
+
 
 class SourceNotReadyError(RetryableError):
     """rs-order asks to come back later (202 or 206)."""
+
+    code = Code.SOURCE_NOT_READY
+
+
+class IdentityUnavailableError(RetryableError):
+    """The identity provider does not answer, or not with what it must, or is not asked yet."""
+
+    code = Code.IDENTITY_AWAY
 
 
 class TargetUnavailableError(RetryableError):
     """The object store does not answer, or asks to slow down."""
 
+    code = Code.TARGET_AWAY
+
 
 class ObjectBusyError(TargetUnavailableError):
     """Another tenant's or user's delivery is just making an object of this name."""
+
+    code = Code.PLACE_BUSY
 
 
 class FolderBusyError(RetryableError):
     """Another tenant's or user's delivery may be putting files to the same place."""
 
+    code = Code.PLACE_BUSY
+
 
 class UploadLostError(RetryableError):
     """The object store has forgotten an upload: another client or one of its rules aborted it."""
+
+    code = Code.UPLOAD_LOST
 
 
 class CheckpointUnusableError(RetryableError):
     """What an earlier attempt has sent can't be gone on with: it begins again from the start."""
 
+    code = Code.UPLOAD_LOST
+
 
 class WorkerStoppedError(RetryableError):
     """This worker is told to stop: what it works on is another's at once, and nothing failed."""
 
-    def __init__(self) -> None:
-        super().__init__("the worker was stopped")
+    code = Code.WORKER_STOPPED
+
+    def __init__(self, cause: str = "the worker was stopped") -> None:
+        super().__init__(cause)
+
+
+class PausedError(WorkerStoppedError):
+    """Its transfers are paused: it goes on when they are not, and nothing failed."""
+
+    code = Code.PAUSED
 
 
 class SecretUnreadableError(RetryableError):
     """A stored secret can't be opened with the keys that are configured."""
+
+    code = Code.SECRET_UNREADABLE
 
 
 class PermanentError(DeliveryError):
@@ -165,6 +217,8 @@ class PermanentError(DeliveryError):
 class InvalidRequestError(PermanentError):
     """The request breaks rules of the contract."""
 
+    code = Code.INVALID_REQUEST
+
     def __init__(self, violations: Sequence[str]) -> None:
         super().__init__("; ".join(violations))
         self.reasons = tuple(violations)
@@ -173,27 +227,47 @@ class InvalidRequestError(PermanentError):
 class EmptyOrderError(PermanentError):
     """The order is done and holds no file."""
 
+    code = Code.EMPTY_ORDER
     error_type = ErrorType.EMPTY_ORDER
 
 
 class IncompleteOrderError(PermanentError):
     """rs-order made less available than it told before: a smaller archive would be a wrong one."""
 
+    code = Code.ORDER_INCOMPLETE
+
+
+class OrderFailedError(PermanentError):
+    """rs-order ended the order with errors, of which it named the type."""
+
+    code = Code.ORDER_FAILED
+
 
 class OrderTooLargeError(PermanentError):
     """The order holds more files than a delivery may have, or than a worker can lay out."""
 
+    code = Code.ORDER_TOO_LARGE
     error_type = ErrorType.ORDER_LIMIT_REACHED
 
 
 class TooManySubordersError(PermanentError):
     """rs-order has split the order into more suborders than the tenant's max_suborders allows."""
 
+    code = Code.TOO_MANY_SUBORDERS
     error_type = ErrorType.TOO_MANY_SUBORDERS
+
+
+class DayQuotaError(PermanentError):
+    """A delivery has more bytes than its user, or its tenant, may have today, or any day."""
+
+    code = Code.DAY_QUOTA
+    error_type = ErrorType.ORDER_LIMIT_REACHED
 
 
 class NothingAvailableError(PermanentError):
     """What there is may be delivered, and each file is missing: there is nothing to deliver."""
+
+    code = Code.NOTHING_AVAILABLE
 
 
 class SourceRefusedError(PermanentError):
@@ -201,6 +275,8 @@ class SourceRefusedError(PermanentError):
 
     `position` is the place in the manifest of the file that it refuses; None: it is no file.
     """
+
+    code = Code.SOURCE_REFUSED
 
     def __init__(self, message: str = "", *, position: int | None = None) -> None:
         super().__init__(message)
@@ -210,39 +286,56 @@ class SourceRefusedError(PermanentError):
 class SourceGoneError(SourceRefusedError):
     """A file has expired from rs-order's cache; a retry of its order may bring it back."""
 
+    code = Code.SOURCE_GONE
+
 
 class TargetRefusedError(PermanentError):
     """The object store refuses for good."""
+
+    code = Code.TARGET_REFUSED
 
 
 class TargetForbiddenError(TargetRefusedError):
     """A tenant's target leads to where tenants may not deliver: nothing was sent."""
 
+    code = Code.TARGET_FORBIDDEN
+
 
 class NoLinkError(TargetRefusedError):
     """A store makes no link to what is there, in the way that its target is signed in to."""
+
+    code = Code.NO_LINK
 
 
 class ObjectGoneError(TargetRefusedError):
     """An object is not there any more, or another one has taken its place."""
 
+    code = Code.OBJECT_GONE
+
 
 class ForeignObjectError(PermanentError):
     """Where the archive goes is that of another tenant or user, which is never replaced."""
+
+    code = Code.FOREIGN_OBJECT
 
 
 class ContentChangedError(PermanentError):
     """The object there has this delivery's marks, and is another one than its client was told."""
 
+    code = Code.CONTENT_CHANGED
+
 
 class SizeNotToldError(PermanentError):
     """A format needs to know a file's size in advance, and rs-order does not tell it."""
 
+    code = Code.SIZE_NOT_TOLD
     error_type = ErrorType.INVALID_CONTENT  # another format is to be asked for
 
 
 class ArchiveTooLargeError(PermanentError):
     """The archive can't be stored within the limits that are configured."""
+
+    code = Code.ARCHIVE_TOO_LARGE
 
 
 class WrongBytesError(DeliveryError):
@@ -257,6 +350,8 @@ class WrongFileError(WrongBytesError):
     `position` is its place in the manifest.
     """
 
+    code = Code.WRONG_FILE
+
     def __init__(self, message: str = "", *, position: int | None = None) -> None:
         super().__init__(message)
         self.position = position
@@ -269,29 +364,43 @@ class WrongCrc32Error(WrongFileError):
 class WrongObjectError(WrongBytesError):
     """Size or ETag of the stored object differ from what was sent."""
 
+    code = Code.WRONG_OBJECT
+
 
 class OrderNotToldError(DeliveryError):
     """rs-order does not tell all files of an order; it may still list its suborders."""
+
+    code = Code.ORDER_NOT_TOLD
 
 
 class LeaseLostError(DeliveryError):
     """The transfer belongs to another worker, or has ended."""
 
+    code = Code.LEASE_LOST
+
 
 class EndingError(DeliveryError):
     """It was cancelled, expired or failed as its archive may have appeared: look, then end it."""
+
+    code = Code.COMPLETION_OPEN
 
 
 class SettingError(DeliveryError):
     """A setting stays as it is."""
 
+    code = Code.INVALID_SETTING
+
 
 class UnknownSettingError(SettingError):
     """There is no such setting."""
 
+    code = Code.UNKNOWN_SETTING
+
 
 class InvalidSettingError(SettingError):
     """The value breaks rules."""
+
+    code = Code.INVALID_SETTING
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -301,42 +410,86 @@ class InvalidSettingError(SettingError):
 class SettingChangedError(SettingError):
     """The setting is not as the caller saw it."""
 
+    code = Code.SETTING_CHANGED
+
 
 class InterventionError(DeliveryError):
     """A delivery stays as it is."""
+
+    code = Code.NOT_POSSIBLE
 
 
 class UnknownDeliveryError(InterventionError):
     """There is no such delivery."""
 
+    code = Code.UNKNOWN_DELIVERY
+
 
 class UnknownDeadLetterError(InterventionError):
     """There is no such dead letter."""
+
+    code = Code.UNKNOWN_DEAD_LETTER
+
+
+class UnknownPauseError(InterventionError):
+    """There is no such pause, or nothing of this name that could be paused."""
+
+    code = Code.UNKNOWN_PAUSE
 
 
 class NotPossibleError(InterventionError):
     """The delivery is not in a state for that."""
 
+    code = Code.NOT_POSSIBLE
+
+
+class FailsAgainError(NotPossibleError):
+    """It would fail again for the cause that it ended for: it is done for who insists."""
+
+    code = Code.FAILS_AGAIN
+
 
 class NotAllowedError(InterventionError):
     """A setting of the tenant, or of the deployment, does not let it."""
+
+    code = Code.NOT_ALLOWED
+
+
+class OverQuotaError(InterventionError):
+    """A user, or a tenant, has as much as they may have; `retry_after` is in seconds."""
+
+    code = Code.OVER_QUOTA
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeliveredGoneError(InterventionError):
     """What was delivered is not where it was put, or another object is there."""
 
+    code = Code.DELIVERED_GONE
+
 
 class NotAcceptedError(DeliveryError):
     """A user's credentials are not good."""
+
+    code = Code.NOT_SIGNED_IN
 
 
 class UnreadableMessageError(DeliveryError):
     """A message can't be decoded; its reason travels to the dead letters with it."""
 
+    code = Code.UNREADABLE_MESSAGE
+
 
 class ConfigurationError(DeliveryError):
     """A setting can't be used. Ends a command with exit code 2."""
 
+    code = Code.CONFIGURATION
+
 
 class NotReachableError(ConfigurationError):
     """Nothing usable answers at a configured address. Ends a command with exit code 69."""
+
+    code = Code.NOT_REACHABLE

@@ -48,9 +48,16 @@ async def _up(products: Path, switches: Switches) -> None:
         say("To use the stack from another terminal, in this folder:\n")
         for name, value in stack.environment.items():
             say(f"export {name}='{value}'")
+        say(f"export DELIVERY_URL='{address}'  # for clients: `download` and `verify --id`")
+        say('export DELIVERY_TOKEN="$(.venv/bin/delivery token)"')
         say("\n.venv/bin/delivery submit docs/example-request.json --wait")
         say(".venv/bin/delivery list; .venv/bin/delivery doctor; .venv/bin/delivery settings get")
-        say(f'curl -H "Authorization: Bearer $(.venv/bin/delivery token)" {address}/settings\n')
+        say(".venv/bin/delivery settings set manifest true")
+        say(".venv/bin/delivery settings set link_ttl 24")
+        say(".venv/bin/delivery submit docs/example-request.json --dry-run")
+        say(".venv/bin/delivery link example-001")
+        say(".venv/bin/delivery download example-001 --to products")
+        say(f'curl -H "Authorization: Bearer $DELIVERY_TOKEN" {address}/settings\n')
         say("Ctrl-C stops everything.")
         stopped = asyncio.create_task(stop.wait())
         while not stopped.done():

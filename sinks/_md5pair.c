@@ -7,15 +7,11 @@
  *
  * What it is good for, and what takes its place where it isn't built: sinks/pipeline/digest.py.
  */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
-#include <stdint.h>
-#include <string.h>
+#include "_digest.h"
 
-enum { BLOCK = 64, WORTH_RELEASING = 16 * 1024 /* bytes */ };
+enum { WORDS = 4, STATE = 4 * WORDS };
 
-static const uint32_t INITIAL[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+static const uint32_t INITIAL[WORDS] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
 
 static inline uint32_t rotated(uint32_t x, int n) { return (x << n) | (x >> (32 - n)); }
 
@@ -42,7 +38,7 @@ static inline uint32_t word(const uint8_t *at)
     STEP(f, c, d, a, b, C, D, A, B, x2, s2, k2);                                                    \
     STEP(f, b, c, d, a, B, C, D, A, x3, s3, k3)
 
-static void compress(uint32_t one[4], uint32_t other[4], const uint8_t *at, size_t blocks)
+static void compress(uint32_t one[WORDS], uint32_t other[WORDS], const uint8_t *at, size_t blocks)
 {
     uint32_t a = one[0], b = one[1], c = one[2], d = one[3];
     uint32_t A = other[0], B = other[1], C = other[2], D = other[3];
@@ -71,139 +67,82 @@ static void compress(uint32_t one[4], uint32_t other[4], const uint8_t *at, size
 }
 
 typedef struct {
-    PyObject_HEAD
-    uint32_t whole[4], part[4];
-    uint64_t whole_size, part_size; /* bytes; the last whole_size % 64 are in rest */
-    uint8_t rest[BLOCK];
-    int busy; /* an update runs without the interpreter's lock */
+    Digest digest; /* whose size is that of the whole */
+    uint32_t whole[WORDS], part[WORDS];
+    uint64_t begins; /* where the part does */
 } Pair;
 
-static void take(Pair *self, const uint8_t *data, size_t size)
+static void take_blocks(Digest *self, const uint8_t *at, size_t blocks)
 {
-    size_t held = self->whole_size % BLOCK;
-    self->whole_size += size;
-    self->part_size += size;
-    if (held) {
-        size_t missing = BLOCK - held < size ? BLOCK - held : size;
-        memcpy(self->rest + held, data, missing);
-        if (held + missing < BLOCK)
-            return;
-        compress(self->whole, self->part, self->rest, 1);
-        data += missing;
-        size -= missing;
-    }
-    compress(self->whole, self->part, data, size / BLOCK);
-    memcpy(self->rest, data + size / BLOCK * BLOCK, size % BLOCK);
+    compress(((Pair *)self)->whole, ((Pair *)self)->part, at, blocks);
+}
+
+static PyObject *written(const uint32_t chain[WORDS])
+{
+    uint8_t bytes[STATE];
+    for (int n = 0; n < STATE; n++)
+        bytes[n] = (uint8_t)(chain[n / 4] >> 8 * (n % 4));
+    return PyBytes_FromStringAndSize((const char *)bytes, STATE);
 }
 
 /* The digest of a chain that has taken all blocks but the rest; the chain itself stays as it is. */
-static PyObject *ended(const Pair *self, const uint32_t chain[4], uint64_t size)
+static PyObject *ended(const Pair *self, const uint32_t chain[WORDS], uint64_t size)
 {
-    uint8_t last[2 * BLOCK] = {0}, digest[16];
-    uint32_t state[4], unused[4] = {0};
-    size_t held = size % BLOCK;
-    size_t blocks = held < BLOCK - 8 ? 1 : 2;
-    memcpy(last, self->rest, held);
-    last[held] = 0x80;
+    uint8_t last[2 * BLOCK];
+    uint32_t state[WORDS], unused[WORDS] = {0};
+    size_t blocks = padded(&self->digest, size, last);
     for (int n = 0; n < 8; n++)
         last[blocks * BLOCK - 8 + n] = (uint8_t)(size << 3 >> 8 * n);
     memcpy(state, chain, sizeof state);
     compress(state, unused, last, blocks);
-    for (int n = 0; n < 16; n++)
-        digest[n] = (uint8_t)(state[n / 4] >> 8 * (n % 4));
-    return PyBytes_FromStringAndSize((const char *)digest, sizeof digest);
-}
-
-static int refuse_if_busy(const Pair *self)
-{
-    if (self->busy)
-        PyErr_SetString(PyExc_RuntimeError, "a Pair belongs to one thread at a time");
-    return self->busy;
+    return written(state);
 }
 
 static PyObject *pair_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"state", "size", NULL};
-    const char *state = NULL;
-    Py_ssize_t given = 0;
-    unsigned long long size = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|y#K:Pair", names, &state, &given, &size))
-        return NULL;
-    if (state ? given != 16 || size % BLOCK : size != 0) {
-        PyErr_SetString(PyExc_ValueError, "a state has 16 bytes, and a size that is a multiple of 64");
-        return NULL;
-    }
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    Pair *self = (Pair *)alloc(type, 0); /* filled with zeros */
+    const char *state;
+    Pair *self = (Pair *)made(type, args, kwargs, &state, STATE);
     if (self) {
         memcpy(self->whole, INITIAL, sizeof INITIAL);
         memcpy(self->part, INITIAL, sizeof INITIAL);
-        for (int n = 0; state && n < 4; n++)
+        for (int n = 0; state && n < WORDS; n++)
             self->whole[n] = word((const uint8_t *)state + 4 * n);
-        self->whole_size = size;
+        self->begins = self->digest.size;
     }
     return (PyObject *)self;
 }
 
-static void pair_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
 static PyObject *pair_update(Pair *self, PyObject *data)
 {
-    Py_buffer view;
-    if (refuse_if_busy(self) || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE))
-        return NULL;
-    if (self->whole_size % BLOCK != self->part_size % BLOCK) {
-        PyBuffer_Release(&view);
+    if (!self->digest.busy && self->begins % BLOCK) {
         PyErr_SetString(PyExc_ValueError, "only the last part may end between multiples of 64");
         return NULL;
     }
-    if (view.len < WORTH_RELEASING) {
-        take(self, view.buf, (size_t)view.len);
-    } else {
-        self->busy = 1;
-        Py_BEGIN_ALLOW_THREADS
-        take(self, view.buf, (size_t)view.len);
-        Py_END_ALLOW_THREADS
-        self->busy = 0;
-    }
-    PyBuffer_Release(&view);
-    Py_RETURN_NONE;
+    return update(&self->digest, data, take_blocks);
 }
 
 static PyObject *pair_next_part(Pair *self, PyObject *Py_UNUSED(unused))
 {
-    if (refuse_if_busy(self))
+    if (refuse_if_busy(&self->digest))
         return NULL;
-    PyObject *digest = ended(self, self->part, self->part_size);
+    PyObject *digest = ended(self, self->part, self->digest.size - self->begins);
     if (digest) {
         memcpy(self->part, INITIAL, sizeof INITIAL);
-        self->part_size = 0;
+        self->begins = self->digest.size;
     }
     return digest;
 }
 
 static PyObject *pair_digest(Pair *self, PyObject *Py_UNUSED(unused))
 {
-    return refuse_if_busy(self) ? NULL : ended(self, self->whole, self->whole_size);
+    return refuse_if_busy(&self->digest) ? NULL : ended(self, self->whole, self->digest.size);
 }
 
 static PyObject *pair_state(Pair *self, PyObject *Py_UNUSED(unused))
 {
-    uint8_t state[16];
-    if (refuse_if_busy(self))
+    if (refuse_if_busy(&self->digest) || refuse_between_blocks(&self->digest))
         return NULL;
-    if (self->whole_size % BLOCK) {
-        PyErr_SetString(PyExc_ValueError, "there is a state at multiples of 64 only");
-        return NULL;
-    }
-    for (int n = 0; n < 16; n++)
-        state[n] = (uint8_t)(self->whole[n / 4] >> 8 * (n % 4));
-    return PyBytes_FromStringAndSize((const char *)state, sizeof state);
+    return written(self->whole);
 }
 
 static PyMethodDef methods[] = {
@@ -217,7 +156,7 @@ static PyMethodDef methods[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc, "The MD5 of a stream, and of each of its parts; for one thread at a time."},
     {Py_tp_new, pair_new},
-    {Py_tp_dealloc, pair_dealloc},
+    {Py_tp_dealloc, dealloc},
     {Py_tp_methods, methods},
     {0, NULL},
 };
@@ -233,14 +172,4 @@ static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, .m_name = "_md5pair", .m_doc = "Two MD5s in one pass.", .m_size = 0,
 };
 
-PyMODINIT_FUNC PyInit__md5pair(void)
-{
-    PyObject *made = PyModule_Create(&module);
-    PyObject *type = made ? PyType_FromSpec(&spec) : NULL;
-    if (!type || PyModule_AddObjectRef(made, "Pair", type)) {
-        Py_XDECREF(made);
-        made = NULL;
-    }
-    Py_XDECREF(type);
-    return made;
-}
+PyMODINIT_FUNC PyInit__md5pair(void) { return module_with(&module, &spec, "Pair"); }

@@ -6,11 +6,7 @@
  *
  * What it is good for, and what takes its place where it isn't built: sinks/pipeline/digest.py.
  */
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
-#include <stdint.h>
-#include <string.h>
+#include "_digest.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define HAS_X86 1
@@ -18,7 +14,7 @@
 #include <immintrin.h>
 #endif
 
-enum { BLOCK = 64, WORDS = 8, STATE = 4 * WORDS, WORTH_RELEASING = 16 * 1024 /* bytes */ };
+enum { WORDS = 8, STATE = 4 * WORDS };
 
 static const uint32_t INITIAL[WORDS] = {
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -114,28 +110,13 @@ static int has_instructions(void)
 static void (*compress)(uint32_t[WORDS], const uint8_t *, size_t) = compress_anywhere;
 
 typedef struct {
-    PyObject_HEAD
+    Digest digest;
     uint32_t chain[WORDS];
-    uint64_t size; /* bytes; the last size % 64 are in rest */
-    uint8_t rest[BLOCK];
-    int busy; /* an update runs without the interpreter's lock */
 } Sha256;
 
-static void take(Sha256 *self, const uint8_t *data, size_t size)
+static void take_blocks(Digest *self, const uint8_t *at, size_t blocks)
 {
-    size_t held = self->size % BLOCK;
-    self->size += size;
-    if (held) {
-        size_t missing = BLOCK - held < size ? BLOCK - held : size;
-        memcpy(self->rest + held, data, missing);
-        if (held + missing < BLOCK)
-            return;
-        compress(self->chain, self->rest, 1);
-        data += missing;
-        size -= missing;
-    }
-    compress(self->chain, data, size / BLOCK);
-    memcpy(self->rest, data + size / BLOCK * BLOCK, size % BLOCK);
+    compress(((Sha256 *)self)->chain, at, blocks);
 }
 
 static PyObject *written(const uint32_t chain[WORDS])
@@ -146,72 +127,29 @@ static PyObject *written(const uint32_t chain[WORDS])
     return PyBytes_FromStringAndSize((const char *)bytes, STATE);
 }
 
-static int refuse_if_busy(const Sha256 *self)
-{
-    if (self->busy)
-        PyErr_SetString(PyExc_RuntimeError, "a Sha256 belongs to one thread at a time");
-    return self->busy;
-}
-
 static PyObject *sha256_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"state", "size", NULL};
-    const char *state = NULL;
-    Py_ssize_t given = 0;
-    unsigned long long size = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|y#K:Sha256", names, &state, &given, &size))
-        return NULL;
-    if (state ? given != STATE || size % BLOCK : size != 0) {
-        PyErr_SetString(PyExc_ValueError, "a state has 32 bytes, and a size that is a multiple of 64");
-        return NULL;
-    }
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    Sha256 *self = (Sha256 *)alloc(type, 0); /* filled with zeros */
+    const char *state;
+    Sha256 *self = (Sha256 *)made(type, args, kwargs, &state, STATE);
     if (self) {
         memcpy(self->chain, INITIAL, sizeof INITIAL);
         for (int n = 0; state && n < WORDS; n++)
             self->chain[n] = word((const uint8_t *)state + 4 * n);
-        self->size = size;
     }
     return (PyObject *)self;
 }
 
-static void sha256_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
-static PyObject *sha256_update(Sha256 *self, PyObject *data)
-{
-    Py_buffer view;
-    if (refuse_if_busy(self) || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE))
-        return NULL;
-    if (view.len < WORTH_RELEASING) {
-        take(self, view.buf, (size_t)view.len);
-    } else {
-        self->busy = 1;
-        Py_BEGIN_ALLOW_THREADS
-        take(self, view.buf, (size_t)view.len);
-        Py_END_ALLOW_THREADS
-        self->busy = 0;
-    }
-    PyBuffer_Release(&view);
-    Py_RETURN_NONE;
-}
+static PyObject *sha256_update(Digest *self, PyObject *data) { return update(self, data, take_blocks); }
 
 static PyObject *sha256_digest(Sha256 *self, PyObject *Py_UNUSED(unused))
 {
-    if (refuse_if_busy(self))
+    if (refuse_if_busy(&self->digest))
         return NULL;
-    uint8_t last[2 * BLOCK] = {0};
+    uint8_t last[2 * BLOCK];
     uint32_t chain[WORDS];
-    size_t held = self->size % BLOCK, blocks = held < BLOCK - 8 ? 1 : 2;
-    memcpy(last, self->rest, held);
-    last[held] = 0x80;
+    size_t blocks = padded(&self->digest, self->digest.size, last);
     for (int n = 0; n < 8; n++)
-        last[blocks * BLOCK - 1 - n] = (uint8_t)(self->size << 3 >> 8 * n);
+        last[blocks * BLOCK - 1 - n] = (uint8_t)(self->digest.size << 3 >> 8 * n);
     memcpy(chain, self->chain, sizeof chain);
     compress(chain, last, blocks);
     return written(chain);
@@ -219,12 +157,8 @@ static PyObject *sha256_digest(Sha256 *self, PyObject *Py_UNUSED(unused))
 
 static PyObject *sha256_state(Sha256 *self, PyObject *Py_UNUSED(unused))
 {
-    if (refuse_if_busy(self))
+    if (refuse_if_busy(&self->digest) || refuse_between_blocks(&self->digest))
         return NULL;
-    if (self->size % BLOCK) {
-        PyErr_SetString(PyExc_ValueError, "there is a state at multiples of 64 only");
-        return NULL;
-    }
     return written(self->chain);
 }
 
@@ -238,7 +172,7 @@ static PyMethodDef methods[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc, "The SHA-256 of a stream, and its state; for one thread at a time."},
     {Py_tp_new, sha256_new},
-    {Py_tp_dealloc, sha256_dealloc},
+    {Py_tp_dealloc, dealloc},
     {Py_tp_methods, methods},
     {0, NULL},
 };
@@ -282,12 +216,5 @@ PyMODINIT_FUNC PyInit__sha256(void)
     if (has_instructions())
         compress = compress_by_instructions;
 #endif
-    PyObject *made = PyModule_Create(&module);
-    PyObject *type = made ? PyType_FromSpec(&spec) : NULL;
-    if (!type || PyModule_AddObjectRef(made, "Sha256", type)) {
-        Py_XDECREF(made);
-        made = NULL;
-    }
-    Py_XDECREF(type);
-    return made;
+    return module_with(&module, &spec, "Sha256");
 }

@@ -55,6 +55,7 @@ from app.waiting.patience import Patience, Retried, Waits, out_of_slot
 from sinks.formats import (
     FORMATS,
     FormatsMade,
+    as_wanted,
     format_of,
     going_on,
     has_sizes_first,
@@ -122,9 +123,7 @@ class StreamingArchiver:
         wanted: Wanted = NOTHING,
     ) -> ArchiveFormat | Files:
         assert delivery.archive_name is not None  # noqa: S101 - READY has a manifest
-        form = format_of(delivery.archive_name, self.formats)
-        if isinstance(form, Files):
-            form = replace(form, sha256=wanted.sha256)
+        form = as_wanted(format_of(delivery.archive_name, self.formats), wanted)
         return form if after is None else going_on(form, after)
 
     def memory_of(
@@ -243,7 +242,7 @@ class StreamingArchiver:
                 **limits,
             )
         except ArchiveTooLargeError as error:
-            if form is self._form_of(delivery):
+            if made_by_of(form) == made_by_of(self._form_of(delivery, wanted=wanted)):
                 raise
             raise CheckpointUnusableError(
                 f"what was sent was made by {made_by_of(form)}: going on so, {error}"

@@ -2,11 +2,13 @@
 
 A message is acknowledged at one of two moments, and at no other: after the event made of it is
 saved (until an agent has handled it) and Kafka has confirmed it, too; or after RabbitMQ has
-confirmed its copy in the dead-letter queue. One that can't even be copied is rejected, which lets
-RabbitMQ move it there as it is.
+confirmed its copy in the dead-letter queue (and it is kept beside it, too, if PostgreSQL answers:
+else it is found there later). One that can't even be copied is rejected, which lets RabbitMQ move
+it there as it is.
 
 RabbitMQ does not tell that it has read an acknowledgement. Where it may not have, as the connection
-has broken, that is noted: it gives the message again, and does not always say so.
+has broken, that is noted: it gives the message again, and does not always say so. What comes
+afterwards waits until it is: it may be that copy.
 
 While Kafka or PostgreSQL is away, messages wait here unacknowledged, no more than the prefetch; the
 rest waits in its queue. So does one whose dead-letter queue takes nothing. When one of them gets
@@ -35,6 +37,7 @@ from mode import Service
 
 from app.delivery.ingress import Arrival
 from app.delivery.ports import Arrivals
+from app.encoding import is_crowded
 from app.errors import (
     UNFORESEEN,
     BrokerUnavailableError,
@@ -47,11 +50,13 @@ from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import MESSAGES_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.bury import Keep, keep_nowhere
 from app.waiting.backoff import Backoff
 from app.waiting.turns import Turns
 from streams.amqp import names
 from streams.amqp.acknowledgements import Unheard, is_answered
 from streams.amqp.dead_letters import copied
+from streams.amqp.kept_letters import buried_copy, kept_of
 from streams.amqp.messages import read
 from streams.amqp.parameters import AmqpParameters
 from streams.amqp.properties import undecodable
@@ -87,6 +92,7 @@ class Bridge(Service):
         prefetch: int,
         max_bytes: int,
         parameters: AmqpParameters | None = None,
+        keep: Keep = keep_nowhere,
     ) -> None:
         super().__init__()
         # Those of the connection: what is wrong with it is looked for there.
@@ -99,8 +105,10 @@ class Bridge(Service):
         self._topology = topology
         self._prefetch = prefetch
         self._max_bytes = max_bytes
+        self._keep = keep
         self._busy: set[asyncio.Task[None]] = set()
         self._turns = Turns()
+        self._reading = asyncio.Lock()  # none overtakes another before its key is known
         self._unheard = Unheard()
         self._returned: list[UUID] = []  # arrivals whose message may come again: to be noted
         self._noting: asyncio.Task[None] | None = None
@@ -226,7 +234,7 @@ class Bridge(Service):
         arrival = None
         try:
             try:
-                arrival = self._read(channel, message)
+                arrival = await self._read(channel, message)
                 await self._save_and_publish(arrival, came)
             except UnreadableMessageError as error:
                 await self._dead_letter(queue, message, str(error))
@@ -279,6 +287,14 @@ class Bridge(Service):
             except Exception as error:
                 log.exception("return_not_noted", messages=len(returned), cause=repr(error))
 
+    async def _all_is_noted(self, until: float) -> None:
+        """Let it be noted first what RabbitMQ gives again; that ends at `until`, as `_insist`."""
+        while self._noting is not None and not self._noting.done():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.wait([self._noting], timeout=left)
+
     def _check(self, message: AbstractIncomingMessage) -> None:
         broken = undecodable(message)
         if broken:
@@ -306,9 +322,20 @@ class Bridge(Service):
         if dead_letter is None:
             await message.reject(requeue=False)
         else:
+            # After its copy, and before its acknowledgement: what is cut short in between comes
+            # again, and is the same letter.
+            await self._keep_beside(queue, dead_letter)
             await message.ack()
         MESSAGES_DEAD_LETTERED.labels(queue).inc()
         log.warning("message_buried", queue=queue, reason=reason, message_id=message.message_id)
+
+    async def _keep_beside(self, queue: str, dead_letter: Message) -> None:
+        try:
+            letter = kept_of(buried_copy(queue, dead_letter))
+        except Exception as error:
+            log.exception("dead_letter_not_kept", queue=queue, cause=repr(error))
+        else:
+            await self._keep(letter)
 
     async def _copy_to_dead_letters(self, queue: str, dead_letter: Message | None) -> None:
         """Publish a copy. Where there can be none, see to it that RabbitMQ finds the queue."""
@@ -317,8 +344,15 @@ class Bridge(Service):
         else:
             await self._publisher.dead_letter(queue, dead_letter)
 
-    def _read(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> Arrival:
-        self._check(message)
+    async def _read(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> Arrival:
+        """Read a message; what comes while one is read in a thread is read after it."""
+        async with self._reading:
+            self._check(message)
+            if is_crowded(message.body):
+                return await asyncio.to_thread(self._event_of, channel, message)
+            return self._event_of(channel, message)
+
+    def _event_of(self, channel: IncomingChannel, message: AbstractIncomingMessage) -> Arrival:
         arrived = read(message, channel.kind)
         event = channel.event.read(arrived)
         check_tenant(event, self._tenants, requeue="delivery dlq requeue")
@@ -334,15 +368,15 @@ class Bridge(Service):
 
         Raises RetryableError when that was not possible for long, or this service is stopped.
         """
+        until = came + _MAX_HOLD
 
         async def hand_on() -> None:
+            await self._all_is_noted(until)
             await self._arrivals.save(arrival, since=came)
             await self._append(arrival)
 
         async with self._turns.turn((arrival.kind, arrival.key)) as turn:
-            await self._insist(
-                hand_on, example=arrival.key.decode(), until=came + _MAX_HOLD, pause=turn.pause
-            )
+            await self._insist(hand_on, example=arrival.key.decode(), until=until, pause=turn.pause)
         self._turns.notify()
 
     async def _insist(

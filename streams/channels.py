@@ -15,12 +15,13 @@ from app.delivery.ingress import ArrivalKind
 from app.delivery.outgoing import Kind
 from streams import events
 
-_JAVA = "fr.cnes.regards.modules"
+_JAVA = "fr.cnes.regards"
+_MODULES = f"{_JAVA}.modules"
 _BROADCAST = "regards.broadcast"
-_QUEUE = f"{_BROADCAST}.rs-delivery.{_JAVA}"
+_QUEUE = f"{_BROADCAST}.rs-delivery.{_MODULES}"
 
 # The public page about responses says `ltamanager` for `delivery`; who followed it listens here.
-MISSPELT_RESPONSES = f"{_BROADCAST}.{_JAVA}.ltamanager.amqp.output.DeliveryResponseDtoEvent"
+MISSPELT_RESPONSES = f"{_BROADCAST}.{_MODULES}.ltamanager.amqp.output.DeliveryResponseDtoEvent"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Exchange:
     """A fanout exchange, and what goes through it. Names are REGARDS' (contract, section 1)."""
 
     package: str  # of the Java class
+    namespace: str = _MODULES  # that it is in
     body: type[bodies.Wire]  # called like the Java class
     title: str  # its channel in the AsyncAPI document
     text: str
@@ -35,7 +37,7 @@ class Exchange:
     @property
     def type_id(self) -> str:
         """Java class of the body, as consumers in Java look for it in the headers."""
-        return f"{_JAVA}.{self.package}.{self.body.__name__}"
+        return f"{self.namespace}.{self.package}.{self.body.__name__}"
 
     @property
     def name(self) -> str:
@@ -91,9 +93,12 @@ class IncomingChannel:
 class OutgoingChannel:
     """To a peer: outbox, exchange."""
 
-    kind: Kind
+    kind: Kind | None  # None: not of the outbox, and never owed
     exchange: Exchange
     mandatory: bool  # stays owed until a queue is bound: RabbitMQ would confirm it nevertheless
+    # Declared when something is sent, and by `delivery topology apply`: a broker on which the
+    # service has no right to it serves all that does without.
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,13 @@ class InternalChannel:
     event: type[events.Event] | None  # None: events of other topics, as they were
     kind: Kind | None = None  # None: not of the outbox
     agent: Agent | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticeChannel:
+    """To operators, where they want it: an exchange of REGARDS, and no outbox."""
+
+    exchange: Exchange
 
 
 # A kind of message, and its way.
@@ -185,6 +197,18 @@ ORDER_CANCELS = OutgoingChannel(
     ),
     mandatory=True,
 )
+PROGRESS_EVENTS = OutgoingChannel(
+    kind=None,
+    exchange=Exchange(  # Not of REGARDS: named like its neighbours.
+        package="delivery.amqp.output",
+        body=bodies.DeliveryProgressDtoEvent,
+        title="deliveryProgress",
+        text="Clients hear how far their deliveries are, where the tenant has `progress_events`. "
+        "Best effort: some are lost, none is kept for long. Not of REGARDS.",
+    ),
+    mandatory=False,
+    optional=True,
+)
 ORDERS_READY = InternalChannel(
     kind=Kind.ORDER_READY,
     topic=Topic(name="delivery.orders-ready", title="ordersReady", text="Listings can be read."),
@@ -216,6 +240,17 @@ DEAD_LETTERS = InternalChannel(
     event=None,
 )
 
+# Not among the others: it is there only where an operator has set DELIVERY_NOTICE_ROLES.
+NOTICES = NoticeChannel(
+    exchange=Exchange(
+        namespace=f"{_JAVA}.framework",
+        package="amqp.event.notification",
+        body=bodies.NotificationEvent,
+        title="operatorNotices",
+        text="Operators of REGARDS hear what they must act on. Off by default.",
+    )
+)
+
 CHANNELS: tuple[Channel, ...] = (
     REQUESTS,
     ORDER_RESPONSES,
@@ -223,6 +258,7 @@ CHANNELS: tuple[Channel, ...] = (
     RESPONSES,
     ORDERS,
     ORDER_CANCELS,
+    PROGRESS_EVENTS,
     ORDERS_READY,
     TRANSFERS,
     PROGRESS,
@@ -266,7 +302,7 @@ def over_kafka(kind: Kind) -> InternalChannel:
 
 # Three, not one: both kinds have a "cancel".
 _ARRIVING = {channel.kind: channel for channel in INCOMING}
-_OWED = {channel.kind: channel for channel in OUTGOING}
+_OWED = {channel.kind: channel for channel in OUTGOING if channel.kind is not None}
 _HINTS = {
     channel.kind: channel
     for channel in KAFKA

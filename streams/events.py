@@ -265,6 +265,8 @@ class TransferProgressed(Event):
     bytes_kept: _Bytes = Field(
         0, description="Of those done: an earlier attempt has archived them, in other seconds."
     )
+    recent: float | None = Field(None, description="Bytes a second, of the last 15 seconds.")
+    silent: float = Field(0.0, description="Seconds since a byte came.")
     delivery: UUID | None = Field(
         None, description="Id of the delivery: another may have its correlation id later."
     )
@@ -281,8 +283,12 @@ class TransferProgressed(Event):
 
 
 def check_tenant(event: Event, tenants: ConfiguredTenants, *, requeue: str) -> None:
-    """Raise UnreadableMessageError unless the event's tenant is served; `requeue` is for later."""
-    if not tenants.known(event.tenant):
+    """Raise UnreadableMessageError unless the event's tenant is served; `requeue` is for later.
+
+    What is no new request is taken in, too, of a tenant whose deliveries are being finished.
+    """
+    taken = tenants.known if isinstance(event, RequestReceived) else tenants.works_for
+    if not taken(event.tenant):
         raise UnreadableMessageError(
             f"unknown tenant {event.tenant[:100]!r}; add it to DELIVERY_TENANTS, and `{requeue}`"
         )

@@ -25,6 +25,7 @@ from app.delivery.ingress import (
 from app.delivery.kept_files import KeptFile, SentPart
 from app.delivery.lease import Lease
 from app.delivery.manifest import ListedFile, Manifest, ManifestFile
+from app.delivery.messages import DeliveryProgressDtoEvent
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, PartBody, StoredObject, Upload
 from app.delivery.orders import OrderEvent, OrderStatus
@@ -37,7 +38,7 @@ from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import TenantSettings
-from app.views.dead_letters import DeadLetter
+from app.views.dead_letters import BuriedLetter, DeadLetter, LetterKind
 from app.waiting.places import Places
 from compose.embedded.stack import TENANT, USER
 from sinks.formats import FORMATS
@@ -307,6 +308,22 @@ def make_progress(of: Delivery | None = None, **changes: Any) -> Progress:
     return replace(made, **changes)
 
 
+def make_told_progress(**changes: Any) -> DeliveryProgressDtoEvent:
+    """Return what a client is told of a transfer in its midst."""
+    made = DeliveryProgressDtoEvent(
+        correlation_id="c",
+        delivery_id=str(uuid4()),
+        activity="TRANSFERRING",
+        attempt=1,
+        bytes_done=1,
+        bytes_total=10,
+        files_done=0,
+        files_total=1,
+        time="2026-01-31T12:00:00Z",
+    )
+    return made.model_copy(update=changes)
+
+
 # Who does something
 
 
@@ -338,6 +355,25 @@ def make_dead_letter(**changes: Any) -> DeadLetter:
         size=1,
         reason="no JSON",
         text="x",
+    )
+    return replace(made, **changes)
+
+
+def make_buried(letter_id: str, **changes: Any) -> BuriedLetter:
+    """Return what is kept of a message that was buried; its size is that of its body."""
+    body = changes.get("body", b"{")
+    made = BuriedLetter(
+        id=letter_id,
+        kind=LetterKind.AMQP,
+        place="requests.DLQ",
+        origin="requests",
+        tenant=TENANT,
+        ours=True,
+        correlation_id="c",
+        reason="the body is no JSON",
+        at=None,
+        size=len(body),
+        body=body,
     )
     return replace(made, **changes)
 

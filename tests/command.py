@@ -25,7 +25,7 @@ async def logged(child: Child, text: str, count: int = 1) -> None:
     """Return once a running program has logged something, so many times."""
 
     async def there() -> None:
-        if child.log.read_text().count(text) < count:
+        if child.output().count(text) < count:
             raise OSError(f"{text} was not logged yet")
 
     await wait_until(there, child)

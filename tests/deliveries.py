@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from app.audit import AuditTrail
+from app.delivery.attempts import unknown
 from app.delivery.ingress import ArrivalKind, IncomingMessage
 from app.delivery.manifest import ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
@@ -25,6 +26,7 @@ from app.delivery.ports import (
     Leases,
     OrderSource,
     Users,
+    WorkNews,
 )
 from app.delivery.ports import Outbox as OutboxPort
 from app.delivery.states import State, Work
@@ -35,30 +37,36 @@ from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import (
     PostgresArrivals,
+    PostgresAttention,
     PostgresAudit,
     PostgresCheckpoints,
     PostgresConfiguration,
     PostgresContents,
+    PostgresDeadLetters,
     PostgresLeases,
     PostgresOutbox,
     PostgresStore,
     PostgresTracking,
     PostgresWebhooks,
     PostgresWorkers,
+    PostgresWorkNews,
 )
 from app.store.memory import (
     MemoryArrivals,
+    MemoryAttention,
     MemoryAudit,
     MemoryCheckpoints,
     MemoryConfiguration,
     MemoryContents,
     MemoryDatabase,
+    MemoryDeadLetters,
     MemoryLeases,
     MemoryOutbox,
     MemoryStore,
     MemoryTracking,
     MemoryWebhooks,
     MemoryWorkers,
+    MemoryWorkNews,
 )
 from app.store.memory.rows import DeliveryRow
 from app.tenants.ports import ConfigurationStore
@@ -71,6 +79,8 @@ from app.usecases.plan import Planning
 from app.usecases.segments import Segments
 from app.usecases.submit import receive
 from app.usecases.uploads import Uploads
+from app.views.attention import Troubles
+from app.views.dead_letters import DeadLetterTable
 from app.views.deliveries import Changes, Overview, Tracking
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
@@ -130,12 +140,14 @@ class Deliveries(ABC):
     tracking: Tracking
     changes: Changes
     overview: Overview
+    attention: Troubles
     contents: Contents
 
     def __init__(self, settings: Settings) -> None:
         self.tenants = GivenTenants(settings)
         self.vault = Vault([make_key()])
         self.owed_signal = Wakeup()
+        self.hinted: list[OutgoingMessage] = []  # what workers were woken for, by commits
 
     # What differs.
 
@@ -147,6 +159,7 @@ class Deliveries(ABC):
         *,
         transfers_per_tenant: int | None = None,
         blocked: Callable[[], Blocked] = Blocked,
+        archived: Callable[[Delivery], int | None] = unknown,
     ) -> Leases:
         """Return the leases as a worker sees them."""
 
@@ -171,12 +184,20 @@ class Deliveries(ABC):
         """Return what is owed to webhooks."""
 
     @abstractmethod
+    def dead_letters(self) -> DeadLetterTable:
+        """Return where dead letters are kept."""
+
+    @abstractmethod
     async def rows(self) -> list[Row]:
         """Return what is held of all deliveries, in the order in which they were requested."""
 
     @abstractmethod
     async def outgoing(self) -> list[OutgoingMessage]:
         """Return all that is owed, in order."""
+
+    @abstractmethod
+    def work_news(self) -> WorkNews:
+        """Return what tells of work at once."""
 
     @abstractmethod
     async def moved(self, delivery_id: UUID) -> list[Moved]:
@@ -414,9 +435,10 @@ class DeliveriesInMemory(Deliveries):
 
     def _begin(self) -> None:
         self.database = MemoryDatabase(now=self.now)
-        self.store = MemoryStore(self.database, self.owed_signal)
+        self.store = MemoryStore(self.database, self.owed_signal, hinted=self.hinted.extend)
         self.configuration = MemoryConfiguration(self.database)
         self.contents = MemoryContents(self.database)
+        self.attention = MemoryAttention(self.database)
         self.audit = MemoryAudit(self.database)
         self.tracking = self.changes = self.overview = MemoryTracking(self.database)
 
@@ -441,6 +463,7 @@ class DeliveriesInMemory(Deliveries):
         *,
         transfers_per_tenant: int | None = None,
         blocked: Callable[[], Blocked] = Blocked,
+        archived: Callable[[Delivery], int | None] = unknown,
     ) -> MemoryLeases:
         return MemoryLeases(
             self.database,
@@ -448,6 +471,7 @@ class DeliveriesInMemory(Deliveries):
             ttl=timedelta(seconds=seconds),
             transfers_per_tenant=transfers_per_tenant,
             blocked=blocked,
+            archived=archived,
         )
 
     def checkpoints(self, owner: str) -> MemoryCheckpoints:
@@ -467,8 +491,14 @@ class DeliveriesInMemory(Deliveries):
     def outbox(self, batch: int = 99) -> MemoryOutbox:
         return MemoryOutbox(self.database, batch=batch)
 
+    def work_news(self) -> MemoryWorkNews:
+        return MemoryWorkNews(self.database)
+
     def webhooks(self) -> MemoryWebhooks:
         return MemoryWebhooks(self.database)
+
+    def dead_letters(self) -> MemoryDeadLetters:
+        return MemoryDeadLetters(self.database)
 
     def presence(self, worker: str) -> MemoryWorkers:
         return MemoryWorkers(self.database, worker=worker, version="1", slots=3)
@@ -541,11 +571,13 @@ def _row_in_memory(row: DeliveryRow) -> Row:
 
 # Columns with a time, and what would come first by them: turned back when time goes by.
 _TIMES = {
+    "pause": ("since", "until"),
     "delivery": (
         *("requested_at", "expires_at", "rank", "not_before", "updated_at", "state_since"),
         *("finished_at", "lease_until", "completing_until", "answers_until"),
-        *("order_out_at", "deadline"),
+        *("order_out_at", "deadline", "report_until", "admitted_at", "charged_at"),
     ),
+    "delivery_attempt": ("began", "ended"),
     "delivery_history": ("at",),
     "inbox": ("received_at", "arrived_at", "returned_at"),
     "arrival": ("received_at", "due_at", "returned_at"),
@@ -571,9 +603,10 @@ class DeliveriesInPostgres(Deliveries):
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         super().__init__(settings)
         self.pool = pool
-        self.store = PostgresStore(pool, self.owed_signal)
+        self.store = PostgresStore(pool, self.owed_signal, hinted=self.hinted.extend)
         self.configuration = PostgresConfiguration(pool, self.vault)
         self.contents = PostgresContents(pool)
+        self.attention = PostgresAttention(pool)
         self.audit = PostgresAudit(pool)
         self.tracking = self.changes = self.overview = PostgresTracking(pool)
 
@@ -587,7 +620,8 @@ class DeliveriesInPostgres(Deliveries):
 
     async def let_leases_run_out(self) -> None:
         await self.pool.execute(
-            "UPDATE delivery SET lease_until = now() - interval '1 second' WHERE work = 'transfer'"
+            "UPDATE delivery SET lease_until = now() - interval '1 second' "
+            "WHERE work LIKE 'transfer%'"
         )
 
     def leases(
@@ -597,6 +631,7 @@ class DeliveriesInPostgres(Deliveries):
         *,
         transfers_per_tenant: int | None = None,
         blocked: Callable[[], Blocked] = Blocked,
+        archived: Callable[[Delivery], int | None] = unknown,
     ) -> PostgresLeases:
         return PostgresLeases(
             self.pool,
@@ -604,6 +639,7 @@ class DeliveriesInPostgres(Deliveries):
             ttl=timedelta(seconds=seconds),
             transfers_per_tenant=transfers_per_tenant,
             blocked=blocked,
+            archived=archived,
         )
 
     def checkpoints(self, owner: str) -> PostgresCheckpoints:
@@ -625,8 +661,14 @@ class DeliveriesInPostgres(Deliveries):
     def outbox(self, batch: int = 99) -> PostgresOutbox:
         return PostgresOutbox(self.pool, batch=batch)
 
+    def work_news(self) -> PostgresWorkNews:
+        return PostgresWorkNews(self.pool)
+
     def webhooks(self) -> PostgresWebhooks:
         return PostgresWebhooks(self.pool)
+
+    def dead_letters(self) -> PostgresDeadLetters:
+        return PostgresDeadLetters(self.pool)
 
     def presence(self, worker: str) -> PostgresWorkers:
         return PostgresWorkers(self.pool, worker=worker, version="1", slots=3)

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from app.codes import CATALOGUE, Code
 from app.delivery.formats import FORMATS
+from app.roles import MEANT
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store.rights import NEEDED as DATABASE_RIGHTS
 from app.tenants.definitions import Definitions
+from app.views import attention
 from compose.embedded import s3
 from compose.embedded.s3_servers import MAKES
 from compose.rs_order.faults import Faults
@@ -27,6 +31,7 @@ from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
 from sinks.stores.s3.abilities import ABILITIES
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
+from tests.recorded.today.http import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
 _PART = re.compile(
@@ -46,6 +51,20 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _code(language: str, text: str) -> str:
     return f"```{language}\n{text}\n```\n"
+
+
+def _roles() -> str:
+    return _table(
+        ("", *MEANT),
+        (
+            (
+                f"`{endpoint.method} {endpoint.path}`",
+                *("yes" if role in endpoint.roles else "" for role in MEANT),
+            )
+            for endpoint in guarded()
+            if endpoint.roles is not None
+        ),
+    )
 
 
 def _tenant_settings() -> str:
@@ -114,12 +133,50 @@ def _gcs_rights() -> str:
     return _table(("permission", "for"), ((f"`{right.name}`", right.why) for right in GCS_RIGHTS))
 
 
+def _stanza(code: Code) -> str:
+    stanza = CATALOGUE[code]
+    rows = (
+        ("What it means", stanza.means),
+        ("Does waiting help", f"{stanza.waiting.value}"),
+        ("Who can mend it", f"{stanza.who.value}"),
+        ("What to do", stanza.do),
+        ("Is anything lost", stanza.lost),
+    )
+    facts = "".join(f"- **{name}**: {said}\n" for name, said in rows)
+    return f"## {code.value}\n\n{stanza.title}.\n\n{facts}"
+
+
+def _catalogue() -> str:
+    return "\n".join(map(_stanza, Code))
+
+
+def _console_catalogue() -> str:
+    stanzas = {code.value: asdict(CATALOGUE[code]) for code in Code}
+    return f"export const STANZAS = {json.dumps(stanzas, indent=1, ensure_ascii=False)};\n"
+
+
 def _fields(model: type[BaseModel], what: str) -> str:
     return _table(
         (what, "default", "meaning"),
         (
             (f"`{name}`", f"`{json.dumps(field.get_default())}`", field.description or "")
             for name, field in model.model_fields.items()
+        ),
+    )
+
+
+def _attention() -> str:
+    words = {"tenant": "TENANT", "subject": "…", "count": "n"}
+    return _table(
+        ("code", "what is said", "what to do", "alert"),
+        (
+            (
+                f"`{code}`",
+                known.sentence.format(**words),
+                known.advice.format(**words),
+                f"`{known.alert}`" if known.alert else "none: an operator wants it so",
+            )
+            for code, known in attention.CATALOGUE.items()
         ),
     )
 
@@ -161,6 +218,8 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "S3 servers": _s3_servers,
         "what S3 servers are tried for": _s3_abilities,
     },
+    "docs/errors.md": {"the catalogue of errors": _catalogue},
+    "docs/operating.md": {"who may do what": _roles, "what needs you": _attention},
     "docs/least-rights.md": {
         "rights in PostgreSQL": _database_rights,
         "rights in RabbitMQ": lambda: _rabbitmq_rights(declares=True),
@@ -175,6 +234,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "switches of the stand-in": lambda: _fields(Switches, "switch"),
         "faults of the stand-in": lambda: _fields(Faults, "fault"),
     },
+    "web/assets/console/stanzas.js": {"the catalogue of errors": _console_catalogue},
     "web/assets/console/new.js": {
         "what files can be delivered as": lambda: f"const FORMATS = {json.dumps(list(FORMATS))};\n"
     },

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from app.codes import Code
+from app.encoding import flaw_of
+from app.errors import InvalidRequestError
 from app.views.view import dumped
 from web.schemas import ErrorView
+
+M = TypeVar("M", bound=BaseModel)
 
 # Why a request is not done, in the words that are for the log alone where they differ.
 CAUSE: web.ResponseKey[str] = web.ResponseKey("cause", str)
@@ -31,15 +36,20 @@ def refusal(
     message: str,
     messages: Sequence[str] = (),
     *,
+    code: Code,
     cause: str | None = None,
     **headers: str,
 ) -> web.Response:
-    """Return an error: `message`, and `messages` when there are several.
+    """Return an error: its `code`, `message`, and `messages` when there are several.
 
     The log has the message, too, or what is given as its `cause`.
     """
     answer = shown(
-        ErrorView(message=message, messages=list(messages) if len(messages) > 1 else None),
+        ErrorView(
+            message=message,
+            messages=list(messages) if len(messages) > 1 else None,
+            code=code.value,
+        ),
         status=status,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
@@ -64,6 +74,23 @@ async def json_of(request: web.Request) -> Any:
         return decoded(await body_of(request))
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from None
+
+
+async def body_as(model: type[M], request: web.Request) -> M:
+    """Return the body. Raises HTTPException, and InvalidRequestError with all that is wrong.
+
+    What was given is not in the words: it may be a secret.
+    """
+    given = await json_of(request)
+    if flaw := flaw_of(given):
+        raise InvalidRequestError([f"the body {flaw}"])
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        raise InvalidRequestError(
+            [f"{'.'.join(map(str, flaw['loc'])) or 'the body'}: {flaw['msg']}" for flaw in found]
+        ) from None
 
 
 def decoded(content: bytes) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from app.audit import Actor
+from app.roles import READ_ONLY
 from app.views.view import Query
 
 PREFIX = "/api/v1/rs-delivery"
@@ -18,6 +19,8 @@ OPERATORS = ADMINS | {"EXPLOIT"}
 ONLY_OWN = frozenset({"REGISTERED_USER"})  # of deliveries
 USERS = OPERATORS | ONLY_OWN
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
+# Who may look where one of the others may: at what shows and changes nothing, and is no content.
+READERS = frozenset({READ_ONLY})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ACTOR: web.RequestKey[Actor] = web.RequestKey("actor", Actor)

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 
 from mode import Service
@@ -28,6 +29,7 @@ from app.views.events import (
     ReloadEvent,
     StateEvent,
 )
+from app.waiting.slices import in_slices
 
 log = get_logger(__name__)
 
@@ -77,6 +79,18 @@ def expired_frame() -> Frame:
 def _encoded(event: Event, number: int = 0) -> bytes:
     head = f"id: {number}\r\n" if number else ""
     return f"{head}event: {event.event}\r\ndata: {json.dumps(event.body())}\r\n\r\n".encode()
+
+
+_Told: TypeAlias = tuple[str, UUID | None, Frame]  # with the tenant and the delivery
+
+
+def _told(change: Change) -> _Told:
+    delivery = change.tracked.delivery
+    return delivery.tenant, delivery.id, step_frame(change)
+
+
+def _reported(report: Progress) -> _Told:
+    return report.tenant, report.delivery, progress_frame(report)
 
 
 class Subscriber:
@@ -166,12 +180,8 @@ class Feed(Service):
         if not self._subscribers:
             self._last = None
             return
-        frames: list[tuple[str, UUID | None, Frame]] = [
-            (change.tracked.delivery.tenant, change.tracked.delivery.id, step_frame(change))
-            for change in await self._read_changes()
-        ]
-        frames += [(report.tenant, report.delivery, progress_frame(report)) for report in news]
-        self._hand_over(frames)
+        reports = await in_slices(_reported, news)
+        self._hand_over([*await self._read_changes(), *reports])
 
     async def _begin(self) -> int:
         """Note where the changes are now, unless others watch already; return it."""
@@ -186,21 +196,23 @@ class Feed(Service):
             self._last = last
             return last
 
-    async def _read_changes(self) -> list[Change]:
+    async def _read_changes(self) -> list[_Told]:
         if self._last is None:
             return []
         found = await self._changes.since(
             self._last, missing=list(self._missing), limit=_BATCH_SIZE
         )
+        # Before they count as told: a subscriber that comes meanwhile is told them, too.
+        told = await in_slices(_told, found)
         newest = max([self._last, *(change.step.id for change in found)])
         seen = {change.step.id for change in found}
         waited = {n: looks - 1 for n, looks in self._missing.items() if looks > 1 and n not in seen}
         gaps = set(range(self._last + 1, newest)) - seen
         self._missing = waited | dict.fromkeys(gaps, _GAP_RETRIES)
         self._last = newest
-        return found
+        return told
 
-    def _hand_over(self, frames: Sequence[tuple[str, UUID | None, Frame]]) -> None:
+    def _hand_over(self, frames: Sequence[_Told]) -> None:
         """Push to each its own. One delivery is told by its id: others may have its name."""
         of_tenant: dict[str, list[Frame]] = defaultdict(list)
         of_one: dict[tuple[str, UUID | None], list[Frame]] = defaultdict(list)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from app.codes import PAGE
 from app.tenants.definitions import Definitions
 from app.views.view import View
 
@@ -42,6 +43,7 @@ class ErrorView(View):
 
     message: str
     messages: list[str] | None = None
+    code: str = Field(description=f"Looked up in {PAGE}; there may be more of them later.")
 
 
 def _reference(name: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from app.telemetry.logs import get_logger
 from web import openapi
 from web.answers import BODY_TIMEOUT, MAX_BODY
 from web.api import me
+from web.api.attention import AttentionApi
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.content import ContentApi
@@ -29,6 +30,8 @@ from web.api.health import Health
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
+from web.api.pauses import PausesApi
+from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
@@ -75,15 +78,18 @@ class Parts:
     deliveries: DeliveriesApi
     dry_runs: DryRunsApi
     limits: LimitsApi
+    quota: QuotaApi
     content: ContentApi
     events: EventsApi
     dead_letters: DeadLettersApi
+    attention: AttentionApi
     workers: WorkersApi
     metrics: MetricsApi
     console: Console
     health: Health
     targets: TargetsApi
     webhooks: WebhooksApi
+    pauses: PausesApi
     access_log: access.Level = "requests"
     requests_under_way: int = 300
     body_timeout: float = 30.0  # seconds for a client to send its body
@@ -100,16 +106,19 @@ class Parts:
             *self.deliveries.endpoints(),
             *self.dry_runs.endpoints(),
             *self.limits.endpoints(),
+            *self.quota.endpoints(),
             *self.content.endpoints(),
             *self.events.endpoints(),
             *me.endpoints(),
             *self.dead_letters.endpoints(),
+            *self.attention.endpoints(),
             *self.workers.endpoints(),
             *self.metrics.endpoints(),
             *self.console.endpoints(),
             *self.health.endpoints(),
             *self.targets.endpoints(),
             *self.webhooks.endpoints(),
+            *self.pauses.endpoints(),
         ]
 
 
@@ -282,18 +291,3 @@ class Site(Service):
         if self._listening is not None:
             self._listening.close()
         await self._runner.cleanup()
-
-
-def tls_context(*, certificate: str, key: str) -> ssl.SSLContext | None:
-    """Return what TLS needs; None without a certificate. Raises ConfigurationError."""
-    if not certificate and not key:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            "DELIVERY_WEB_TLS_CERTIFICATE and DELIVERY_WEB_TLS_KEY must be the files of a "
-            f"certificate chain and its key in PEM ({error})"
-        ) from None
-    return context

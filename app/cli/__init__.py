@@ -10,12 +10,13 @@ What a command needs is imported when it is called: the whole service takes seco
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
 
 from app import __version__
-from app.cli.commands import Commands
+from app.cli.commands import STAY, Commands
 from app.errors import ConfigurationError, DeliveryError, NotReachableError
 
 EXIT_FAILED = 1
@@ -40,6 +41,10 @@ def _configure_logging() -> None:
 
 def main() -> None:
     """Run the command; every error that is not a fault of the program is one sentence."""
+    if sys.argv[1:] in STAY:
+        # At SIGHUP they read their files again; one that comes while they start waits, and ends
+        # none of them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -21,9 +21,17 @@ COMMANDS: Mapping[str, Entry] = {
     "asyncapi": Entry(
         "app.cli.asyncapi:asyncapi", "Print the AsyncAPI document of the AMQP and Kafka channels."
     ),
+    "attention": Entry(
+        "app.cli.attention:attention",
+        "Tell what needs an operator now, since when, and what to do.",
+    ),
     "audit": Entry("app.cli.audit:audit", "Tell who changed what, the newest first."),
     "cancel": Entry(
         "app.cli.interventions:cancel", "End deliveries now; their clients are told ERROR."
+    ),
+    "dead-letters": Entry(
+        "app.cli.dead_letters:dead_letters",
+        "Messages and events that could not be handled: look, mend, put back, remove.",
     ),
     "dlq": Entry(
         "app.cli.dead_letter_queues:dead_letter_queues",
@@ -38,6 +46,10 @@ COMMANDS: Mapping[str, Entry] = {
         "app.cli.download:download",
         "Fetch what was delivered for ID, and verify it; no key of its place is needed.",
     ),
+    "explain": Entry(
+        "app.cli.explain:explain",
+        "Tell what the CODE of an error means, or why a delivery (ID) failed or waits; what to do.",
+    ),
     "health": Entry(
         "app.cli.health:health",
         "Tell whether the service in this container lives; exit code 1 if it does not.",
@@ -49,12 +61,26 @@ COMMANDS: Mapping[str, Entry] = {
     "list": Entry("app.cli.deliveries:list_", "List deliveries, the newest first."),
     "make-key": Entry("app.cli.keys:make_key", "Print a new key for DELIVERY_SECRET_KEYS."),
     "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),
+    "pause": Entry(
+        "app.cli.pauses:pause",
+        "Let no transfer of a tenant, to a target or of all tenants begin; or drain a worker.",
+    ),
+    "pauses": Entry(
+        "app.cli.pauses:pauses",
+        "List what is paused: by whom, since when, until when, and why.",
+    ),
     "purge": Entry(
         "app.cli.interventions:purge",
         "Remove from the targets what was delivered long ago; deliveries stay known.",
     ),
+    "quota": Entry(
+        "app.cli.quota:quota", "Tell what is left of a tenant's quotas, and of a user's."
+    ),
     "remove": Entry(
         "app.cli.interventions:remove", "Remove from its target what a delivery has put there."
+    ),
+    "resume": Entry(
+        "app.cli.pauses:resume", "End a pause: what waited begins, and what stopped goes on."
     ),
     "retry": Entry(
         "app.cli.interventions:retry",
@@ -71,7 +97,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "show": Entry(
         "app.cli.deliveries:show",
-        "Show all that is known of a delivery: states, times, attempts, cause, result.",
+        "Show all that is known of a delivery: states, attempts, cause, result, what is missing.",
     ),
     "stats": Entry(
         "app.cli.deliveries:stats",
@@ -99,6 +125,9 @@ COMMANDS: Mapping[str, Entry] = {
     "web": Entry("app.cli.web:web", "Answer HTTP; without work."),
     "worker": Entry("app.cli.worker:worker", "Take in requests and transfer; without HTTP."),
 }
+
+
+STAY = (["serve"], ["web"], ["worker"])  # until they are asked to stop
 
 
 class Commands(click.Group):

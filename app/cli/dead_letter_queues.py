@@ -15,12 +15,14 @@ import click
 from pydantic import Field
 
 from app.audit import INSTANCE
+from app.cli.mended import refuse_mended
 from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.run.wiring.database import open_database
-from app.run.wiring.dead_letters import open_queues
+from app.run.wiring.dead_letters import DEAD_LETTERS_JOB, open_queues
 from app.settings import load_settings
 from app.views.audit import DeadLetterTrail
+from app.views.dead_letters import DeadLetterTable
 from app.views.view import Moment, View
 from streams.amqp.dead_letters import (
     QUEUES,
@@ -28,7 +30,7 @@ from streams.amqp.dead_letters import (
     DeadMessage,
     NoSuchDeadLetterError,
 )
-from streams.operators.dead_letters import of_message
+from streams.amqp.kept_letters import kept_of
 
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue
@@ -116,11 +118,19 @@ def requeue(
 
     mended = body.read_bytes() if body else None
 
-    async def run(dead_letters: DeadLetterQueues, trail: DeadLetterTrail) -> None:
+    async def run(
+        dead_letters: DeadLetterQueues, trail: DeadLetterTrail, table: DeadLetterTable
+    ) -> None:
         found = await dead_letters.look(queues or list(QUEUES), limit=limit)
-        for dead_letter in found if everything else _pick(found, ids):
-            async with trail.requeued(of_message(dead_letter), dead_letter.origin):
+        chosen = found if everything else _pick(found, ids)
+        if mended is None:
+            letters = [kept_of(dead_letter).id for dead_letter in chosen]
+            refuse_mended(await table.several(None, letters))
+        for dead_letter in chosen:
+            kept = kept_of(dead_letter)
+            async with trail.requeued(kept.shown, dead_letter.origin):
                 where = await dead_letters.requeue(dead_letter, body=mended, tenant=tenant)
+            await table.discard([kept.id])
             click.echo(f"{dead_letter.id} put back into {where}")
 
     _changing_dead_letters(run)
@@ -138,16 +148,27 @@ def purge(
     """Remove dead letters for good."""
     _check_choice(ids, everything=everything)
 
-    async def run(dead_letters: DeadLetterQueues, trail: DeadLetterTrail) -> None:
+    async def choose(dead_letters: DeadLetterQueues) -> list[DeadMessage]:
         found = await dead_letters.look(queues or list(QUEUES), limit=limit)
-        chosen = found if everything else _pick(found, ids)
-        if chosen and not yes:
-            await asyncio.to_thread(
-                click.confirm, f"remove {len(chosen)} dead letters for good?", abort=True
-            )
+        return found if everything else _pick(found, ids)
+
+    asked: set[str] | None = None
+    if not yes:  # before letters are held: others would wait for the answer
+        told = _on_dead_letters(choose)
+        asked = {dead_letter.id for dead_letter in told}
+        if told:
+            click.confirm(f"remove {len(told)} dead letters for good?", abort=True)
+
+    async def run(
+        dead_letters: DeadLetterQueues, trail: DeadLetterTrail, table: DeadLetterTable
+    ) -> None:
+        found = await choose(dead_letters)
+        chosen = [each for each in found if asked is None or each.id in asked]
         for dead_letter in chosen:
-            async with trail.purged(of_message(dead_letter)):
+            kept = kept_of(dead_letter)
+            async with trail.purged(kept.shown):
                 await dead_letters.remove(dead_letter)
+            await table.discard([kept.id])
         click.echo(f"{len(chosen)} dead letters removed")
 
     _changing_dead_letters(run)
@@ -167,19 +188,26 @@ def _on_dead_letters(run: Callable[[DeadLetterQueues], Coroutine[Any, Any, T]]) 
 
 
 def _changing_dead_letters(
-    run: Callable[[DeadLetterQueues, DeadLetterTrail], Coroutine[Any, Any, None]],
+    run: Callable[[DeadLetterQueues, DeadLetterTrail, DeadLetterTable], Coroutine[Any, Any, None]],
 ) -> None:
-    """Run what changes letters: each change is in the audit trail, so the database is needed."""
+    """Run what changes letters, while no other process does.
+
+    Each change is in the audit trail, and letters are kept, so the database is needed.
+    """
 
     async def main() -> None:
         settings = load_settings()
-        async with open_database(settings) as database, open_queues(settings) as dead_letters:
+        async with (
+            open_database(settings) as database,
+            database.alone(DEAD_LETTERS_JOB),
+            open_queues(settings) as dead_letters,
+        ):
             trail = DeadLetterTrail(
                 trail=database.audit,
                 actor=caller(INSTANCE),
                 serves=settings.tenants.__contains__,
             )
-            await run(dead_letters, trail)
+            await run(dead_letters, trail, database.dead_letters)
 
     asyncio.run(main())
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import click
 
 from app.audit import INSTANCE
+from app.cli.mended import refuse_mended
 from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.run.wiring.database import open_database
@@ -101,9 +102,13 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
                 actor=caller(INSTANCE),
                 serves=settings.tenants.__contains__,
             )
+            letters = [of_event(event).id for event in chosen]
+            refuse_mended(await database.dead_letters.several(None, letters))
             for event in chosen:
-                async with trail.requeued(of_event(event), event.topic):
+                kept = of_event(event)
+                async with trail.requeued(kept.shown, event.topic):
                     where = await put_back(event, events)
+                await database.dead_letters.marked([event.id])
                 click.echo(f"{event.id} put back into {where}")
 
     asyncio.run(run())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Annotated, Any, TypeVar
 
 import click
@@ -14,13 +16,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from app.cli.options import chosen_tenant, hours_ago, tenant_option
+from app.cli.options import chosen_tenant, hours_ago, named_tenant, tenant_option
 from app.cli.tables import in_json, printable, show_all, size
+from app.delivery.attempts import Attempt
+from app.delivery.missing import MissingFile
 from app.delivery.states import State
 from app.errors import UnknownDeliveryError
 from app.run.wiring.database import PostgresDatabase, open_database
 from app.settings import load_settings
-from app.views.deliveries import DeliveryStepView, DeliveryView, Filter, Step, Tracked
+from app.views.deliveries import (
+    Activity,
+    AttemptView,
+    DeliveryStepView,
+    DeliveryView,
+    Filter,
+    MissingFileView,
+    MissingSeen,
+    Step,
+    Tracked,
+    missing_of,
+)
 from app.views.segments import SegmentSeen, SegmentView, shown_segments
 from app.views.view import View
 
@@ -68,8 +83,6 @@ def list_(
 ) -> None:
     """List deliveries, the newest first."""
     settings = load_settings()
-    for tenant in tenants:
-        chosen_tenant(settings, tenant)
     wanted = Filter.read(
         {
             "state": _states(states, active=active),
@@ -83,6 +96,9 @@ def list_(
             tenants or settings.tenants, wanted, before=None, limit=limit
         )
     )
+    if not found:  # of one that is served no more there may be some
+        for tenant in tenants:
+            chosen_tenant(settings, tenant)
     words = {str(tracked.delivery.id): tracked.suborders for tracked in found}
     show_all(
         [DeliveryView.of(delivery) for delivery in found],
@@ -106,15 +122,26 @@ def _row(shown: DeliveryView, suborders: str | None) -> dict[str, Any]:
     why = shown.error_message or shown.last_cause
     if shown.parked_since:
         why = suborders
-    if shown.error_type:
-        why = f"{shown.error_type}: {why}"
+    if shown.code or shown.error_type:
+        why = f"{shown.code or shown.error_type}: {why}"
     return {
         **shown.body(),
+        "state": standing(shown),
         "since": shown.state_since and _at(shown.state_since),
         "bytes": size(shown.bytes or 0) if shown.files else None,
         "requestedAt": _at(shown.requested_at),
         "why": why,
     }
+
+
+def standing(shown: DeliveryView) -> str:
+    """Return the state of a delivery, and what goes on in it."""
+    if shown.activity is None:
+        return shown.state.value
+    words = f"{shown.state}, {shown.activity}"
+    if shown.activity is Activity.RETRYING and shown.tries:
+        words += f" ({shown.tries} {'try' if shown.tries == 1 else 'tries'} failed)"
+    return words
 
 
 class PrintedStepView(DeliveryStepView):
@@ -128,7 +155,20 @@ class WholeDeliveryView(DeliveryView):
 
     order: dict[str, Any]
     history: list[PrintedStepView]
+    attempts: list[AttemptView] | None = None  # of its transfer, the newest first
     segments: list[SegmentView] | None = None
+    missing_files: list[MissingFileView] | None = None  # the first of them; `missing` counts all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """A delivery, with what is asked for it beside."""
+
+    tracked: Tracked
+    steps: Sequence[Step]
+    attempts: Sequence[Attempt]
+    segments: Segments
+    missing: MissingSeen | None
 
 
 @click.command()
@@ -136,16 +176,20 @@ class WholeDeliveryView(DeliveryView):
 @tenant_option
 @json_option
 def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
-    """Show all that is known of a delivery: states, times, attempts, cause, result."""
-    owner = chosen_tenant(load_settings(), tenant)
+    """Show all that is known of a delivery: states, attempts, cause, result, what is missing."""
+    owner = named_tenant(load_settings(), tenant)
 
-    async def run(database: PostgresDatabase) -> list[tuple[Tracked, list[Step], Segments]]:
+    async def run(database: PostgresDatabase) -> list[_Found]:
         tracking = database.tracking
         return [
-            (
-                tracked,
-                await tracking.steps(tracked.delivery.id),
-                await tracking.segments(tracked.delivery.id) if tracked.delivery.announced else [],
+            _Found(
+                tracked=tracked,
+                steps=await tracking.steps(tracked.delivery.id),
+                attempts=await tracking.attempts(tracked.delivery.id),
+                segments=await tracking.segments(tracked.delivery.id)
+                if tracked.delivery.announced
+                else [],
+                missing=await missing_of(tracking, tracked),
             )
             for tracked in await tracking.of(owner, correlation_id)
         ]
@@ -157,23 +201,28 @@ def show(correlation_id: str, tenant: str | None, as_json: bool) -> None:
             "`delivery list` shows those that there are"
         )
     if as_json:
-        for tracked, steps, segments in found:
-            history = [PrintedStepView.of(step) for step in steps]
+        for shown in found:
+            history = [PrintedStepView.of(step) for step in shown.steps]
+            missing = shown.missing
             whole = WholeDeliveryView.of(
-                tracked,
-                order=tracked.delivery.order,
+                shown.tracked,
+                missing=missing,
+                order=shown.tracked.delivery.order,
                 history=history,
-                segments=shown_segments(tracked.delivery, segments) or None,
+                attempts=[AttemptView.of(attempt) for attempt in shown.attempts] or None,
+                segments=shown_segments(shown.tracked.delivery, shown.segments) or None,
+                missing_files=missing and [MissingFileView.of(file) for file in missing.first],
             )
             click.echo(in_json(whole))
         return
     console = Console(markup=False, highlight=False)
-    for tracked, steps, segments in found:
-        console.print(_tree(tracked, steps, segments))
+    for shown in found:
+        console.print(_tree(shown))
 
 
-def _tree(tracked: Tracked, steps: Sequence[Step], segments: Segments) -> Tree:
-    shown = DeliveryView.of(tracked).body()
+def _tree(found: _Found) -> Tree:
+    tracked, segments = found.tracked, found.segments
+    shown = DeliveryView.of(tracked, missing=found.missing).body()
     title = f"{shown.pop('correlationId')}  {shown.pop('state')}"
     tree = Tree(printable(title))
     if tracked.suborders is not None:
@@ -181,7 +230,21 @@ def _tree(tracked: Tracked, steps: Sequence[Step], segments: Segments) -> Tree:
     for name, value in shown.items():
         tree.add(printable(f"{name}: {value}"))
     tree.add(printable(f"order: {json.dumps(tracked.delivery.order, ensure_ascii=False)}"))
-    history = tree.add("history")
+    _add_history(tree.add("history"), found.steps)
+    if found.attempts:
+        branch = tree.add("attempts, the newest first")
+        for line in _alike(found.attempts):
+            branch.add(printable(line))
+    if segments:
+        branch = tree.add("suborders")
+        for segment in shown_segments(tracked.delivery, segments):
+            branch.add(_segment(segment))
+    if found.missing is not None:
+        _add_missing(tree.add("missing files"), found.missing)
+    return tree
+
+
+def _add_history(history: Tree, steps: Sequence[Step]) -> None:
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         line = f"{step.at.isoformat(' ', timespec='milliseconds')}  {step.state}"
         if step.news is not None:
@@ -190,15 +253,51 @@ def _tree(tracked: Tracked, steps: Sequence[Step], segments: Segments) -> Tree:
         if step.attempt:
             line += f", attempt {step.attempt}"
         if step.cause is not None:
-            line += printable(f", put off: {step.cause}")
+            said = f"{step.code}: {step.cause}" if step.code else step.cause
+            line += printable(f", put off: {said}")
         if following is not None and following.news is None:
             line += f", for {(following.at - step.at).total_seconds():.3f} s"
+        elif following is None and not step.state.ended:
+            lasts = max(datetime.now(UTC) - step.at, timedelta())
+            line += f", for {lasts.total_seconds():.0f} s until now"
         history.add(line)
-    if segments:
-        branch = tree.add("suborders")
-        for segment in shown_segments(tracked.delivery, segments):
-            branch.add(_segment(segment))
-    return tree
+
+
+def _alike(attempts: Sequence[Attempt]) -> Iterator[str]:
+    """Yield a line an attempt; those that follow each other and ended alike fold into one."""
+    for _, group in groupby(attempts, key=lambda each: (each.worker, each.outcome, each.cause)):
+        newest, *rest = group
+        yield _attempt(newest)
+        if len(rest) == 1:
+            yield _attempt(rest[0])
+        elif rest:
+            yield f"{len(rest)} more alike, the first of them {_at(rest[-1].began)}"
+
+
+def _attempt(attempt: Attempt) -> str:
+    line = f"{attempt.attempt}: {_at(attempt.began)} on {attempt.worker}"
+    if attempt.ended is None:
+        return f"{line}, under way"
+    outcome = (attempt.outcome or "").replace("_", " ")
+    line += f", {outcome} after {(attempt.ended - attempt.began).total_seconds():.1f} s"
+    if attempt.bytes is not None:
+        line += f", {size(attempt.bytes)}"
+    if attempt.code is not None:
+        line += f", {attempt.code}"
+    return line if attempt.cause is None else f"{line}: {attempt.cause}"
+
+
+def _add_missing(branch: Tree, missing: MissingSeen) -> None:
+    for file in missing.first:
+        branch.add(printable(_missing(file)))
+    more = missing.files - sum(file.files for file in missing.first)
+    if more:
+        branch.add(f"and {more} more: its manifest, or its list of files, names them")
+
+
+def _missing(file: MissingFile) -> str:
+    named = file.member if file.member is not None else f"{file.files} files"
+    return f"{named}: {file.cause}"
 
 
 def _segment(shown: SegmentView) -> str:
@@ -210,7 +309,7 @@ def _segment(shown: SegmentView) -> str:
 
 
 def _at(time: datetime) -> str:
-    return time.isoformat(" ", timespec="seconds")
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"  # folds between day and time
 
 
 class WaitingView(View):

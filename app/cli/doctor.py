@@ -6,15 +6,11 @@ import asyncio
 
 import click
 
+from app.cli.options import NotWellError
 from app.cli.tables import in_json, printable
-from app.errors import DeliveryError
 from app.run.doctor import examine
 from app.settings import load_settings
 from app.views.findings import Finding
-
-
-class NotWellError(DeliveryError):
-    """Problems were found."""
 
 
 @click.command()

@@ -12,6 +12,7 @@ import ssl
 
 import click
 
+from app.codes import Code
 from app.errors import DeliveryError, NotReachableError, StoreUnavailableError
 from app.run.wiring.database import open_database
 from app.settings import Settings, load_settings
@@ -22,6 +23,8 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 class NotAliveError(DeliveryError):
     """A process does not do what shows that it lives."""
+
+    code = Code.NOT_WELL
 
 
 @click.command()

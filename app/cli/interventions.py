@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import click
 
-from app.cli.options import AGE, chosen_tenant, tenant_option
+from app.cli.options import AGE, chosen_tenant, named_tenant, tenant_option
 from app.cli.tables import size
 from app.cli.who import caller
 from app.delivery.content import ContentState
@@ -23,7 +23,7 @@ from app.settings import load_settings
 def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
     """End deliveries now; their clients are told ERROR."""
     settings = load_settings()
-    actor = caller(chosen_tenant(settings, tenant))
+    actor = caller(named_tenant(settings, tenant))
 
     async def run() -> None:
         async with open_services(settings) as services:
@@ -42,15 +42,19 @@ def cancel(ids: Sequence[str], tenant: str | None, reason: str) -> None:
 @click.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @tenant_option
-def retry(ids: Sequence[str], tenant: str | None) -> None:
-    """Try again: at once what waits for a later attempt, from the start what ended in ERROR."""
+@click.option("--force", is_flag=True, help="Also what would fail again for a cause that stays.")
+def retry(ids: Sequence[str], tenant: str | None, *, force: bool) -> None:
+    """Try again: at once what waits for a later attempt, from the start what ended in ERROR.
+
+    What failed for a cause that stays (`delivery explain ID` tells it) only with --force.
+    """
     settings = load_settings()
     actor = caller(chosen_tenant(settings, tenant))
 
     async def run() -> None:
         async with open_services(settings) as services:
             for correlation_id in ids:
-                delivery = await services.interventions.retry(actor, correlation_id)
+                delivery = await services.interventions.retry(actor, correlation_id, force=force)
                 click.echo(f"{correlation_id} is tried again ({delivery.state})")
 
     asyncio.run(run())

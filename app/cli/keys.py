@@ -13,6 +13,7 @@ import jwt
 from app.audit import INSTANCE, AuditRecord
 from app.cli.who import caller, current_user
 from app.errors import ConfigurationError, DeliveryError, as_cause
+from app.roles import MEANT, role_map
 from app.run.wiring.database import connected, open_database
 from app.settings import Settings, load_settings
 from app.tenants.secret_rules import token_secret
@@ -44,7 +45,12 @@ def rotate_keys() -> None:
 
 @click.command()
 @click.option("--tenant", help="Default: the first of DELIVERY_TENANTS.")
-@click.option("--role", default="PROJECT_ADMIN", show_default=True)
+@click.option(
+    "--role",
+    default="PROJECT_ADMIN",
+    show_default=True,
+    help=f"One of {', '.join(MEANT)}, or of DELIVERY_ROLES.",
+)
 @click.option("--user", default=current_user, help="Who it is given to; default: you.")
 @click.option("--ttl", type=click.IntRange(1), default=3600, show_default=True, help="Seconds.")
 def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
@@ -59,8 +65,19 @@ def token(tenant: str | None, role: str, user: str, ttl: int) -> None:
             "DELIVERY_JWT_PUBLIC_KEY is set, so only who has its private key makes tokens; set "
             "DELIVERY_JWT_SECRET beside it to make some here, too, or take a token of REGARDS"
         )
+    if not secret and settings.oidc_issuer:
+        raise ConfigurationError(
+            "DELIVERY_OIDC_ISSUER is set, so the identity provider makes tokens; set "
+            "DELIVERY_JWT_SECRET beside it to make some here, too, or take a token of the provider"
+        )
     if not secret:
         raise ConfigurationError("DELIVERY_JWT_SECRET is not set: there is nothing to sign with")
+    if role not in MEANT and role not in (of_site := role_map(settings.roles)):
+        others = f", {', '.join(of_site)}" if of_site else ""
+        raise click.UsageError(
+            f"unknown role {role[:255]}: it would open nothing; take one of "
+            f"{', '.join(MEANT)}{others} (DELIVERY_ROLES says what roles of the site stand for)"
+        )
     owner = tenant or settings.tenants[0]
     done = AuditRecord(
         actor=caller(owner),

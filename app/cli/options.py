@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
+from app.codes import Code
+from app.errors import DeliveryError
 from app.settings import Settings
+
+
+class NotWellError(DeliveryError):
+    """Problems were found."""
+
+    code = Code.NOT_WELL
+
 
 tenant_option = click.option("--tenant", help="Default: the first of DELIVERY_TENANTS.")
 
@@ -18,6 +27,14 @@ def chosen_tenant(settings: Settings, tenant: str | None) -> str:
         known = ", ".join(settings.tenants)
         raise click.UsageError(f"unknown tenant {tenant}; DELIVERY_TENANTS has {known}")
     return tenant or settings.tenants[0]
+
+
+def named_tenant(settings: Settings, tenant: str | None) -> str:
+    """Return the tenant that is meant, for what can be done of one that is served no more, too.
+
+    What it has asked for is finished: it is looked at, ended and resumed until then.
+    """
+    return settings.tenants[0] if tenant is None else tenant
 
 
 class Moment(click.ParamType):
@@ -47,6 +64,8 @@ class Age(click.ParamType):
     """How long ago, as `12h`, `30d` or `8w`."""
 
     name = "age"
+    units = _UNITS
+    examples = "12h, 30d or 8w"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -54,13 +73,24 @@ class Age(click.ParamType):
         """Read it."""
         if isinstance(value, timedelta):
             return value
-        number, unit = value[:-1], _UNITS.get(value[-1:])
+        number, unit = value[:-1], self.units.get(value[-1:])
         if unit is None or not (number.isascii() and number.isdecimal() and len(number) <= 5):
-            self.fail(f"{value!r} is no age such as 12h, 30d or 8w", param, ctx)
+            self.fail(f"{value!r} is no {self.name} such as {self.examples}", param, ctx)
         return int(number) * unit
 
 
 AGE = Age()
+
+
+class Span(Age):
+    """How long, as `30m`, `2h` or `1d`."""
+
+    name = "time"
+    units = {"m": timedelta(minutes=1), **_UNITS}  # noqa: RUF012 - never changed
+    examples = "30m, 2h or 1d"
+
+
+SPAN = Span()
 
 
 def hours_ago(hours: float) -> datetime:

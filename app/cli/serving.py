@@ -1,18 +1,23 @@
-"""Processes that stay: signals, logs, traces; until they are asked to stop."""
+"""Processes that stay: signals, logs, traces, a supervisor; until they are asked to stop."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from mode import Service
 
 from app.errors import NotReachableError, RetryableError
+from app.run.reloads import Reloads
+from app.run.supervisor import Supervisor
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logging, get_logger
 from app.telemetry.tracing import start_tracing, stop_tracing
@@ -23,9 +28,11 @@ _MAX_OPEN_FILES = 65_536  # open at once, at most, where the system allows it
 
 
 def serve_until_stopped(
-    running: Callable[[Settings], AbstractAsyncContextManager[Service]],
+    running: Callable[[Settings, Reloads], AbstractAsyncContextManager[Service]],
 ) -> None:
     """Run a service until SIGINT or SIGTERM; a second one ends the process at once.
+
+    At SIGHUP it reads its files again, once it runs.
 
     Raises what ended the service, and ConfigurationError.
     """
@@ -55,14 +62,19 @@ def serve_until_stopped(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping, number.name)
+        supervisor = Supervisor(os.environ)
+        reloads = Reloads(settings, telling=supervisor.reloading)
+        loop.add_signal_handler(signal.SIGHUP, reloads.ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # see app.cli.main
         try:
-            async with running(settings) as service:
+            async with running(settings, reloads) as service:
                 starting = None
                 # What is there now stays. Looking at all of it again and again for garbage would
                 # hold the loop for 50 ms at a time.
                 gc.freeze()
                 gc.enable()
-                await run_until(stop, service)
+                async with supervisor.working(), _beside(reloads.run()):
+                    await run_until(stop, service)
         except asyncio.CancelledError:
             if not stop.is_set():
                 raise
@@ -76,6 +88,17 @@ def serve_until_stopped(
     finally:
         gc.enable()
         stop_tracing()
+
+
+@contextlib.asynccontextmanager
+async def _beside(job: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do a job for as long as the block lasts."""
+    task = asyncio.create_task(job, name="reloads")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def run_until(stop: asyncio.Event, service: Service) -> None:

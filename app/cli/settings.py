@@ -19,20 +19,23 @@ from rich.table import Table
 from app.audit import Actor, AuditTrail
 from app.cli.options import chosen_tenant
 from app.cli.who import caller
+from app.codes import Code
 from app.errors import DeliveryError
+from app.network.https import connector_of, trust
+from app.network.https import said as in_words
 from app.run.wiring.database import open_database
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import load_settings
 from app.tenants import config_file as configuration_file
 from app.tenants.values import Setting
-from streams.regards.https import connector_of, trust
-from streams.regards.https import said as in_words
 
 T = TypeVar("T")
 
 
 class ChangeRefusedError(DeliveryError):
     """What was asked for is not done."""
+
+    code = Code.INVALID_SETTING
 
 
 class Backend(Protocol):

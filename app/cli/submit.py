@@ -26,6 +26,7 @@ from rich.progress import (
 
 from app.cli.options import chosen_tenant
 from app.cli.tables import in_json
+from app.codes import Code
 from app.delivery import progress as transfers
 from app.delivery.formats import FORMATS
 from app.delivery.states import Status
@@ -45,6 +46,8 @@ from streams.kafka.progress import watch_progress
 
 class DeliveryFailedError(DeliveryError):
     """The answer was DENIED or ERROR."""
+
+    code = Code.DELIVERY_FAILED
 
 
 @click.command()

@@ -14,6 +14,8 @@ from app.views.view import View
 
 V = TypeVar("V", bound=View)
 
+_WIDE = 10_000  # columns; a table takes no more than it needs
+
 
 def in_json(view: View, *, indent: int | None = None) -> str:
     """Return a view as scripts read it. Values that JSON has no type for are texts in it."""
@@ -40,13 +42,23 @@ def show_all(
     table = Table(box=None, header_style="bold")
     for name in columns:
         # An id is copied into the next command: it stays in one piece.
-        table.add_column(name, overflow="fold", no_wrap=name == "id")
+        table.add_column(name, overflow="fold", no_wrap=name == "id", min_width=len(name))
     for entry in entries:
         shown = row(entry)
         cells = [shown[name] for name in columns]
         table.add_row(*("-" if value is None else printable(str(value)) for value in cells))
-    Console(markup=False, highlight=False).print(table)
-    click.echo(f"{len(entries)} {what}; {more}")
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE  # for `grep`: an entry a line
+    console.print(table)
+    click.echo(f"{_counted(len(entries), what)}; {more}")
+
+
+def _counted(count: int, what: str) -> str:
+    """Return "2 deliveries", or "1 delivery"."""
+    if count == 1:
+        what = f"{what.removesuffix('ies')}y" if what.endswith("ies") else what.removesuffix("s")
+    return f"{count} {what}"
 
 
 def printable(text: str) -> str:

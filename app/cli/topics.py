@@ -12,6 +12,7 @@ import click
 from app.audit import INSTANCE, AuditRecord
 from app.cli.tables import show_all
 from app.cli.who import caller
+from app.codes import Code
 from app.errors import RetryableError
 from app.run.wiring.database import open_database
 from app.run.wiring.kafka import make_topics
@@ -24,6 +25,8 @@ _COLUMNS = ("topic", "what", "found", "wanted", "advice")
 
 class TopicsDifferError(RetryableError):
     """Some topics are not as they should be."""
+
+    code = Code.TOPICS_DIFFER
 
 
 class DifferenceView(View):

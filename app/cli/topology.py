@@ -31,5 +31,5 @@ def apply() -> None:
 def permissions(user: str) -> None:
     """Print the command that gives USER what the service needs, by DELIVERY_AMQP_DECLARE."""
     settings = load_settings()
-    needed = rights.needed(declares=settings.amqp_declare)
+    needed = rights.needed(declares=settings.amqp_declare, notices=bool(settings.notice_roles))
     click.echo(rights.command(user, settings.amqp_url.get_secret_value(), needed))

@@ -107,11 +107,13 @@ def line(transfer: transfers.Progress) -> str:
     """Return how far a transfer is, in a line."""
     percent = 100 * transfer.bytes_done / transfer.bytes_total if transfer.bytes_total else 100
     speed, left = progress.rate(transfer), progress.seconds_left(transfer)
+    stalled = progress.stalled_for(transfer)
     return printable(
         f"{transfer.tenant}/{transfer.correlation_id}  {transfer.phase}  {percent:5.1f} %  "
         f"{size(transfer.bytes_done)} of {size(transfer.bytes_total)}  "
         f"{transfer.files_done}/{transfer.files_total} files"
         + (f"  {size(speed)}/s" if speed else "")
+        + (f"  stalled: no byte for {stalled:.0f} s" if stalled is not None else "")
         + (f"  {left:.0f} s left" if left is not None else "")
     )
 
@@ -140,10 +142,17 @@ async def _bars(
             for transfer in known:
                 _update(bars, tasks, transfer)
             # What is parked, or whose worker died, reports nothing.
-            for key in tasks.keys() - {(one.tenant, one.correlation_id) for one in known}:
+            for key in tasks.keys() - {
+                (transfer.tenant, transfer.correlation_id) for transfer in known
+            }:
                 bars.remove_task(tasks.pop(key))
             bars.update(waiting, description=await told(overview, tenants))
             await asyncio.sleep(_POLL_INTERVAL)
+
+
+def _phase(transfer: transfers.Progress) -> str:
+    stalled = progress.stalled_for(transfer)
+    return transfer.phase if stalled is None else f"stalled for {stalled:.0f} s"
 
 
 def _update(
@@ -161,6 +170,6 @@ def _update(
         tasks[key],
         completed=transfer.bytes_done,
         total=transfer.bytes_total,
-        description=printable(f"{transfer.tenant}/{transfer.correlation_id} {transfer.phase}"),
+        description=printable(f"{transfer.tenant}/{transfer.correlation_id} {_phase(transfer)}"),
         files=f"{transfer.files_done}/{transfer.files_total} files",
     )

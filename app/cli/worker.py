@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import click
 
+from app.cli.pauses import drain
 from app.cli.serving import serve_until_stopped
 from app.run import worker as process
 
 
-@click.command()
-def worker() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def worker(ctx: click.Context) -> None:
     """Take in requests and transfer; without HTTP."""
-    serve_until_stopped(lambda settings: process.running_worker(settings, site=False))
+    if ctx.invoked_subcommand is not None:
+        return
+    serve_until_stopped(
+        lambda settings, reloads: process.running_worker(settings, site=False, reloads=reloads)
+    )
+
+
+worker.add_command(drain)
 
 
 @click.command()
 def serve() -> None:
     """Work and answer HTTP in one process."""
-    serve_until_stopped(lambda settings: process.running_worker(settings, site=True))
+    serve_until_stopped(
+        lambda settings, reloads: process.running_worker(settings, site=True, reloads=reloads)
+    )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME
 from app.delivery.model import Delivery
 from app.delivery.states import State
 
@@ -31,9 +31,17 @@ class ContentNews(StrEnum):
     REMOVED = "content.removed"
 
 
+class ContentEnd(StrEnum):
+    """How a content came to its end."""
+
+    REMOVED = "removed"  # by this service
+    GONE = "gone"  # it was not found where it was put
+    REPLACED = "replaced"  # a later delivery of that place has put its own there
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Content:
-    """An archive, or a manifest with its files, as it was told. Known also without its delivery."""
+    """An archive, a manifest with its files, or a report, as it was told; known by itself."""
 
     delivery_id: UUID
     tenant: str
@@ -54,6 +62,11 @@ class Content:
     def is_folder(self) -> bool:
         """Whether its files are beside it, each an object."""
         return self.archive_name == MANIFEST_NAME
+
+    @property
+    def is_report(self) -> bool:
+        """Whether its delivery failed, and this is what tells why."""
+        return self.archive_name == REPORT_NAME
 
     @property
     def log_context(self) -> dict[str, str]:
@@ -99,7 +112,7 @@ class ContentSeen:
 
     state: ContentState
     removed_at: datetime | None
-    cause: str | None  # why it is still there, though it should not be
+    cause: str | None  # why it is still there, though it should not be; or gone, if not removed
 
     @property
     def is_there(self) -> bool:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from app.delivery.formats import DEFAULT_THRESHOLD
 from app.delivery.manifest import ManifestFile
 from app.delivery.manifest_document import Contents
 
@@ -21,10 +22,11 @@ MAX_RECORD = _RECORD_WITH_SHA256.size  # bytes of a file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What is to be told of an archive beside size and MD5."""
+    """What the tenant of an archive wants of it."""
 
-    contents: bool = False  # of each file, for a manifest beside the archive
-    sha256: bool = False  # of the archive, and of each file that is told of
+    contents: bool = False  # told of each file, for a manifest beside the archive
+    sha256: bool = False  # told of the archive, and of each file that is told of
+    compression_threshold: float = DEFAULT_THRESHOLD  # see `app.delivery.formats`
 
 
 NOTHING = Wanted()

@@ -10,6 +10,10 @@ AS_FILES = "files"  # no archive: plain objects, and a manifest of them
 # Those that this version makes, each by one of `sinks.formats`, or as they are.
 FORMATS: tuple[str, ...] = ("zip", "tar", "tar.zst", AS_FILES)
 DEFAULT_FORMAT = FORMATS[0]
+# Where the format chooses for each file, it is stored unless its sample shrinks below so much of
+# itself: what gains less costs several times as much of the processor for each byte that is spared
+# (docs/performance.md).
+DEFAULT_THRESHOLD = 0.9
 
 
 def _made(name: str) -> str:

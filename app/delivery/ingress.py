@@ -92,6 +92,7 @@ class Opening:
     format: str = DEFAULT_FORMAT  # that is asked for, or the tenant's
     archive_template: str = ""  # likewise; empty: none
     prefix_template: str = ""  # likewise
+    held: bool = False  # until its quota has a place for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,6 +44,7 @@ class Lease:
         self._completing = False
         self._finishing = False
         self.stopping = asyncio.Event()  # the worker stops: what another can go on with is its own
+        self.stopped_by: WorkerStoppedError | None = None  # where it is not the worker's process
 
     def renewed(self, asked_at: float) -> None:
         """Note a renewal; it counts from the moment it was asked for."""
@@ -116,6 +117,16 @@ class Lease:
             for each in (acting, stops):
                 each.cancel()
             await asyncio.wait({acting, stops})
+
+    def stop(self, cause: WorkerStoppedError | None = None) -> None:
+        """Have the work end where it can be gone on with, for a cause or as the worker stops."""
+        if not self.stopping.is_set():
+            self.stopped_by = cause
+            self.stopping.set()
+
+    def ends_when_stopped(self) -> bool:
+        """Whether the work ends, should it not be where it can be gone on with in time."""
+        return not (self._completing or self._finishing)
 
     def ends_when_gone(self) -> bool:
         """Whether the work ends, should the lease be gone for certain."""

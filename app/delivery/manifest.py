@@ -18,6 +18,7 @@ from app.delivery.naming import (
 from app.errors import as_cause
 
 MANIFEST_NAME = "manifest.json"  # of the list beside files that are delivered as they are
+REPORT_NAME = "report.json"  # of what is told of a delivery that failed
 _IDS = (1 << 63) - 1  # what a column of PostgreSQL holds
 
 
@@ -224,6 +225,7 @@ def _beside(suffix: str) -> TakenNames:
     taken = TakenNames()
     if suffix == MANIFEST_NAME:
         taken.take(MANIFEST_NAME)
+        taken.take(REPORT_NAME)
     return taken
 
 

@@ -28,6 +28,7 @@ from app.delivery.object_store import StoredObject
 MEDIA_TYPE = "application/json"
 MAX_LINE = MAX_MEMBER_BYTES + 2048  # bytes that a file takes, with its product's id
 MAX_BEGIN = 8192  # bytes of what stands before the first line, at most
+_OPENS = b',"files":[\n'
 # The table that comes with Python, whatever the machine has beside it: so lines are the same.
 _TYPES = mimetypes.MimeTypes(filenames=())
 
@@ -63,7 +64,20 @@ def begin(correlation_id: str, archive: StoredObject | None = None, *, key: str 
                 "etag": archive.etag,
             }
         )
-    return _json(head)[:-1] + b',"files":[\n'
+    return _json(head)[:-1] + _OPENS
+
+
+def archive_key_of(beginning: bytes) -> str | None:
+    """Return the key of the archive that a manifest tells of, by its first `MAX_BEGIN` bytes.
+
+    None: it tells of files as they are, or it is another document.
+    """
+    head, opens, _ = beginning.partition(_OPENS)
+    try:
+        key = json.loads(head + _OPENS + b"]}")["archive"]["key"] if opens else None
+    except (ValueError, TypeError, KeyError):
+        return None
+    return key if isinstance(key, str) else None
 
 
 def line(file: ManifestFile, contents: Contents) -> bytes:

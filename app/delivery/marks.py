@@ -26,7 +26,8 @@ class Whose(Enum):
     UNKNOWN = auto()  # it has no marks: written by upstream, by hand, or by an old version
 
 
-_FOREIGN = {
+# What is never replaced: how it is called, and the way out.
+FOREIGN = {
     Whose.ANOTHER_TENANTS: (
         "another tenant's delivery",
         "give this tenant a container or a prefix of its own",
@@ -72,8 +73,8 @@ def check_replaceable(
 ) -> None:
     """Raise ForeignObjectError if the delivery with these marks may not replace what is there."""
     owner = whose(metadata, marks)
-    if owner in _FOREIGN:
-        kind, way_out = _FOREIGN[owner]
+    if owner in FOREIGN:
+        kind, way_out = FOREIGN[owner]
         raise ForeignObjectError(
             f"{target.url_of(key)} holds the archive of {kind}, and is not replaced: ask again "
             f"with another correlationId, or {way_out} ({target})"

@@ -208,6 +208,46 @@ class DeliveryResponseDtoEvent(Wire):
         description="With DONE, of a request that takes a part: files that were ordered, and are "
         "not there; the list tells which, and why.",
     )
+    report_url: str | None = Field(
+        None,
+        description="With ERROR, where a report was written: every file, what happened to it, and "
+        "what to do.",
+    )
+
+
+class DeliveryProgressDtoEvent(Wire):
+    """How far a delivery is. REGARDS has no such event; none has to listen."""
+
+    correlation_id: str
+    delivery_id: str = Field(
+        description="Its id: a later one may have the same correlation id, and another id."
+    )
+    activity: Literal["TRANSFERRING", "COMPLETING", "PAUSED"] = Field(
+        description="Files are read and sent; all is sent, and the target makes the object appear; "
+        "the archive waits for the next suborder of its order."
+    )
+    attempt: int = Field(description="From 1: which attempt at the transfer this is.")
+    bytes_done: int = Field(description="Of the files.")
+    bytes_total: int = Field(description="Of the files that are known, by the sizes that are.")
+    files_done: int
+    files_total: int = Field(description="That are known; a further suborder may bring more.")
+    segments_done: int | None = Field(
+        None,
+        description="Suborders of which all files are in the archive; missing where all of the "
+        "order was available when its archive began.",
+    )
+    segments_total: int | None = Field(
+        None, description="Suborders that there are; the least, until the order is done."
+    )
+    bytes_per_second: int | None = Field(
+        None, description="Of this attempt; missing before there is anything to tell."
+    )
+    estimated_end: str | None = Field(
+        None,
+        description="When all files are read, at that rate (RFC 3339); missing where that is not "
+        "known.",
+    )
+    time: str = Field(description="When it was so (RFC 3339).")
 
 
 class OrderRequestDtoEvent(Wire):
@@ -225,6 +265,18 @@ class OrderCancelRequestDtoEvent(Wire):
 
     order_id: int
     correlation_id: str
+
+
+class NotificationEvent(Wire):
+    """Operators of REGARDS are told what they must act on."""
+
+    message: str
+    title: str
+    sender: str
+    level: Literal["INFO", "WARNING", "ERROR", "FATAL"]
+    role_recipients: list[str] = Field(description="Roles whose users are told.")
+    project_user_recipients: list[str] = Field(description="Users who are told; none.")
+    mime_type: str = Field(description="Of the message.")
 
 
 class OrderResponseDtoEvent(Wire):
@@ -248,6 +300,8 @@ _WORDS = {
     "missing": "is missing",
     "string_type": "must be a text",
     "string_pattern_mismatch": "must not be blank",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "list_type": "must be a list",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",

@@ -22,6 +22,7 @@ class Ending:
 
     error_type: ErrorType
     message: str  # the cause, for its client
+    code: str | None = None  # of the catalogue, as it is written: also one of a later version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +63,7 @@ class Delivery:
     deadline: datetime | None = None  # its client's; None: it has the tenant's time
     plan: OrderPlan | None = None  # None: all was available when the archive was laid out
     parked: bool = False  # its archive is half-made, and goes on when a further suborder comes
+    held: bool = False  # it waits for its quota: RECEIVED, of requests; READY, of bytes
     archive_name: str | None = None  # with its format's suffix; None: not planned yet
     prefix: str = ""  # what `prefix_template` has become, once it is planned
     file_count: int = 0  # of the manifest; 0: not planned yet
@@ -72,6 +74,7 @@ class Delivery:
     retried_for: int = -1  # the furthest position of a file that one was for
     tries: int = 0  # times that the work due now was given up for later
     last_cause: str | None = None  # why, the last time
+    last_code: str | None = None  # of that, as it is written: also one of a later version
     trace: str | None = None  # W3C traceparent
     upload: Upload | None = None  # that the last attempt opened
     completing: StoredObject | None = None  # what an attempt was about to make appear
@@ -80,7 +83,7 @@ class Delivery:
     @property
     def work(self) -> Work | None:
         """What a worker can do for it now."""
-        return None if self.parked else self.state.work
+        return None if self.parked or self.held else self.state.work
 
     @property
     def key(self) -> str:

@@ -95,12 +95,18 @@ class FoundObject:
         return marks.items() <= self.marks.items()
 
 
+# That a store's clock may differ from this service's.
+CLOCK_SKEW = timedelta(minutes=15)
+# That a link holds at most. Stores take 7 days, one of them from before now on, and by its clock.
+MAX_LINK = timedelta(days=7) - 2 * CLOCK_SKEW
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkAsked:
     """What a link to an object shall be."""
 
     at: datetime  # from when on it holds; by whichever clock the store has
-    seconds: int  # for which it holds: 1 to 7 days, the most that any store takes
+    seconds: int  # for which it holds: from 1 to those of MAX_LINK
     name: str  # what the file is called where it is saved
     media_type: str
     marks: Mapping[str, str]  # of the delivery: whose tenant's it is
@@ -161,10 +167,11 @@ class ObjectStore(Protocol[TargetT_contra]):
     ) -> str:
         """Make the object appear, verify it, and return its ETag.
 
-        What is there already is replaced if it is of the same tenant and user, or carries no marks;
-        where an earlier attempt has made this very object, it stays. `md5` is that of the whole
-        object, in hex: a store that keeps one with an object keeps this. `again`, if an earlier
-        call was in doubt. Raises ForeignObjectError when what is there is another's,
+        Whether it may, the caller asks once, before: all that this asks the store for is fenced by
+        the upload. What is there already is replaced if it is of the same tenant and user, or
+        carries no marks; where an earlier attempt has made this very object, it stays. `md5` is
+        that of the whole object, in hex: a store that keeps one with an object keeps this. `again`,
+        if an earlier call was in doubt. Raises ForeignObjectError when what is there is another's,
         TargetUnavailableError while the object is not there, UploadLostError when it can't come any
         more, since the upload is gone or has another part than is named, and WrongObjectError when
         another one came.

@@ -95,6 +95,15 @@ class OrderFile:
     suborder_id: int | None  # that it is part of now: a retry puts it into a new one
 
     @property
+    def can_be_read(self) -> bool:
+        """Whether rs-order serves it by its id, be it in a list or not."""
+        return self.state in {
+            FileState.AVAILABLE,
+            FileState.DOWNLOADED,
+            FileState.DOWNLOAD_ERROR,
+        }
+
+    @property
     def in_error(self) -> bool:
         """Whether it comes only if its order is retried."""
         return self.state in {FileState.ERROR, FileState.PROCESSING_ERROR}

@@ -1,5 +1,8 @@
 """Messages that the service owes to others: made by use-cases, kept in the outbox, then published.
 
+Hints that wake workers are of the same make, and not owed: they are told with the commit, published
+after it, and no loss where they get lost.
+
 A message is owed in a *lane*. Within one delivery, messages of one lane go out in the order in
 which they were owed; lanes don't wait for each other, so that a client gets its answer while
 rs-order is away.
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from app.delivery.ingress import IncomingMessage
@@ -22,7 +25,7 @@ from app.delivery.messages import (
 )
 from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.object_store import StoredObject
-from app.delivery.states import Status
+from app.delivery.states import Status, Work
 from app.delivery.told import Told
 from app.errors import ErrorType
 
@@ -32,7 +35,7 @@ class Lane(StrEnum):
 
     RESPONSES = "responses"  # to the client, over AMQP
     ORDERS = "orders"  # to rs-order, over AMQP
-    EVENTS = "events"  # to our own agents, over Kafka
+    EVENTS = "events"  # to our own agents, over Kafka: what workers of an older version owe
 
 
 class Kind(StrEnum):
@@ -45,8 +48,19 @@ class Kind(StrEnum):
     TRANSFER = "transfer"  # workers: there is an archive to transfer
 
     @property
+    def work(self) -> Work | None:
+        """What workers are woken for by it; None: it wakes none."""
+        match self:
+            case Kind.ORDER_READY:
+                return Work.PLAN
+            case Kind.TRANSFER:
+                return Work.TRANSFER
+            case _:
+                return None
+
+    @property
     def lane(self) -> Lane:
-        """The lane that it waits in."""
+        """The lane that it waits in; a hint waits in none, but where an older version owed it."""
         match self:
             case Kind.RESPONSE:
                 return Lane.RESPONSES
@@ -54,6 +68,14 @@ class Kind(StrEnum):
                 return Lane.ORDERS
             case Kind.ORDER_READY | Kind.TRANSFER:
                 return Lane.EVENTS
+
+
+class Relayed(NamedTuple):
+    """What one pass over a lane of the outbox came to."""
+
+    dealt_with: int  # messages that were confirmed, withdrawn, or noted as about to be sent
+    unsent: int  # those that the broker did not confirm: they wait
+    more: bool  # there may be more to do at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +140,7 @@ def _response(
         sha256=told.sha256 if told else None,
         expires=told.expires if told else None,
         missing=told.missing if told else None,
+        report_url=told.report_url if told else None,
     )
     return _owed(origin, Kind.RESPONSE, body, name=name)
 
@@ -140,9 +163,11 @@ def done(delivery: Delivery, result: StoredObject, told: Told) -> OutgoingMessag
     return _response(delivery, Status.DONE, result=replace(result, url=url), told=told)
 
 
-def error(delivery: Delivery, error_type: ErrorType, message: str) -> OutgoingMessage:
+def error(
+    delivery: Delivery, error_type: ErrorType, message: str, told: Told | None = None
+) -> OutgoingMessage:
     """Tell the client that its delivery failed, and why."""
-    return _response(delivery, Status.ERROR, error_type=error_type, message=message)
+    return _response(delivery, Status.ERROR, error_type=error_type, message=message, told=told)
 
 
 def told_again(ended: Ended) -> OutgoingMessage | None:
@@ -154,7 +179,7 @@ def told_again(ended: Ended) -> OutgoingMessage | None:
         return done(ended.delivery, ended.result, ended.told)
     if ended.error is None or ended.error[0] not in [*ErrorType]:
         return None
-    return error(ended.delivery, ErrorType(ended.error[0]), ended.error[1])
+    return error(ended.delivery, ErrorType(ended.error[0]), ended.error[1], ended.told)
 
 
 def denied_again(copy: IncomingMessage, before: Denied) -> OutgoingMessage | None:

@@ -8,7 +8,7 @@ Each port has two adapters that pass the same tests. PostgreSQL is in `app.store
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +35,9 @@ from app.delivery.model import Delivery, Denied, Ended, HeldPlace, KeptPlaces
 from app.delivery.object_store import PartBody, StoredObject, Upload
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.delivery.orders import ANSWER_LIMIT
-from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.outgoing import Lane, OutgoingMessage, Relayed
+from app.delivery.quotas import Quota, Usage
+from app.delivery.reports import StoredReport
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import State, Work
 from app.delivery.targets import Target
@@ -57,6 +59,14 @@ class UnitOfWork(Protocol):
     async def note_denial(self, denied: Denied) -> None:
         """Keep why a request is denied, with what the inbox keeps of it."""
 
+    async def record_receipt_and_lock(
+        self, ingress: Ingress, tenant: str, correlation_id: str
+    ) -> tuple[datetime, Delivery | None] | None:
+        """Do as `record_receipts`, then as `lock`; None: it does not count, and nothing is locked.
+
+        Return when it arrived, and the active delivery with that id, if there is one.
+        """
+
     async def answered_before(
         self, refused: Sequence[IncomingMessage]
     ) -> dict[UUID, Ended | Denied]:
@@ -72,6 +82,37 @@ class UnitOfWork(Protocol):
 
         No two of them may have the same correlation id.
         """
+
+    async def admit(self, tenant: str, quota: Quota) -> list[Delivery]:
+        """Let requests through that wait, as many as a tenant's quotas have places for.
+
+        Return them: no longer held, and due for work. Of each user those of the smallest rank; of
+        users those with less of it first. What two transactions let through of one tenant is
+        decided one after the other. Some hundred at most: there may be places for more.
+        """
+
+    async def charge(self, tenant: str, quota: Quota) -> list[Delivery]:
+        """Let deliveries through that wait, laid out, as far as a tenant's bytes of the day go.
+
+        Return them. First those that waited before this day of UTC began, by rank; then of users
+        those with less of the day first. One that does not fit bars those of its own user that are
+        behind it. One after the other, and some hundred at most, as `admit`.
+        """
+
+    async def over_day(self, tenant: str, most: int) -> list[Delivery]:
+        """Return deliveries that wait, laid out, and have more than so many bytes: some hundred."""
+
+    async def hold(self, delivery: Delivery) -> None:
+        """Let a delivery that is READY wait for its quota of bytes: `charge` lets it through."""
+
+    async def note_held(self, causes: Mapping[UUID, str]) -> None:
+        """Note why deliveries, by their ids, wait for their quota; of others nothing changes."""
+
+    async def usage(self, tenant: str, users: Collection[str], quota: Quota) -> dict[str, Usage]:
+        """Tell what a tenant has, and each of some users of it."""
+
+    async def held_tenants(self) -> list[str]:
+        """Return the tenants with deliveries that wait for a quota, by their names."""
 
     async def asked_before(self, asked: Asked, *, active: bool) -> AskedBefore | None:
         """Return what was asked for with the same key; with `active`, also by the same request.
@@ -134,6 +175,7 @@ class UnitOfWork(Protocol):
         manifest: Manifest | None = None,
         result: StoredObject | None = None,
         error: tuple[ErrorType, str] | None = None,
+        code: str | None = None,
         told: Told | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
@@ -148,14 +190,20 @@ class UnitOfWork(Protocol):
         `begins_by`, if that is given. `left_open`, when an attempt that ended it may have left an
         upload open: then it is swept, as one without an archive is.
 
-        `told` is what its client is told at its end, beside `result` or `error`.
+        `told` is what its client is told at its end, beside `result` or `error`; of that, `code` is
+        the one of the catalogue.
 
         Returns False if they are not: others were faster. Raises ValueError when `ADVANCES` has no
         way from the delivery's state to this one: then the program is wrong.
         """
 
     async def note_ending(
-        self, delivery: Delivery, error: tuple[ErrorType, str], *, lets_go: bool
+        self,
+        delivery: Delivery,
+        error: tuple[ErrorType, str],
+        *,
+        code: str | None = None,
+        lets_go: bool,
     ) -> bool:
         """Note how a delivery ends, once it is known whether its archive has appeared.
 
@@ -203,10 +251,12 @@ class UnitOfWork(Protocol):
         *,
         more_files: int,
         more_bytes: int,
+        extends: bool = False,
     ) -> bool:
         """Note that the files of the next segment are in the manifest, and what is planned by now.
 
-        By so much the archive is larger than was known. False when the attempt is over.
+        Or (`extends`) more of the last one that is. By so much the archive is larger than was
+        known. False when the attempt is over.
         """
 
     async def add_files(self, delivery: Delivery, files: Sequence[ManifestFile]) -> None:
@@ -243,6 +293,12 @@ class UnitOfWork(Protocol):
         """Put messages into the outbox.
 
         Of a response, webhooks hear, too: those of its tenant that ask for such an event.
+        """
+
+    async def hint(self, *hints: OutgoingMessage) -> None:
+        """Wake workers with the commit, each that has room for such work.
+
+        And publish the hints after it, where this process can: none of them is owed.
         """
 
     async def tell(self, *events: DeliveryEvent) -> None:
@@ -285,8 +341,14 @@ class UnitOfWork(Protocol):
     async def lock_object(self, url: str, namespace: str) -> None:
         """Keep others from completing or removing this object: `Target.namespace`."""
 
+    async def lock_object_within(self, url: str, namespace: str, longest: timedelta) -> bool:
+        """Do as `lock_object`, or return False where others keep the object for so long."""
+
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery makes one of that name."""
+
+    async def record_report(self, delivery: Delivery, report: StoredReport) -> None:
+        """Note that the report of a delivery is there, and its client is told of it."""
 
     async def now(self) -> datetime:
         """Return when this transaction began, by the store's clock."""
@@ -302,19 +364,24 @@ class UnitOfWork(Protocol):
         """Note until when the content of a delivery stays that is done now.
 
         Its key and `Target.namespace`; without a key, that of the upload that is recorded. Its
-        delivery is kept as long.
+        delivery is kept as long. Of one that failed, it is the report that is recorded: where, is
+        noted there, and none is warned.
         """
 
     async def ask_removal(self, deliveries: Sequence[UUID]) -> list[UUID]:
         """Let the content of deliveries be removed now, however often that was tried.
 
-        Return of which: not of one that is not done, or whose content is removed.
+        Return of which: not of one that is neither done nor has a report, or whose content is
+        removed.
         """
 
     async def old_contents(
         self, tenant: str, age: timedelta, *, limit: int
     ) -> list[tuple[UUID, int]]:
-        """Return deliveries that were done so long ago and whose content stays, and its bytes."""
+        """Return deliveries that were done so long ago and whose content stays, and its bytes.
+
+        And those that failed, and have a report.
+        """
 
     async def count_old_contents(self, tenant: str, age: timedelta) -> tuple[int, int]:
         """Return how many these are, and their bytes."""
@@ -331,13 +398,26 @@ class UnitOfWork(Protocol):
         One of the same bytes, which a late completion of the earlier delivery has put there.
         """
 
-    async def content_warned(self, content: Content) -> bool:
-        """Note that it is told of a content that it expires soon; False: it was before."""
+    async def is_replaced(self, content: Content) -> bool:
+        """Whether a delivery that was done later has put something else in a content's place.
 
-    async def content_removed(self, content: Content) -> bool:
+        That may be gone since, too. Nothing is known of the place of a delivery that is forgotten.
+        A report is taken away by a later delivery of the same id that is done.
+        """
+
+    async def content_warned(self, content: Content, *, told: bool = True) -> bool:
+        """Note that it is told of a content that it expires soon; False: it was before.
+
+        Without `told` it is noted, and no step of its delivery's history.
+        """
+
+    async def content_removed(
+        self, content: Content, *, told: bool = True, cause: str | None = None
+    ) -> bool:
         """Note that a content is removed; False when that was noted before.
 
-        Its delivery need not be kept for it any more.
+        Its delivery need not be kept for it any more. `told` as for `content_warned`; `cause` is
+        why it is gone, where this service has not removed it.
         """
 
     async def audit(self, done: AuditRecord) -> None:
@@ -378,6 +458,21 @@ class DeliveryStore(Protocol):
 
         Raises StoreUnavailableError, and RuntimeError when the block goes on after a call that
         failed: then the program is wrong, and nothing is committed.
+        """
+
+    async def finish(
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        told: Told,
+        answer: OutgoingMessage,
+        *,
+        left_open: bool = False,
+    ) -> bool | None:
+        """End a delivery as done, and enqueue its answer: what a transaction would do, at once.
+
+        False where it has moved on; None, and nothing is changed, where its tenant has webhooks,
+        which are owed the event in the same transaction.
         """
 
     async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
@@ -431,8 +526,13 @@ class DeliveryStore(Protocol):
         attempt of this one may have.
         """
 
-    async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
-        """Note why transfers to a target (None: to any) wait; return how many had not heard it."""
+    async def record_wait(
+        self, tenant: str, target: str | None, cause: str, *, limit: int, code: str | None = None
+    ) -> int:
+        """Note why transfers to a target (None: to any) wait; return how many had not heard it.
+
+        `code` is that of the cause.
+        """
 
     async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away from transfers that wait; return from how many."""
@@ -457,6 +557,26 @@ class DeliveryStore(Protocol):
         Those that are not swept yet, and have something noted under a name that begins with
         `noted`; and whether each ended at least `after` ago.
         """
+
+    async def note_report(
+        self, delivery: Delivery, report: StoredReport, *, until: timedelta
+    ) -> bool:
+        """Note where a report of a delivery that is about to fail may come, within `until`.
+
+        By state and attempt; False when others were faster: then none may be put.
+        """
+
+    async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:
+        """Return deliveries that have ended, and reports of theirs that no client was told of.
+
+        Each is there by now, or never will be.
+        """
+
+    async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:
+        """Let `untold_reports` return it again after the pause."""
+
+    async def forget_report(self, delivery: Delivery) -> None:
+        """Note that a report that no client was told of is not there."""
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""
@@ -521,6 +641,8 @@ class Allowed:
     # Whether a client was told of a manifest beside an object that is replaced: what that manifest
     # tells of is not there any more.
     replaces_listed: bool = False
+    # Whether a report may be beside it: of the same delivery, or of one before with the same id.
+    replaces_report: bool = False
 
 
 class Leases(Protocol):
@@ -530,6 +652,13 @@ class Leases(Protocol):
         """Take the next delivery that this work is due for, for this worker; or None.
 
         A claim to transfer is a new attempt.
+        """
+
+    def sees_more(self, work: Work) -> bool:
+        """Whether more of this work may have been due when it was last claimed.
+
+        False only where that claim has seen that nothing else was: what became due after it, by a
+        commit or by the clock, is for others to tell.
         """
 
     async def renew(self, delivery: Delivery) -> bool:
@@ -567,14 +696,15 @@ class Leases(Protocol):
         after: timedelta,
         failed: bool,
         cause: str,
+        code: str | None = None,
         tried: bool = True,
         retried: tuple[int, int] | None = None,
     ) -> None:
         """Let go: any worker may claim it, not before `after`.
 
-        At once, when its order went on since it was claimed. `failed` counts a failed attempt;
-        `tried` one that was given up, by which pauses grow; `retried` is which retry of its order
-        this was, and the position of the file that it was for.
+        At once, when its order went on since it was claimed. `code` is that of the cause. `failed`
+        counts a failed attempt; `tried` one that was given up, by which pauses grow; `retried` is
+        which retry of its order this was, and the position of the file that it was for.
         """
 
     async def park(self, delivery: Delivery, *, cause: str) -> None:
@@ -590,10 +720,16 @@ class Leases(Protocol):
         completed, and could not record, may have the file: it has more than are left then.
         """
 
-    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
-        """Note that a file's bytes were not those that were listed; return how often they were.
+    async def failures_of(self, delivery: Delivery, position: int) -> int | None:
+        """Return how often any attempt noted that a file was refused, or wrong.
 
-        By any attempt; 0: it is not in the manifest. None when the lease is gone.
+        None: it is not in the manifest.
+        """
+
+    async def record_failures(self, delivery: Delivery, position: int, times: int) -> bool:
+        """Note how often a file was refused, or had other bytes than were listed.
+
+        Noted again, it counts once. False when the lease is gone.
         """
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
@@ -643,7 +779,8 @@ class Checkpoints(Protocol):
     ) -> bool:
         """Keep what is known of files of an archive with this MD5, from number `first` on.
 
-        Beside what was saved with steps, before it is completed: `contents.Packed`. Again changes
+        Beside what was saved with steps, before it is completed: `contents.Packed`. Steps that
+        reach beyond `first`, from before the attempt stepped back, are forgotten. Again changes
         nothing. False when the lease is gone, or the upload is another one.
         """
 
@@ -708,15 +845,23 @@ class Outbox(Protocol):
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
-    ) -> tuple[int, int]:
-        """Publish what is due; return how many were dealt with and how many must wait.
+    ) -> Relayed:
+        """Publish what is due; tell how many were dealt with, and whether more is due.
 
-        Dealt with are those that were confirmed, withdrawn, or noted as about to be sent: there may
-        be more to do at once. An order request waits while the answer to another order of its
-        correlation id is due.
+        An order request waits while the answer to another order of its correlation id is due.
 
         Messages of a kind that only a later version knows are left to a worker that knows them, and
         told in the log; those behind them, of the same delivery and lane, keep their order.
+        """
+
+
+class WorkNews(Protocol):
+    """Hints that there is work, which come with the commits that make it."""
+
+    def listening(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[frozenset[Work]]]]:
+        """Give what waits for the next hints, and returns which kinds of work there may be.
+
+        It raises StoreUnavailableError once the line is cut: some may have been missed then.
         """
 
 

@@ -37,8 +37,21 @@ class Progress:
     files_total: int
     elapsed: float  # seconds that bytes have flowed for
     bytes_kept: int = 0  # of those done: an earlier attempt has archived them
+    # Bytes a second of late, which show a stall; None: a worker of a version before reported it.
+    recent: float | None = None
+    silent: float = 0.0  # seconds since a byte came
     delivery: UUID | None = None  # its id; None: a worker of a version before reported it
 
 
 # Hears how far transfers are. Must not block: it is called in the midst of them.
 Report = Callable[[Progress], None]
+
+
+def to_all(*reports: Report) -> Report:
+    """Return what tells each of them."""
+
+    def report(progress: Progress) -> None:
+        for each in reports:
+            each(progress)
+
+    return report

@@ -42,6 +42,10 @@ class OrderSoFar:
         """Return a segment; None if there is none of that number yet."""
         return self.segments[number - 1] if number <= len(self.segments) else None
 
+    def listed_in(self, number: int) -> int:
+        """Return how many files the first so many segments have in the manifest."""
+        return sum(segment.file_count for segment in self.segments[:number])
+
     @property
     def rest_is_listed(self) -> bool:
         """Whether what the whole order has in the end is in the manifest, too."""

@@ -33,7 +33,8 @@ class State(StrEnum):
     def work(self) -> Work | None:
         """What a worker can do for the delivery now; None while it waits for rs-order, or if ended.
 
-        PostgreSQL computes the same (the column `work` of `delivery`), since claims go by it.
+        PostgreSQL computes the same (the column `work` of `delivery`), since claims go by it; for
+        deliveries that take a part, in words that versions which know none don't look for.
         """
         return _WORK.get(self)
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME
 from app.delivery.model import Delivery
 from app.delivery.naming import fitted, safe_component
 
@@ -36,7 +36,7 @@ _SAMPLE: Mapping[str, str] = {
 }
 PLACEHOLDERS = (*_SAMPLE,)
 _PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
-_OURS = frozenset({MANIFEST_NAME, "report.json"})  # beside an archive
+_OURS = frozenset({MANIFEST_NAME, REPORT_NAME})  # beside an archive
 
 
 def _component(raw: str) -> str:

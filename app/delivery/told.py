@@ -22,6 +22,7 @@ class Told(Noted):
     sha256: str | None = None  # of the object, hex, lower case; where its tenant asks for it
     expires: str | None = None  # RFC 3339, in UTC: the content is removed then
     missing: int | None = None  # files that were ordered, and are not among these; never 0
+    report_url: str | None = None  # of ERROR, where a report was written: `Target.url_of`
 
     @classmethod
     def of(cls, result: StoredObject, *, manifest_url: str | None = None) -> Told:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import UUID, uuid4
 
 from app.audit import Actor, AuditRecord
@@ -130,7 +130,7 @@ class Webhook:
 
     tenant: str
     name: str
-    url: str
+    url: str = field(repr=False)  # may hold a secret itself
     secrets: tuple[str, ...] = field(repr=False)  # `whsec_…`; the first signs first
     enabled: bool = True
     events: frozenset[str] | None = None  # those that it asks for; None: all
@@ -139,6 +139,14 @@ class Webhook:
     def usable(self) -> bool:
         """Whether something can be sent: it is enabled, and its secrets can be read."""
         return self.enabled and bool(self.secrets) and all(self.secrets)
+
+    @property
+    def host(self) -> str:
+        """The name of its host; empty where a later version has written a URL of another form."""
+        try:
+            return urlsplit(self.url).hostname or ""
+        except ValueError:
+            return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +176,11 @@ class Round:
     sent: int = 0
     failure: str | None = None  # why the last event that failed has
     pause: timedelta | None = None  # that the webhook asked for
+    throttles: bool = False  # it wants fewer events at a time, and did not say when
     gone: bool = False  # it answered 410: it wants nothing any more
+
+
+ASKING_FOR_TIME = (429, 503)  # answers that may say when to come again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,6 +191,11 @@ class Answer:
     flaw: str = ""  # why it is not taken, in words that name no address
     status: int | None = None  # None: there was no answer
     retry_after: timedelta | None = None  # that it asked for
+
+    @property
+    def throttles(self) -> bool:
+        """Whether the webhook wants fewer events at a time, and does not say when."""
+        return self.status in ASKING_FOR_TIME and not self.retry_after
 
     @property
     def gone(self) -> bool:
@@ -214,6 +231,8 @@ class WebhookSeen:
 
     tenant: str
     name: str
+    url: str | None = None  # that the rest is of; None: nothing was sent to where it is now
+    enabled: bool = True  # by the settings of this moment
     owed: int = 0
     dead: int = 0
     oldest_owed_at: datetime | None = None  # when the oldest of those that are owed happened
@@ -261,7 +280,8 @@ class WebhookOutbox(Protocol):
 
         With at most `limit` events, of each delivery the first; with one, while it fails. With
         `steady`, none that fails. No other worker is given it until `release`, or two minutes
-        later. None where nothing is due.
+        later. None where nothing is due. One whose URL is another than at the last claim is in no
+        pause, does not fail, and all that it is owed is due.
         """
 
     async def sent(self, owed: OwedEvent) -> None:
@@ -273,8 +293,9 @@ class WebhookOutbox(Protocol):
     async def release(self, claim: Claim, done: Round, *, given_up_after: timedelta) -> None:
         """Give a webhook back, and note whether it takes events.
 
-        One that took none is paused, for longer each time, and what is owed to it for too long is
-        dead. One that takes events again is sent all that waits at once.
+        One that took none is paused, for longer each time, as is one that wants fewer events at a
+        time. What is owed to it for too long is dead, or all, where it is gone; but nothing once
+        its setting names another URL. One that takes events again is sent all that waits at once.
         """
 
     async def resend(self, actor: Actor, name: str, events: Sequence[UUID] | None = None) -> int:
@@ -283,13 +304,14 @@ class WebhookOutbox(Protocol):
         A webhook that was paused, or gone, is tried at once. Noted in the audit trail.
         """
 
-    async def revive(self, tenant: str, name: str) -> None:
+    async def revive(self, webhook: Webhook) -> None:
         """Note that a webhook has just taken a ping: what waits is sent at once."""
 
     async def seen(self, tenants: Sequence[str]) -> list[WebhookSeen]:
         """Return what is known of the webhooks of these tenants that were ever sent, or owed, any.
 
-        By tenant and name.
+        By tenant and name. How it took events is told of the URL of this moment alone, and of none
+        that is disabled.
         """
 
     async def dead(self, tenant: str, name: str, *, before: int, limit: int) -> list[DeadEvent]:

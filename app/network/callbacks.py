@@ -37,3 +37,7 @@ class Callbacks:
     def flaw_of_address(self, url: str, address: str) -> str | None:
         """Return why no connection may be opened to an address that a URL leads to."""
         return self.hosts.flaw_of_address(url, address)
+
+    def tells_of(self, url: str, address: str) -> bool:
+        """Whether a tenant may be told how a connection to an address that a URL leads to fails."""
+        return self.hosts.tells_of(url, address)

@@ -35,6 +35,8 @@ _KINDS = {
     ),
     "a loopback address": ("127.0.0.0/8", "::1/128"),
     "a link-local address": ("169.254.0.0/16", "fe80::/10"),
+    "an address that a NAT64 of its own network translates": ("64:ff9b:1::/48",),  # RFC 8215
+    "a site-local address": ("fec0::/10",),  # RFC 3879: of no network any more
     "no address of a single host": (
         "0.0.0.0/8",
         "224.0.0.0/4",
@@ -203,10 +205,9 @@ class AllowedHosts:
         return self._flaw(host, found)
 
     def _flaw(self, host: str, address: _Address) -> str | None:
-        inner = _inner(address)
-        if any(candidate in network for network in self.networks for candidate in (address, inner)):
+        if self._in_network(address):
             return None
-        kind = _kind(address) or _kind(inner)
+        kind = _kind(address) or _kind(_inner(address))
         if kind is not None:
             verb = "is" if _literal(host) is not None else "leads to"
             return f"{host} {verb} {kind}, where tenants may not {self.may}"
@@ -222,12 +223,30 @@ class AllowedHosts:
         host = host_and_port(endpoint)[0]
         address = _literal(host)
         if address is not None:
-            return any(
-                found in network
-                for network in self.networks
-                for found in (address, _inner(address))
-            )
+            return self._in_network(address)
         return host in self.names
+
+    def tells_of(self, endpoint: str, address: str) -> bool:
+        """Whether a tenant may be told how a connection to an address fails.
+
+        Not of one inside the operator's network, unless the list has it: refused, silent and no TLS
+        would tell which ports are open there.
+        """
+        found = _literal(address)
+        return found is not None and (
+            (_inner(found).is_global and _kind(found) is None)
+            or self.is_own(endpoint)
+            or self.names_host(endpoint)
+            or self._in_network(found)
+        )
+
+    def _in_network(self, address: _Address) -> bool:
+        """Whether a network of the list holds an address."""
+        return any(
+            candidate in network
+            for network in self.networks
+            for candidate in (address, _inner(address))
+        )
 
     def _matched(self, host: str) -> bool:
         return any(fnmatchcase(host, pattern) for pattern in self.patterns)

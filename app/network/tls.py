@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,11 @@ class TlsFiles:
         return bool(self.ca or self.certificate or self.key)
 
 
+# What this process makes connections with, as long as it does: all are renewed by `read_again`.
+_in_use: weakref.WeakKeyDictionary[ssl.SSLContext, TlsFiles] = weakref.WeakKeyDictionary()
+_noting = threading.Lock()  # some are made in threads
+
+
 def context_of(
     files: TlsFiles, *, public_too: bool = False, verify: bool = True, host_names: bool = True
 ) -> ssl.SSLContext:
@@ -43,17 +50,48 @@ def context_of(
         raise ConfigurationError(
             f"{files.setting}_KEY is set without a certificate; set {files.setting}_CERTIFICATE"
         )
+    return renewed(_made(files, public_too=public_too, verify=verify, host_names=host_names), files)
+
+
+def renewed(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
+    """Return what was made with these files elsewhere, and is renewed with them from now on."""
+    with _noting:
+        _in_use[context] = files
+    return context
+
+
+def read_again(setting: str) -> None:
+    """Make new connections with what the files hold now; those that are open stay.
+
+    A CA that is taken away is trusted for as long as the process runs. Raises ConfigurationError
+    naming the file that can't be used; then connections are made with what was read before.
+    """
+    with _noting:
+        found = [(context, files) for context, files in _in_use.items() if files.setting == setting]
+    for _, files in found:
+        _made(files)  # first, by itself: one that took half of it would be of no use
+    for context, files in found:
+        _load(context, files)
+
+
+def _made(
+    files: TlsFiles, *, public_too: bool = False, verify: bool = True, host_names: bool = True
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = verify and host_names
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     if verify and (public_too or not files.ca):
         context.load_default_certs()
+    _load(context, files)
+    return context
+
+
+def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
     if files.ca:
         _load_ca(context, files)
     if files.certificate:
         _load_certificate(context, files)
-    return context
 
 
 def _load_ca(context: ssl.SSLContext, files: TlsFiles) -> None:

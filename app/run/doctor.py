@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequen
 from datetime import UTC, datetime, timedelta
 from itertools import chain, product
 
+from app.delivery.pauses import Pause
 from app.delivery.targets import Probe, Target, TargetCheck
-from app.errors import UNFORESEEN, DeliveryError
+from app.errors import UNFORESEEN, ConfigurationError, DeliveryError
 from app.run.wiring.database import connected
 from app.run.wiring.formats import memory_lack_of
 from app.run.wiring.targets import check_stores, open_trial
@@ -17,37 +18,43 @@ from app.settings import Settings
 from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.secret_rules import weaknesses
+from app.tenants.secret_rules import has_keys, require_sign_in, weaknesses
+from app.views.attention import AttentionView, Need, Trouble
 from app.views.deliveries import Depth, Filter, OverdueContents, Overview, PlacesHeld, Tracking
 from app.views.findings import Finding, bad, good
 from app.views.webhooks import webhooks_found
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
-from streams.operators.checkup import check_kafka, check_rabbitmq, check_rs_order
+from streams.operators.checkup import check_kafka, check_progress, check_rabbitmq, check_rs_order
+from streams.operators.identity import check_identity_provider
+from web.certificate import certificate_of
 
 _ERROR_WINDOW = timedelta(hours=1)
 _OVERDUE_LONG = 21600.0  # seconds that a content stays longer than it was told
 _HELD_LONG = 3600.0  # seconds that rs-order does not say whether a place is free
 _PARKED_LONG = 10800.0  # seconds that an archive waits for a suborder before it is told
+_RENEWED_LONG_BEFORE = 14  # days: what renews by itself has done it by then
 _PROBE_CONCURRENCY = 8  # targets at once
+# Of what needs an operator: what no check here tells of.
+_LOOKED_AT = {Need.TRANSFERS_FAIL, Need.WORKER_SILENT, Need.STATE_STUCK, Need.DEAD_LETTER}
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Give findings as they come."""
-    for finding in check_keys(settings):
+    for finding in chain(check_keys(settings), check_certificate(settings, datetime.now(UTC))):
         yield finding
     schema_good = True
     async for finding in check_postgresql(settings):
         schema_good &= finding.ok or finding.check not in ("certificates", "reachable", "schema")
         yield finding
-    async for finding in check_rabbitmq(settings):
-        yield finding
-    async for finding in check_kafka(settings):
-        yield finding
-    async for finding in check_rs_order(settings):
-        yield finding
+    for check in (check_rabbitmq, check_kafka, check_rs_order, check_identity_provider):
+        async for finding in check(settings):
+            yield finding
     tenants = unread_tenants(settings)
     if schema_good:
         async for finding in _on_database(settings, tenants):
+            yield finding
+        told = [name for name in settings.tenants if tenants.progress_events(name)]
+        async for finding in check_progress(settings, told):
             yield finding
     async for finding in check_targets(settings, tenants):
         yield finding
@@ -62,6 +69,28 @@ def check_memory(settings: Settings) -> Finding:
         return good("transfers", "memory", "enough for an archive of each format")
     cause, _, advice = lack.partition(": ")
     return bad("transfers", "memory", f"{cause}; a worker would not start", advice)
+
+
+def check_certificate(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Look whether the certificate of the HTTP server can be used, and for how long."""
+    try:
+        certificate = certificate_of(
+            certificate=settings.web_tls_certificate, key=settings.web_tls_key
+        )
+    except ConfigurationError as error:
+        advice = "correct the files: a process goes on with what it has read, but does not start"
+        yield bad("web", "certificate", str(error), advice)
+        return
+    if certificate is None:
+        return
+    left = (certificate.expires - now).days
+    until = f"good until {certificate.expires:%Y-%m-%d}"
+    if left >= _RENEWED_LONG_BEFORE:
+        yield good("web", "certificate", f"{until}, {left} days from now")
+        return
+    what = "has expired" if left < 0 else f"expires in {left} days"
+    advice = "renew it, and send SIGHUP to each process that has an HTTP server"
+    yield bad("web", "certificate", f"{what} ({until})", advice)
 
 
 def check_checkpoints() -> Finding:
@@ -102,7 +131,15 @@ def check_keys(settings: Settings) -> list[Finding]:
             found.append(good("keys", weak.setting, weak.what))
         else:
             found.append(bad("keys", weak.setting, weak.what, weak.advice))
-    if settings.jwt_public_key and not settings.jwt_secret.get_secret_value():
+    try:
+        require_sign_in(settings)
+    except ConfigurationError as error:
+        cause, _, advice = str(error).partition(": ")
+        found.append(bad("keys", "passwords", f"{cause}; the HTTP server does not start", advice))
+    if settings.oidc_issuer and not has_keys(settings):
+        summary = "tokens of the identity provider alone are taken; those of a shared secret not"
+        found.append(good("keys", "sign-in", summary))
+    elif settings.jwt_public_key and not settings.jwt_secret.get_secret_value():
         summary = "tokens are checked with an RSA key; those of a shared secret are refused"
         found.append(good("keys", "sign-in", summary))
     elif settings.jwt_secret.get_secret_value():
@@ -115,7 +152,7 @@ def check_keys(settings: Settings) -> list[Finding]:
                 "keys",
                 "sign-in",
                 "no user can sign in to the HTTP API",
-                "set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY",
+                "set DELIVERY_JWT_SECRET, DELIVERY_JWT_PUBLIC_KEY or DELIVERY_OIDC_ISSUER",
             )
         )
     return found
@@ -126,6 +163,8 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
     try:
         async with connected(settings, size=2, start_timeout=5) as database:
             yield await _workers(database.tracking)
+            for finding in noticed(await database.attention.troubles(None)):
+                yield finding
             yield await _lately(database.tracking, database.tracking, settings)
             yield parked(await database.tracking.depths())
             yield places(await database.tracking.places_held())
@@ -134,6 +173,7 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
                 yield finding
             if settings.secret_keys:
                 tenants.apply(await database.tenant_settings().read())
+                yield paused(tenants.pauses.all())
     except DeliveryError as error:
         yield bad("tenants", "settings", str(error), "see what is said of PostgreSQL")
 
@@ -170,6 +210,26 @@ async def _lately(overview: Overview, tracking: Tracking, settings: Settings) ->
     return good("deliveries", "outcomes", summary)
 
 
+def noticed(troubles: Sequence[Trouble]) -> list[Finding]:
+    """Report what needs an operator now, in the words of the catalogue; what else is told, once."""
+    found = []
+    for trouble in troubles:
+        if trouble.code in _LOOKED_AT:
+            view = AttentionView.of(trouble)
+            tenant = "" if view.tenant is None else f"tenant {view.tenant}: "
+            since = "" if view.since is None else f", since {view.since:%Y-%m-%d %H:%M:%S}Z"
+            cause = "" if view.cause is None else f"; last cause: {view.cause}"
+            message = f"{tenant}{view.sentence}{since}{cause}"
+            found.append(bad("attention", view.code.value, message, view.advice))
+    return found or [good("attention", "now", "no target fails, and no delivery is stuck")]
+
+
+def paused(pauses: Sequence[Pause]) -> Finding:
+    """Tell what waits for the end of a pause: no fault, and what explains much."""
+    causes = "; ".join(pause.cause for pause in pauses)
+    return good("deliveries", "pauses", causes or "nothing is paused")
+
+
 def parked(depths: Sequence[Depth]) -> Finding:
     """Report how many archives wait for the next suborder of their order, and for how long."""
     check = "suborders"
@@ -197,16 +257,16 @@ def parked(depths: Sequence[Depth]) -> Finding:
 def places(held: Sequence[PlacesHeld]) -> Finding:
     """Report how many orders may keep a place at rs-order although all of them is delivered."""
     check = "places"
-    count = sum(one.places for one in held)
+    count = sum(kept.places for kept in held)
     if not count:
         return good("deliveries", check, "no delivered order may keep its user's place at rs-order")
-    tenant, oldest = max(((one.tenant, one.oldest) for one in held), key=lambda one: one[1])
+    longest = max(held, key=lambda kept: kept.oldest)
     orders = "order may keep its user's place" if count == 1 else "orders may keep users' places"
     summary = (
-        f"{count} delivered {orders} at rs-order, one of tenant {tenant} for {oldest / 60:.0f} "
-        "minutes"
+        f"{count} delivered {orders} at rs-order, one of tenant {longest.tenant} for "
+        f"{longest.oldest / 60:.0f} minutes"
     )
-    if oldest <= _HELD_LONG:
+    if longest.oldest <= _HELD_LONG:
         return good("deliveries", check, summary)
     return bad(
         "deliveries",

@@ -16,6 +16,7 @@ from streams.channels import INCOMING
 from streams.kafka.topics import Topics
 
 _OUTCOMES = ("granted", "denied", "ignored", "repeated")
+_RELOADS = ("done", "failed")
 _EVENT_OUTCOMES = ("taken", "failed", "dead")
 
 
@@ -28,12 +29,18 @@ def make_series(settings: Settings) -> None:
     for work in Work:
         metrics.TAKEOVERS.labels(work.value)
         metrics.LEASES_LOST.labels(work.value)
+    for outcome in _RELOADS:
+        metrics.RELOADS.labels(outcome)
     metrics.COUNTED_LABELS.update(settings.metric_labels)
+    if settings.oidc_issuer:
+        for outcome in ("good", "failed"):
+            metrics.IDENTITY_READS.labels(outcome)
     for tenant in settings.tenants:
-        _make_series_of(tenant, settings.metric_labels)
+        make_series_of(tenant, settings.metric_labels)
 
 
-def _make_series_of(tenant: str, counted_labels: Iterable[str]) -> None:
+def make_series_of(tenant: str, counted_labels: Iterable[str]) -> None:
+    """Make those of a tenant at zero."""
     for label in counted_labels:
         for state in State:
             if state.ended:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 
+from aiohttp import web
 from mode import Service
 
+from app.roles import PROVIDER, role_map
+from app.run.reloads import Reloads
+from app.run.renewals import renew_services, renew_site
 from app.run.series import make_series
-from app.run.wiring.dead_letters import dead_letter_store
+from app.run.wiring.callers import verifier_of
+from app.run.wiring.dead_letters import dead_letter_desk
 from app.run.wiring.kafka import progress_table
+from app.run.wiring.oidc import OpenProvider, identity_provider
 from app.run.wiring.regards import password_flow, rs_order_check
 from app.run.wiring.services import Services, open_services
 from app.run.wiring.tenants import ConfigurationParts
@@ -19,8 +24,9 @@ from app.settings import Settings
 from app.telemetry.watchdog import watching_loop
 from app.tenants.places import warn_of_places
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.secret_rules import refuse_weak_secrets, token_secret
+from app.tenants.secret_rules import refuse_weak_secrets, require_sign_in
 from streams.work.watcher import Watcher
+from web.api.attention import AttentionApi
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.content import ContentApi
@@ -32,39 +38,52 @@ from web.api.health import Check, Health
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
+from web.api.pauses import PausesApi
+from web.api.provider_sign_in import ProviderSignIns
+from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
 from web.api.sign_in import SignIns
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
+from web.certificate import certificate_of
 from web.feed import Feed
-from web.guard.auth import TokenVerifier
 from web.guard.checks import Checks
 from web.guard.downloads import Downloads
 from web.guard.gate import Gate
 from web.guard.limits import CallerLimits, RateLimit, Turns
-from web.site import Parts, Site, create_probe_site, create_site, tls_context
+from web.guard.oidc import ClaimNames, ProviderTokens
+from web.site import Parts, Site, create_probe_site, create_site
 
 _MAX_WAITING_REQUESTS = 20  # requests of one caller, beside those that are worked on
 
 
-def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
+def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads) -> list[Service]:
     """Make the server and what it shows things with, in the order in which they start.
 
     Raises ConfigurationError when a key or a certificate is none.
     """
     settings = services.settings
-    tls = tls_context(certificate=settings.web_tls_certificate, key=settings.web_tls_key)
+    certificate = certificate_of(certificate=settings.web_tls_certificate, key=settings.web_tls_key)
+    tls = None if certificate is None else certificate.context
     configure, tenants = services.configuration.configure, services.configuration.tenants
-    gate = _gate(settings, tenants)
+    require_sign_in(settings)
+    provider = identity_provider(settings)
+    provider_tokens = _provider_tokens(settings, provider)
+    gate = _gate(settings, tenants, provider_tokens)
+    renew_site(reloads, gate, certificate)
     tracking, audit = services.database.tracking, services.database.audit
     table = progress_table(settings)
     feed = Feed(tracking, table.news)
-    health = Health(checks)
+    health = Health(checks, noted=reloads.failed)
     metrics = MetricsApi(
-        tracking, webhooks=partial(services.database.webhooks.seen, settings.tenants)
+        tracking,
+        webhooks=lambda: services.database.webhooks.seen(tenants.worked_for),
+        dead_letters=lambda: services.database.dead_letters.waiting(tenants.worked_for),
+        pauses=tenants.pauses.all,
+        tenants=lambda: tenants.worked_for,
     )
-    dead_letters = dead_letter_store(settings, known=tenants.known)
+    dead_letters = dead_letter_desk(services.database, tenants)
     parts = Parts(
         gate=gate,
         settings=SettingsApi(configure, Checks(services.objects.probe)),
@@ -73,6 +92,7 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
         dry_runs=DryRunsApi(services.dry_runs, Checks(services.objects.probe)),
         limits=LimitsApi(tenants),
+        quota=QuotaApi(services.quotas),
         content=ContentApi(
             tracking,
             services.delivered,
@@ -85,10 +105,13 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
             ),
         ),
         events=EventsApi(feed, tracking, tracking, table.of),
-        dead_letters=DeadLettersApi(dead_letters, audit, serves=configure.serves),
+        dead_letters=DeadLettersApi(dead_letters),
+        attention=AttentionApi(services.database.attention),
         workers=WorkersApi(tracking),
         metrics=metrics,
-        console=Console(_sign_ins(settings, tenants)),
+        console=Console(
+            _sign_ins(settings, tenants), _provider_sign_ins(settings, provider, provider_tokens)
+        ),
         health=health,
         targets=TargetsApi(
             tenants,
@@ -97,14 +120,18 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
             told=services.objects.told,
         ),
         webhooks=WebhooksApi(tenants, services.database.webhooks, webhook_sender(settings), audit),
+        pauses=PausesApi(services.pausing),
         access_log=settings.web_access_log,
         requests_under_way=settings.web_requests_under_way,
         proxies=settings.web_proxies,
         cors_origins=settings.web_cors_origins,
         tls=tls is not None,
     )
+    application = create_site(parts)
+    if provider is not None:
+        _look_at(provider, application)
     site = Site(
-        create_site(parts),
+        application,
         host=settings.web_host,
         port=settings.web_port,
         tls=tls,
@@ -118,9 +145,40 @@ def make_site(services: Services, checks: Mapping[str, Check]) -> list[Service]:
     return [table, feed, *figures, site]
 
 
-def _gate(settings: Settings, tenants: ConfiguredTenants) -> Gate:
+def _provider_tokens(settings: Settings, provider: OpenProvider | None) -> ProviderTokens | None:
+    if provider is None:
+        return None
+    names = ClaimNames(
+        users=settings.oidc_user_claims,
+        role=settings.oidc_role_claim,
+        tenant=settings.oidc_tenant_claim,
+        fixed_tenant=settings.oidc_tenant,
+    )
+    return ProviderTokens(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        keys=provider.known.keys,
+        names=names,
+        roles=role_map(settings.roles, issuer=PROVIDER),
+    )
+
+
+def _look_at(provider: OpenProvider, application: web.Application) -> None:
+    """Read its keys while the site starts, which waits for none of it; leave nothing behind."""
+
+    async def begin(_site: web.Application) -> None:
+        provider.known.begin()
+
+    async def close(_site: web.Application) -> None:
+        await provider.known.close()
+
+    application.on_startup.append(begin)
+    application.on_cleanup.append(close)
+
+
+def _gate(settings: Settings, tenants: ConfiguredTenants, provider: ProviderTokens | None) -> Gate:
     return Gate(
-        TokenVerifier(secret=token_secret(settings), public_key=settings.jwt_public_key),
+        verifier_of(settings, provider),
         tenants,
         limits=CallerLimits(
             rate=RateLimit(settings.web_requests_per_second, burst=settings.web_requests_burst),
@@ -129,6 +187,8 @@ def _gate(settings: Settings, tenants: ConfiguredTenants) -> Gate:
             all_streams=Turns(settings.web_streams_total),
         ),
         metrics_token=settings.metrics_token.get_secret_value(),
+        roles=role_map(settings.roles),
+        provider_roles=role_map(settings.roles, issuer=PROVIDER),
     )
 
 
@@ -144,9 +204,26 @@ def _sign_ins(settings: Settings, tenants: ConfiguredTenants) -> SignIns | None:
     )
 
 
-def make_probe_sites(settings: Settings, checks: Mapping[str, Check]) -> list[Site]:
+def _provider_sign_ins(
+    settings: Settings, provider: OpenProvider | None, tokens: ProviderTokens | None
+) -> ProviderSignIns | None:
+    if provider is None or tokens is None or provider.code_flow is None:
+        return None
+    return ProviderSignIns(
+        provider.code_flow,
+        tokens=tokens,
+        issuer=settings.oidc_issuer,
+        client=settings.oidc_client_id,
+        per_minute=settings.web_sign_ins_per_minute,
+        proxies=settings.web_proxies,
+    )
+
+
+def make_probe_sites(
+    settings: Settings, checks: Mapping[str, Check], reloads: Reloads
+) -> list[Site]:
     """Make the servers of a worker that answers no HTTP but whether it works, and its figures."""
-    health, metrics = Health(checks), MetricsApi(None)
+    health, metrics = Health(checks, noted=reloads.failed), MetricsApi(None)
     sites = []
     if settings.worker_port:
         sites.append(
@@ -210,7 +287,7 @@ def make_checks(services: Services) -> dict[str, Check]:
 
 
 @contextlib.asynccontextmanager
-async def running_site(settings: Settings) -> AsyncIterator[Service]:
+async def running_site(settings: Settings, reloads: Reloads) -> AsyncIterator[Service]:
     """Run the HTTP server alone. Raises ConfigurationError, also for weak secrets."""
     refuse_weak_secrets(settings, http=True)
     make_series(settings)
@@ -219,8 +296,9 @@ async def running_site(settings: Settings) -> AsyncIterator[Service]:
         services.for_http() as over_http,
         over_http.asking_users() as shown,
     ):
-        warn_of_places(services.configuration.tenants, settings.tenants)
-        *beside, site = make_site(shown, make_checks(services))
+        warn_of_places(services.configuration.tenants)
+        renew_services(reloads, services)
+        *beside, site = make_site(shown, make_checks(services), reloads)
         watcher = make_watcher(services.configuration, services.objects.forget_unused)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(watching_loop())

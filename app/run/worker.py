@@ -11,9 +11,12 @@ from functools import partial
 
 from mode import Service
 
+from app.delivery.outgoing import Lane
 from app.delivery.states import Work
 from app.delivery.webhooks import GIVEN_UP_AFTER
 from app.errors import DeliveryError
+from app.run.reloads import Reloads
+from app.run.renewals import renew_services
 from app.run.series import make_series
 from app.run.website import make_checks, make_probe_sites, make_site, make_watcher
 from app.run.wiring.webhooks import webhook_sender
@@ -29,14 +32,16 @@ from app.usecases.expire import expire
 from app.usecases.folders import Folders
 from app.usecases.free_place import Places
 from app.usecases.laying_out import Room
+from app.usecases.paused import Paused
 from app.usecases.plan import Planning
 from app.usecases.reconcile import append_again
+from app.usecases.reports import Reports
 from app.usecases.retention import Retention
 from app.usecases.segments import Segments
 from app.usecases.settle import Settlement
 from app.usecases.submit import check
 from app.usecases.sweep import Sweep, after_end
-from app.usecases.transfer import Transfers
+from app.usecases.transfer import COMPLETION, Transfers
 from app.usecases.uploads import Uploads
 from app.usecases.webhooks import Courier
 from app.waiting.backoff import Backoff
@@ -46,7 +51,9 @@ from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.digest import BUILD_ADVICE, without_checkpoints
+from streams.work.admissions import Admissions
 from streams.work.couriers import Couriers
+from streams.work.listener import WorkListener
 from streams.work.relay import Relay
 from streams.work.slots import Slots, without_lease
 from streams.work.timers import Timer, led
@@ -58,6 +65,7 @@ _USER_CHECK_CONCURRENCY = 4  # users that a worker asks about at once
 _PLANNING_CONCURRENCY = 4  # listings that a worker reads at once
 _HEARTBEAT_INTERVAL = 10.0  # seconds between signs of life
 _WAIT_REPORT_INTERVAL = 2.0  # seconds between looks whether deliveries know why they wait
+_PAUSES_INTERVAL = 1.0  # seconds between looks whether one has begun, or ended by the clock
 _JANITOR_INTERVAL = 600.0  # seconds
 _DEAD_LETTERS_INTERVAL = 30.0  # seconds between looks how many dead letters there are
 _REAPPEND_BATCH_SIZE = 500  # lost events
@@ -95,7 +103,21 @@ def _couriers(services: WorkerServices) -> Couriers:
     )
 
 
-def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[Service]:
+def _reports(services: WorkerServices, uploads: Uploads) -> Reports:
+    """Make what writes the reports of deliveries that fail."""
+    return Reports(
+        store=services.database.store,
+        tenants=services.configuration.tenants,
+        objects=services.objects,
+        uploads=uploads,
+        source=services.source,
+        within=COMPLETION,
+    )
+
+
+def make_timers(
+    services: WorkerServices, uploads: Uploads, room: Room, reports: Reports
+) -> list[Service]:
     """Make what is due by the clock; what one process does for all is led.
 
     `room` is what looks at orders have, that never wait for memory.
@@ -103,7 +125,7 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
     settings = services.settings
     store, arrivals = services.database.store, services.database.arrivals
     leading = services.database.leader.leading
-    end_overdue = partial(expire, store=store, limit=settings.expired_bulk_size)
+    end_overdue = partial(expire, store=store, limit=settings.expired_bulk_size, reports=reports)
     append = partial(
         append_again, arrivals=arrivals, append=services.events.carry, limit=_REAPPEND_BATCH_SIZE
     )
@@ -121,6 +143,7 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
         room=room,
         limit=_INQUIRY_BATCH_SIZE,
         max_suborders=services.configuration.tenants.max_suborders,
+        reports=services.configuration.tenants.reports,
         frees_places=settings.cancel_delivered_orders,
         user_places=settings.rs_order_user_places,
     )
@@ -153,6 +176,8 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
         ("orders", inquiry.look, settings.reconcile_interval),
         ("places", places.look, settings.reconcile_interval),
         ("retention", retention.look, settings.reconcile_interval),
+        ("quotas", partial(services.quotas.end_over, reports=reports), settings.reconcile_interval),
+        ("reports", reports.look, settings.reconcile_interval),
         ("janitor", forget, _JANITOR_INTERVAL),
         ("webhooks", tidy, _JANITOR_INTERVAL),
     ]
@@ -165,6 +190,11 @@ def make_timers(services: WorkerServices, uploads: Uploads, room: Room) -> list[
         Timer(
             name="dead letters", job=services.count_dead_letters, interval=_DEAD_LETTERS_INTERVAL
         ),
+        Timer(
+            name="dead letters kept",
+            job=services.sweep_dead_letters,
+            interval=_DEAD_LETTERS_INTERVAL,
+        ),
     ]
 
 
@@ -175,13 +205,18 @@ def _workers(
     settings = services.settings
     store, tenants = services.database.store, services.configuration.tenants
     away = TargetsAway(
-        names=settings.tenants,
         tenants=tenants,
         trouble=services.objects.trouble,
         store=store,
     )
     services.objects.on_trouble(wake[Work.TRANSFER].notify)
-    leases = services.database.leases(blocked=away.blocked)
+
+    def wake_all() -> None:
+        for signal in wake.values():
+            signal.notify()
+
+    paused = Paused(tenants=tenants, worker=settings.worker_id, ended=wake_all)
+    leases = services.database.leases(blocked=away.blocked, archived=services.archived.of)
     uploads = Uploads(
         objects=services.objects,
         seal=services.configuration.vault,
@@ -213,20 +248,25 @@ def _workers(
         settled=after_end(settings.lease_duration),
         frees_places=settings.cancel_delivered_orders,
     )
+    reports = _reports(services, uploads)
     settlement = Settlement(
         store=store,
         leases=leases,
         backoff=backoff,
         attempts=settings.transfer_attempts,
         source=services.source,
+        tell=services.tell,
+        reports=reports,
     )
     check_user = partial(check, store=store, tenants=tenants, users=services.users)
+    quotas = services.quotas
     planning = Planning(
         source=services.source,
         store=store,
         room=room,
         suffix_of=formats.suffix_of,
         max_suborders=tenants.max_suborders,
+        quota_of=quotas.of,
         memory_of=transfers.memory_of,
     )
     slots = partial(
@@ -236,9 +276,18 @@ def _workers(
         interval=settings.claim_poll_interval,
         lease_ttl=settings.lease_ttl,
         grace=Grace(settings.shutdown_grace),
+        may_claim=paused.may_claim,
+        stopped_by=paused.stopped_by,
     )
     waits = Timer(name="targets", job=away.record_waits, interval=_WAIT_REPORT_INTERVAL)
-    return [waits, *make_timers(services, uploads, room_at_once)], [
+    told = Timer(name="pauses", job=paused.tell, interval=_PAUSES_INTERVAL)
+    admissions = Admissions(
+        look=partial(quotas.look, wake[Work.CHECK].notify),
+        any_set=quotas.any_set,
+        ended=services.database.owed.waiter(Lane.RESPONSES),
+        interval=settings.claim_poll_interval,
+    )
+    return [waits, told, admissions, *make_timers(services, uploads, room_at_once, reports)], [
         slots(
             kind=Work.CHECK,
             count=_USER_CHECK_CONCURRENCY,
@@ -265,7 +314,9 @@ class Root(Service):
 
 
 @contextlib.asynccontextmanager
-async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Service]:
+async def running_worker(
+    settings: Settings, *, site: bool, reloads: Reloads | None = None
+) -> AsyncIterator[Service]:
     """Run a worker, with the HTTP server beside it if asked; stop it in order at the end.
 
     First the ways in (AMQP, Kafka), while the work under way hands itself over; then what is left
@@ -273,12 +324,14 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
     Raises ConfigurationError, also for weak secrets.
     """
     refuse_weak_secrets(settings, http=site)
+    reloads = reloads or Reloads(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(watching_loop())
         make_series(settings)
         services = await stack.enter_async_context(open_worker_services(settings))
-        warn_of_places(services.configuration.tenants, settings.tenants)
+        warn_of_places(services.configuration.tenants)
         _warn_without_checkpoints()
+        renew_services(reloads, services)
         wake = {kind: Wakeup() for kind in Work}
         root = Root()
         presence = services.database.presence()
@@ -290,10 +343,12 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
             make_watcher(
                 services.configuration,
                 services.objects.forget_unused,
-                wake[Work.CHECK].notify,
+                *(signal.notify for signal in wake.values()),
             ),
+            WorkListener(services.database.work_news(), wake=wake),
             *_relays(services),
             _couriers(services),
+            Timer(name="progress", job=services.progress.tell, interval=settings.progress_interval),
             *timers,
         ]
         await root.start()
@@ -307,9 +362,9 @@ async def running_worker(settings: Settings, *, site: bool) -> AsyncIterator[Ser
         }
         if site:
             shown = await stack.enter_async_context(services.for_http())
-            parts = make_site(shown, checks) + parts
+            parts = make_site(shown, checks, reloads) + parts
         else:
-            parts = [*make_probe_sites(settings, checks), *parts]
+            parts = [*make_probe_sites(settings, checks, reloads), *parts]
         groups: list[Sequence[Service]] = [[part] for part in parts]
         for group in [*groups, slots, [consumer], [bridge]]:
             await stack.enter_async_context(running(group, of=root))

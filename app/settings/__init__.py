@@ -13,8 +13,11 @@ from app.errors import ConfigurationError
 from app.settings.azure import AzureSection
 from app.settings.connections import ConnectionSection
 from app.settings.file import FileSection
+from app.settings.files import is_in_a_file, may_be_in_a_file
 from app.settings.gcs import GcsSection
 from app.settings.kafka import KafkaSection
+from app.settings.notices import NoticeSection
+from app.settings.oidc import OidcSection
 from app.settings.process import ProcessSection
 from app.settings.s3 import S3Section
 from app.settings.tenants import TenantSection
@@ -32,6 +35,8 @@ class Settings(
     GcsSection,
     KafkaSection,
     WebhookSection,
+    NoticeSection,
+    OidcSection,
     ConnectionSection,
 ):
     """What an operator can set."""
@@ -52,12 +57,49 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         names = environment_names()
-        lines = []
-        for item in error.errors(include_input=False, include_url=False):
-            field = str(item["loc"][0]) if item["loc"] else "?"
-            said = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{names.get(field, field)}: {said}")
+        lines = [f"{names.get(field, field)}: {said}" for field, said in _flaws(error)]
         raise ConfigurationError(
             "these settings can't be used; correct them in the environment and start again:\n  "
             + "\n  ".join(lines)
         ) from None
+
+
+def in_files() -> frozenset[str]:
+    """Return the names of the settings that this process has from files."""
+    return frozenset(
+        name
+        for name, field in Settings.model_fields.items()
+        if may_be_in_a_file(field) and is_in_a_file(name)
+    )
+
+
+def reread(current: Settings) -> tuple[Settings, dict[str, str]]:
+    """Read again what lies in files; all else stays as it is.
+
+    Return also what is wrong, by the setting whose file it is: that one is as it was, too.
+    """
+    # Drawn by chance at the start, where it is not set.
+    kept: dict[str, object] = {"worker_id": current.worker_id}
+    flaws: dict[str, str] = {}
+    names, files = environment_names(), in_files()
+    while True:
+        try:
+            return Settings(**kept), flaws  # type: ignore[arg-type]
+        except ValidationError as error:
+            found = _flaws(error)
+        for field, said in found:
+            # Of the others, only the places where a tenant's name stands for itself can go wrong.
+            of = field if field in files - kept.keys() else "tenants"
+            flaws.setdefault(of, said if of == field else f"{names.get(field, field)}: {said}")
+            if of in kept:  # it does not go with what else is read: then nothing is taken
+                why = flaws[of]
+                return current, dict.fromkeys(files, f"not read again: {why}") | flaws
+            kept[of] = getattr(current, of)
+
+
+def _flaws(error: ValidationError) -> list[tuple[str, str]]:
+    """Return what is wrong, by the name of the setting."""
+    return [
+        (str(item["loc"][0]) if item["loc"] else "?", item["msg"].removeprefix("Value error, "))
+        for item in error.errors(include_input=False, include_url=False)
+    ]

@@ -60,6 +60,13 @@ class ConnectionSection(Section):
         "letters. Kafka must take the event made of it.",
     )
 
+    progress_interval: float = Field(
+        5,
+        ge=1,
+        description="Seconds between two events that tell over AMQP how far a delivery is, for "
+        "tenants that have `progress_events`.",
+    )
+
     # Events on their way
     event_allowance: float = Field(
         60,
@@ -105,7 +112,8 @@ class ConnectionSection(Section):
     database_pool_size: int = Field(
         10,
         ge=3,
-        description="Connections that a process holds at most; its HTTP server has its own.",
+        description="Connections that a process holds at most; its HTTP server has its own, and a "
+        "worker one more, by which it hears of work.",
     )
     migrate_at_start: bool = Field(
         default=True,

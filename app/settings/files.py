@@ -1,7 +1,8 @@
-"""Secrets from files: `DELIVERY_<NAME>_FILE` names a file that has the value of `DELIVERY_<NAME>`.
+"""Values from files: `DELIVERY_<NAME>_FILE` names a file that has the value of `DELIVERY_<NAME>`.
 
 That is how Docker, Kubernetes and systemd hand secrets over: an environment is seen by every user
-who may look at the process, and by everything that it starts.
+who may look at the process, and by everything that it starts. And a file is read again while the
+process runs (`reread`), which an environment is not.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
-FROM_FILE: JsonDict = {
-    "from_file": True
-}  # `json_schema_extra` of what is no secret and may lie in a file
+# `json_schema_extra` of what is no secret and may lie in a file,
+FROM_FILE: JsonDict = {"from_file": True}
+# and of a list whose file may hold nothing: the last that was in it may have to go.
+MAY_BE_EMPTY: JsonDict = {"may_be_empty": True}
 _MAX_SIZE = 1024 * 1024  # bytes
 _PREFIX = "DELIVERY_"
 _SUFFIX = "_FILE"
@@ -34,8 +36,17 @@ class Unusable:
 
 def may_be_in_a_file(field: FieldInfo) -> bool:
     """Whether a setting may be given as a file: it is a secret, or marked."""
+    return _is_secret(field.annotation) or _is_marked(field, FROM_FILE)
+
+
+def _is_marked(field: FieldInfo, mark: JsonDict) -> bool:
     extra = field.json_schema_extra
-    return _is_secret(field.annotation) or (isinstance(extra, dict) and "from_file" in extra)
+    return isinstance(extra, dict) and mark.keys() <= extra.keys()
+
+
+def is_in_a_file(name: str) -> bool:
+    """Whether this process was given the name of a file for a setting."""
+    return bool(_environment().get(f"{_PREFIX}{name.upper()}{_SUFFIX}"))
 
 
 def _is_secret(annotation: object) -> bool:
@@ -75,7 +86,7 @@ class SecretFiles(PydanticBaseSettingsSource):
             return Unusable(
                 why=f"both {given} and {variable}{_SUFFIX} are set; leave one of them out"
             )
-        return _content(file, f"{variable}{_SUFFIX}")
+        return _content(file, f"{variable}{_SUFFIX}", may_be_empty=_is_marked(field, MAY_BE_EMPTY))
 
 
 def _environment() -> dict[str, str]:
@@ -89,7 +100,7 @@ def _names(field: FieldInfo, variable: str) -> Iterable[str]:
     return [choice for choice in choices if isinstance(choice, str)] or [variable]
 
 
-def _content(file: str, variable: str) -> str | Unusable:
+def _content(file: str, variable: str, *, may_be_empty: bool) -> str | Unusable:
     try:
         with Path(file).open("rb") as opened:
             content = opened.read(_MAX_SIZE + 1)
@@ -100,11 +111,11 @@ def _content(file: str, variable: str) -> str | Unusable:
             "give this process the right to read it"
         )
     if len(content) > _MAX_SIZE:
-        return Unusable(why=f"{variable} names {file!r}, which has more than a MiB: no secret")
+        return Unusable(why=f"{variable} names {file!r}, which has more than a MiB")
     try:
         text = content.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         return Unusable(why=f"{variable} names {file!r}, which is no text in UTF-8")
-    if not text:
+    if not text and not may_be_empty:
         return Unusable(why=f"{variable} names {file!r}, which is empty")
     return text

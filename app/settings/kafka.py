@@ -64,7 +64,10 @@ class KafkaSection(Section):
     )
     kafka_heartbeat_interval: float = Field(3, gt=0, description="Seconds between heartbeats.")
     kafka_fetch_max_wait_ms: int = Field(
-        50, ge=1, description="Milliseconds the broker may hold back an empty fetch."
+        250,
+        ge=1,
+        description="Milliseconds the broker may hold back an empty fetch: Apache Kafka answers at "
+        "once when an event comes; of one that does not, events wait for as long.",
     )
     kafka_stuck_after: float = Field(
         180,

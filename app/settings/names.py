@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Self
 
 from pydantic import AliasChoices, field_validator
@@ -55,7 +54,12 @@ def regards(prop: str, name: str, *others: str) -> AliasChoices:
 
 
 def from_list(value: object) -> object:
-    """Split what an environment variable separates by commas; in a file, lines do it, too."""
+    """Split what an environment variable separates by commas; in a file, lines do it, too.
+
+    A line that begins with `#` says something of the others.
+    """
     if isinstance(value, str):
-        return tuple(name.strip() for name in re.split(r"[,\n]", value) if name.strip())
+        lines = (line for line in value.splitlines() if not line.lstrip().startswith("#"))
+        names = (name.strip() for line in lines for name in line.split(","))
+        return tuple(name for name in names if name)
     return value

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from app.settings.files import FROM_FILE
+from app.roles import READ_ONLY, role_map
+from app.settings.files import FROM_FILE, MAY_BE_EMPTY
 from app.settings.names import Section, from_list
 from app.settings.texts import without_credentials
 
@@ -56,12 +57,28 @@ class ProcessSection(Section):
         SecretStr(""),
         description="Shared secret that tokens of callers are checked with (HS256, HS384, HS512), "
         "of at least 32 bytes; empty: `rs_order_token_secret`, as REGARDS has one for all, or none "
-        "if `jwt_public_key` is set.",
+        "if `jwt_public_key` or `oidc_issuer` is set.",
+    )
+    jwt_former_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Secrets of before, separated by commas, by which tokens are still good while "
+        "`jwt_secret` is changed; each of at least 32 bytes.",
+        json_schema_extra=MAY_BE_EMPTY,
     )
     jwt_public_key: str = Field(
         "",
-        description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512).",
+        description="RSA public key (PEM) that tokens are checked with (RS256, RS384, RS512); or "
+        "several, one after the other, while they are changed.",
         json_schema_extra=FROM_FILE,
+    )
+    roles: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Roles of the site that callers' tokens may name, and the role that each "
+        "stands for, separated by commas: `support=READ_ONLY,ops-team=EXPLOIT`; behind `oidc:` or "
+        "`regards:`, in tokens of the identity provider, or of REGARDS, alone. A role that is "
+        f"neither here nor one of REGARDS' opens nothing; {READ_ONLY} sees deliveries, settings "
+        "(without secrets), targets, workers, dead letters and the audit trail of its tenant, and "
+        "changes nothing.",
     )
     oauth_url: str = Field(
         "",
@@ -102,8 +119,8 @@ class ProcessSection(Section):
     web_sign_ins_per_minute: int = Field(
         5,
         ge=1,
-        description="Times a minute that the console takes a password from one address, and for "
-        "one user.",
+        description="Times a minute that the console takes a password, or a code of the identity "
+        "provider, from one address, and a password for one user.",
     )
     web_proxies: int = Field(
         0,
@@ -178,7 +195,13 @@ class ProcessSection(Section):
             raise ValueError(f"must have {_MIN_TOKEN_LENGTH} characters or more, or be empty")
         return value
 
-    @field_validator("web_cors_origins", mode="before")
+    @field_validator("roles", mode="after")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _stand_for_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        role_map(value)
+        return value
+
+    @field_validator("web_cors_origins", "jwt_former_secrets", "roles", mode="before")
+    @classmethod
+    def _split_lists(cls, value: object) -> object:
         return from_list(value)

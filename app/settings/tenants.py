@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from app.settings.files import FROM_FILE
 from app.settings.names import Section, from_list, regards
 from app.settings.texts import bucket, prefix
 
 TENANT = "{tenant}"  # in a default: the tenant's name
+
+_MAX_NAME = 255  # characters: more than that no token may name
+
+
+def _tenants_of(text: str) -> Iterator[str]:
+    """Iterate over the names in a text: between commas, on lines, without what follows a #.
+
+    Raises ValueError that tells the number of a line, where there are several.
+    """
+    lines = text.splitlines()
+    met: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"line {number}: " if len(lines) > 1 else ""
+        for name in map(str.strip, line.partition("#")[0].split(",")):
+            if not name:
+                continue
+            if len(name) > _MAX_NAME or not name.isprintable() or name.split() != [name]:
+                raise ValueError(
+                    f"{where}{name[:100]!r} is no name of a tenant; put one on a line (or commas "
+                    "between them), and comments behind #"
+                )
+            if name in met and where:
+                raise ValueError(
+                    f"{where}{name} is there twice, first on line {met[name]}; take one of them "
+                    "away"
+                )
+            if name in met:
+                continue
+            met[name] = number
+            yield name
+    if not met:
+        raise ValueError("names no tenant; put the name of one on a line")
 
 
 class TenantSection(Section):
     """Who is served, and how."""
 
     tenants: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("default",), min_length=1, description="Names of the tenants, separated by commas."
+        ("default",),
+        min_length=1,
+        description="Names of the tenants, separated by commas.",
+        json_schema_extra=FROM_FILE,
     )
     request_ttl_hours: float = Field(12, ge=0, description="Hours that a request may take.")
     delivered_ttl_hours: float = Field(
@@ -37,10 +74,22 @@ class TenantSection(Section):
         default=False,
         description="Put `manifest.json` beside each archive, for tenants that don't set it.",
     )
+    report: bool = Field(
+        default=False,
+        description="Put `report.json` where the archive would be when a delivery fails, for "
+        "tenants that don't set it.",
+    )
     sha256: bool = Field(
         default=False,
         description="Tell SHA-256 beside MD5, for tenants that don't set it: of archives, and in "
         "manifests.",
+    )
+    compression_threshold: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Of a ZIP, where `DELIVERY_COMPRESSION` is `auto`, for tenants that don't set "
+        "it: a file is compressed if a sample of it shrinks below so much of itself.",
     )
     link_ttl: int = Field(
         0,
@@ -122,7 +171,12 @@ class TenantSection(Section):
                 prefix(value.replace(TENANT, tenant))
         return value
 
-    @field_validator("tenants", "secret_keys", "metric_labels", mode="before")
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _split_tenants(cls, value: object) -> object:
+        return tuple(_tenants_of(value)) if isinstance(value, str) else value
+
+    @field_validator("secret_keys", "metric_labels", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return from_list(value)

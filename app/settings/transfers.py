@@ -46,6 +46,15 @@ class TransferSection(Section):
         "auto",
         description="Of a ZIP: `auto` decides for each file by a sample; `store`; `deflate`.",
     )
+    deflate_threads: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Threads that deflate the large files of ZIPs, shared by a worker's transfers; "
+        "0: one for each processor, 8 at most. Set it where a container is given less of them. "
+        "The bytes are the same with any number. A transfer holds 3 MiB of memory for each "
+        "thread, and 6 more.",
+    )
     zstd_level: int = Field(
         3,
         ge=1,
@@ -65,7 +74,7 @@ class TransferSection(Section):
         1280 * MIB,
         ge=32 * MIB,
         description="Bytes that all transfers and plans of a worker may hold; each waits until "
-        "what it needs is free. An archive of 5 TiB needs 1,074 MiB. A worker in which no archive "
+        "what it needs is free. An archive of 5 TiB needs 1,096 MiB. A worker in which no archive "
         "of some format fits does not start.",
     )
     max_order_files: int = Field(

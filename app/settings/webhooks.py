@@ -26,7 +26,8 @@ class WebhookSection(Section):
     webhook_rounds: int = Field(
         8,
         ge=2,
-        description="Webhooks that a worker sends to at once. Those that fail have half of them.",
+        description="Webhooks that a worker sends to at once. Those that fail have half of them, "
+        "those of a tenant half, those on a host a quarter.",
     )
     webhook_max_events: int = Field(
         100_000,

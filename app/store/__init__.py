@@ -1,10 +1,13 @@
 """PostgreSQL: the truth about every delivery."""
 
 from app.store.arrivals import PostgresArrivals
+from app.store.attention import PostgresAttention
 from app.store.audit import PostgresAudit
 from app.store.checkpoints import PostgresCheckpoints
 from app.store.configuration import PostgresConfiguration
 from app.store.contents import PostgresContents
+from app.store.dead_letters import PostgresDeadLetters
+from app.store.hints import PostgresWorkNews
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
@@ -20,16 +23,19 @@ from app.store.workers import PostgresWorkers
 __all__ = [
     "Leader",
     "PostgresArrivals",
+    "PostgresAttention",
     "PostgresAudit",
     "PostgresCheckpoints",
     "PostgresConfiguration",
     "PostgresContents",
+    "PostgresDeadLetters",
     "PostgresJanitor",
     "PostgresLeases",
     "PostgresOutbox",
     "PostgresStore",
     "PostgresTracking",
     "PostgresWebhooks",
+    "PostgresWorkNews",
     "PostgresWorkers",
     "alone",
     "migrate",

@@ -102,11 +102,10 @@ class PostgresArrivals:
         if self._writer is not None:
             await asyncio.wait([self._writer])  # they may be among those that are being saved
         with translate_errors():
-            noted = await self._pool.fetch(*SQL["note_returned_arrivals"](ids=ids))
-            handled = list({*ids} - {row["id"] for row in noted})
-            if handled:
-                # By now: who handled them took the note along.
-                await self._pool.execute(*SQL["note_returned_receipts"](ids=handled))
+            await self._pool.execute(*SQL["note_returned_arrivals"](ids=ids))
+            # By now: who handled them took the note along. (But not who has handled them before:
+            # what was handled may have been saved once more.)
+            await self._pool.execute(*SQL["note_returned_receipts"](ids=ids))
 
     async def not_appended(self, ids: Sequence[UUID]) -> None:
         """Note that these were overdue in vain: they are due at once, as if never looked at."""

@@ -14,8 +14,7 @@ DELETE FROM arrival WHERE id = ANY (:ids::uuid[]);
 -- name: note_returned_arrivals
 -- RabbitMQ may not have read that these were acknowledged: it is about to give them again.
 UPDATE arrival SET returned_at = clock_timestamp()
-WHERE id IN (SELECT id FROM arrival WHERE id = ANY (:ids::uuid[]) ORDER BY id FOR UPDATE)
-RETURNING id;
+WHERE id IN (SELECT id FROM arrival WHERE id = ANY (:ids::uuid[]) ORDER BY id FOR UPDATE);
 
 -- name: note_returned_receipts
 -- The same of those that were handled, be they copies themselves, unless their copy was there already.

@@ -189,12 +189,12 @@ class PostgresCheckpoints:
 
     async def contents(self, delivery: Delivery, *, md5: str) -> AsyncIterator[bytes]:
         """Iterate over what is known of files, a step at a time; waits while the store is away."""
-        after = 0
+        after, beside = -1, False
         while True:
-            asked = SQL["contents"](id=delivery.id, md5=md5, after=after)
+            asked = SQL["contents"](id=delivery.id, md5=md5, after=after, after_beside=beside)
             if (row := await until_answered(partial(self._next, asked))) is None:
                 return
-            after = row["first"] + 1
+            after, beside = row["first"], row["beside"]
             yield row["records"]
 
     async def _next(self, asked: tuple[Any, ...]) -> asyncpg.Record | None:

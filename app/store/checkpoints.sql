@@ -23,29 +23,35 @@ VALUES (:id, :upload_id, :parts, :follows, :part_size, :md5_state, :members, :cr
 
 -- name: keep_contents
 -- Keep what is known of files of an archive with a certain MD5, from number :first on: no row when the attempt's
--- lease or its upload is gone.
+-- lease or its upload is gone. Steps that reach beyond it are from before it stepped back: what they have sent was
+-- sent again, and what they tell of files may be of other bytes.
+WITH held AS (
+    SELECT id FROM delivery
+    WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
+      AND upload_id = :upload_id
+    FOR NO KEY UPDATE
+), replaced AS (
+    DELETE FROM checkpoint USING held
+    WHERE checkpoint.delivery_id = held.id AND checkpoint.members > :first
+)
 INSERT INTO file_contents (delivery_id, md5, first, records)
-SELECT id, :md5, :first, :records
-FROM delivery
-WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'
-  AND upload_id = :upload_id
-FOR NO KEY UPDATE
+SELECT id, :md5, :first, :records FROM held
 ON CONFLICT (delivery_id, md5, first) DO UPDATE SET records = excluded.records
 RETURNING first;
 
 -- name: contents
--- What is known of files of an archive with a certain MD5, from number :after on: the next that is kept, with a step
--- of its upload or beside it.
-SELECT first, records FROM (
-    SELECT checkpoint.members - cardinality(member_sizes) AS first, contents AS records
+-- What is known of files of an archive with a certain MD5: the next that is kept, with a step of its upload or beside
+-- it. Both may begin at the same number, and each have files that the other has not.
+SELECT first, beside, records FROM (
+    SELECT checkpoint.members - cardinality(member_sizes) AS first, false AS beside, contents AS records
     FROM checkpoint JOIN delivery ON delivery.id = checkpoint.delivery_id
     WHERE delivery.id = :id AND checkpoint.upload_id = delivery.upload_id AND contents IS NOT NULL
       AND state NOT IN ({ended})
     UNION ALL
-    SELECT first, records FROM file_contents WHERE delivery_id = :id AND md5 = :md5
+    SELECT first, true, records FROM file_contents WHERE delivery_id = :id AND md5 = :md5
 ) kept
-WHERE first >= :after
-ORDER BY first
+WHERE (first, beside) > (:after, :after_beside::boolean)
+ORDER BY first, beside
 LIMIT 1;
 
 -- name: is_kept

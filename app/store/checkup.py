@@ -33,7 +33,8 @@ async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
     except ConfigurationError as error:
         yield bad(_PART, "certificates", str(error), "see DELIVERY_DATABASE_CA and its neighbours")
         return
-    pool_size = settings.database_pool_size + settings.web_database_pool_size
+    # And the one by which a worker hears of work.
+    pool_size = settings.database_pool_size + settings.web_database_pool_size + 1
     try:
         connection = await asyncpg.connect(**parameters.arguments, timeout=5)
     except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as error:

@@ -1,18 +1,22 @@
-"""Settings of tenants, maintenance and the audit trail in PostgreSQL. Secrets are sealed."""
+"""What tenants set, maintenance, pauses and the audit trail in PostgreSQL. Secrets are sealed."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from app.audit import Actor, AuditRecord
-from app.errors import SecretUnreadableError, StoreUnavailableError
+from app.delivery.pauses import Pause, PauseScope, PauseSubject, Running
+from app.errors import SecretUnreadableError
 from app.store.audit import record
+from app.store.later import LaterKinds
+from app.store.listening import listening
 from app.store.pool import translate_errors
 from app.store.sql import load
 from app.tenants.masks import with_secrets
@@ -22,6 +26,9 @@ from app.tenants.vault import Vault
 SQL = load(__name__)
 
 _CHANNEL = "delivery_configuration"
+# Words that this version knows.
+_SCOPES = frozenset(scope.value for scope in PauseScope)
+_RUNNING = frozenset(running.value for running in Running)
 
 
 class _Change:
@@ -40,13 +47,19 @@ class _Change:
         self._tenant = tenant
         self.values = values
 
-    async def set(self, name: str, value: Any) -> StoredValue:
+    async def set(self, name: str, value: Any, *, deployment_key: bool = False) -> StoredValue:
         sealed = with_secrets(value, self._vault.seal)
         version = await self._connection.fetchval(
-            *SQL["set_setting"](tenant=self._tenant, name=name, value=sealed)
+            *SQL["set_setting"](
+                tenant=self._tenant, name=name, value=sealed, deployment_key=deployment_key
+            )
         )
-        self.values[name] = StoredValue(value=value, version=version)
+        self.values[name] = StoredValue(value=value, version=version, deployment_key=deployment_key)
         return self.values[name]
+
+    async def refer(self, name: str) -> None:
+        await self._connection.execute(*SQL["refer_setting"](tenant=self._tenant, name=name))
+        self.values[name] = replace(self.values[name], deployment_key=True)
 
     async def reset(self, name: str) -> None:
         await self._connection.execute(*SQL["reset_setting"](tenant=self._tenant, name=name))
@@ -60,8 +73,59 @@ class _Change:
             await self._connection.execute(*SQL["restart_waiting"](tenant=self._tenant))
         return Maintenance(**row)
 
+    async def pause(
+        self,
+        subject: PauseSubject,
+        *,
+        reason: str,
+        running: Running,
+        paused_by: str,
+        until: datetime | None = None,
+        lasts: timedelta | None = None,
+    ) -> Pause:
+        row = await self._connection.fetchrow(
+            *SQL["pause"](
+                scope=subject.scope.value,
+                tenant=subject.tenant,
+                name=subject.name,
+                reason=reason,
+                running=running.value,
+                paused_by=paused_by,
+                until=until,
+                lasts=lasts,
+            )
+        )
+        assert row is not None  # noqa: S101 - an upsert returns its row
+        return _pause(row)
+
+    async def resume(self, subject: PauseSubject) -> Pause | None:
+        row = await self._connection.fetchrow(
+            *SQL["resume"](scope=subject.scope.value, tenant=subject.tenant, name=subject.name)
+        )
+        if row is None or (row["left"] is not None and row["left"] <= 0):
+            return None
+        return _pause(row)
+
     async def audit(self, done: AuditRecord) -> None:
         await record(self._connection, done)
+
+
+def _stored(row: asyncpg.Record, value: Any) -> StoredValue:
+    return StoredValue(value=value, version=row["version"], deployment_key=row["deployment_key"])
+
+
+def _pause(row: asyncpg.Record) -> Pause:
+    return Pause(
+        subject=PauseSubject(
+            scope=PauseScope(row["scope"]), tenant=row["tenant"], name=row["name"]
+        ),
+        reason=row["reason"],
+        running=Running(row["running"]) if row["running"] in _RUNNING else Running.FINISH,
+        paused_by=row["paused_by"],
+        since=row["since"],
+        until=row["until"],
+        left=row["left"],
+    )
 
 
 class _Opening:
@@ -86,6 +150,10 @@ class PostgresConfiguration:
     def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool = pool
         self._vault = vault
+        self._later_scopes = LaterKinds("pauses", consequence="this process does not keep to them")
+        self._later_words = LaterKinds(
+            "pauses, in what becomes of what runs,", consequence="here it goes on to its end"
+        )
 
     async def read(self) -> Configuration:
         """Return what all tenants have set."""
@@ -96,18 +164,26 @@ class PostgresConfiguration:
             ):
                 rows = await connection.fetch(*SQL["settings"]())
                 paused = await connection.fetch(*SQL["paused"]())
+                pauses = await connection.fetch(*SQL["pauses"]())
         settings: dict[str, dict[str, StoredValue]] = defaultdict(dict)
         unreadable: dict[str, str] = {}
         for row in rows:
             value, why = self._opened(row["value"])
-            settings[row["tenant"]][row["name"]] = StoredValue(value=value, version=row["version"])
+            settings[row["tenant"]][row["name"]] = _stored(row, value)
             if why:
                 unreadable[row["tenant"]] = f"{row['name']}: {why}"
         return Configuration(
             settings=dict(settings),
             paused=frozenset(row["tenant"] for row in paused),
             unreadable=unreadable,
+            pauses=tuple(self._known(pauses)),
         )
+
+    def _known(self, rows: Sequence[asyncpg.Record]) -> Iterator[Pause]:
+        """Yield pauses as far as this version knows them; what it does not know is told once."""
+        self._later_scopes.warn(row["scope"] for row in rows if row["scope"] not in _SCOPES)
+        self._later_words.warn(row["running"] for row in rows if row["running"] not in _RUNNING)
+        yield from (_pause(row) for row in rows if row["scope"] in _SCOPES)
 
     def _opened(self, value: Any) -> tuple[Any, str]:
         """Return a value with its secrets, and why one of them (None then) can't be read."""
@@ -121,12 +197,7 @@ class PostgresConfiguration:
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(*SQL["lock_configuration"](tenant=tenant))
                 rows = await connection.fetch(*SQL["settings_of"](tenant=tenant))
-                values = {
-                    row["name"]: StoredValue(
-                        value=self._opened(row["value"])[0], version=row["version"]
-                    )
-                    for row in rows
-                }
+                values = {row["name"]: _stored(row, self._opened(row["value"])[0]) for row in rows}
                 yield _Change(connection, self._vault, tenant=tenant, values=values)
 
     async def maintenance(self, tenant: str) -> Maintenance | None:
@@ -191,25 +262,9 @@ class PostgresConfiguration:
 
         It raises StoreUnavailableError once the line is cut: changes may have been missed then.
         """
-        news = asyncio.Event()
+        async with listening(self._pool, _CHANNEL) as heard:
 
-        def heard(*_: object) -> None:
-            news.set()
+            async def changed() -> None:
+                await heard()
 
-        with translate_errors():
-            async with self._pool.acquire() as connection:
-
-                async def changed() -> None:
-                    await news.wait()
-                    news.clear()
-                    if connection.is_closed():
-                        raise StoreUnavailableError("PostgreSQL cut the line that changes come by")
-
-                connection.add_termination_listener(heard)
-                await connection.add_listener(_CHANNEL, heard)
-                try:
-                    yield changed
-                finally:
-                    connection.remove_termination_listener(heard)
-                    if not connection.is_closed():
-                        await connection.remove_listener(_CHANNEL, heard)
+            yield changed

@@ -1,6 +1,7 @@
 -- name: settings
 -- What every tenant has set.
-SELECT tenant, name, value, version FROM tenant_setting;
+SELECT tenant, name, value, version, coalesce(deployment_key_at = version, false) AS deployment_key
+FROM tenant_setting;
 
 -- name: paused
 -- Tenants in maintenance.
@@ -12,14 +13,22 @@ SELECT pg_advisory_xact_lock(hashtextextended('configuration ' || :tenant, 0));
 
 -- name: settings_of
 -- What one tenant has set.
-SELECT name, value, version FROM tenant_setting WHERE tenant = :tenant;
+SELECT name, value, version, coalesce(deployment_key_at = version, false) AS deployment_key
+FROM tenant_setting WHERE tenant = :tenant;
 
 -- name: set_setting
--- Set a value; its version is a new one.
-INSERT INTO tenant_setting (tenant, name, value) VALUES (:tenant, :name, :value)
+-- Set a value; its version is a new one, and it may be one with the deployment's S3 key.
+WITH next AS (SELECT nextval('setting_version') AS version)
+INSERT INTO tenant_setting (tenant, name, value, version, deployment_key_at)
+SELECT :tenant, :name, :value, version, CASE WHEN :deployment_key::boolean THEN version END FROM next
 ON CONFLICT (tenant, name) DO UPDATE SET
-    value = excluded.value, version = nextval('setting_version'), updated_at = now()
+    value = excluded.value, version = excluded.version, deployment_key_at = excluded.deployment_key_at,
+    updated_at = now()
 RETURNING version;
+
+-- name: refer_setting
+-- The same value, known as one with the deployment's S3 key: no new version.
+UPDATE tenant_setting SET deployment_key_at = version WHERE tenant = :tenant AND name = :name;
 
 -- name: reset_setting
 -- Back to the default.
@@ -39,6 +48,27 @@ RETURNING active, updated_at;
 -- Requests that waited for the end of a maintenance have their whole time before them, up to a deadline.
 UPDATE delivery SET expires_at = least(now() + (expires_at - requested_at), deadline), not_before = now()
 WHERE tenant = :tenant AND state = 'RECEIVED';
+
+-- name: pauses
+-- What is paused, with the seconds that are left of each.
+SELECT *, extract(epoch FROM until - now())::float8 AS left FROM pause
+WHERE until IS NULL OR until > now()
+ORDER BY since, scope, tenant, name;
+
+-- name: pause
+-- Begin a pause, or change one that there is: it is as long as it was then. It ends at a time, after a time,
+-- or when it is ended.
+INSERT INTO pause (scope, tenant, name, reason, running, paused_by, until)
+VALUES (:scope, :tenant, :name, :reason, :running, :paused_by, coalesce(:until, now() + :lasts))
+ON CONFLICT (scope, tenant, name) DO UPDATE SET
+    reason = excluded.reason, running = excluded.running, paused_by = excluded.paused_by, until = excluded.until,
+    since = CASE WHEN pause.until <= now() THEN now() ELSE pause.since END
+RETURNING *, extract(epoch FROM until - now())::float8 AS left;
+
+-- name: resume
+-- End a pause; whether it was in effect.
+DELETE FROM pause WHERE scope = :scope AND tenant = :tenant AND name = :name
+RETURNING *, extract(epoch FROM until - now())::float8 AS left;
 
 -- name: sealed_settings
 -- Values that may hold secrets, held until the transaction ends.

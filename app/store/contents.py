@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from app.delivery.content import WARNED_BEFORE, WARNED_FROM, Content, ContentNews, DueContent
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME
 from app.delivery.model import Delivery
 from app.store.pool import translate_errors
 from app.store.sql import load
@@ -62,6 +62,7 @@ class ContentsInTransaction:
                 until=until,
                 key=key,
                 namespace=namespace,
+                report_name=REPORT_NAME,
                 warned_before=WARNED_BEFORE,
                 warned_from=WARNED_FROM,
             )
@@ -69,7 +70,7 @@ class ContentsInTransaction:
 
     async def ask_removal(self, deliveries: Sequence[UUID]) -> list[UUID]:
         """Let content be removed now; return of which."""
-        asked = SQL["ask_removal"](ids=deliveries)
+        asked = SQL["ask_removal"](ids=deliveries, report_name=REPORT_NAME)
         return [row["id"] for row in await self._connection.fetch(*asked)]
 
     async def old_contents(
@@ -101,14 +102,28 @@ class ContentsInTransaction:
         )
         return bool(await self._connection.fetchval(*asked))
 
-    async def content_warned(self, content: Content) -> bool:
+    async def is_replaced(self, content: Content) -> bool:
+        """Whether a delivery that was done later has put something else in its place."""
+        asked = SQL["is_replaced"](
+            id=content.delivery_id,
+            url=content.url,
+            namespace=content.namespace,
+            is_report=content.is_report,
+        )
+        return bool(await self._connection.fetchval(*asked))
+
+    async def content_warned(self, content: Content, *, told: bool = True) -> bool:
         """Note that it is told of a content that it expires soon."""
-        warned = SQL["content_warned"](id=content.delivery_id, news=ContentNews.EXPIRES_SOON.value)
+        news = ContentNews.EXPIRES_SOON.value if told else None
+        warned = SQL["content_warned"](id=content.delivery_id, news=news)
         return await self._connection.fetchval(*warned) is not None
 
-    async def content_removed(self, content: Content) -> bool:
+    async def content_removed(
+        self, content: Content, *, told: bool = True, cause: str | None = None
+    ) -> bool:
         """Note that a content is removed."""
-        removed = SQL["content_removed"](id=content.delivery_id, news=ContentNews.REMOVED.value)
+        news = ContentNews.REMOVED.value if told else None
+        removed = SQL["content_removed"](id=content.delivery_id, news=news, cause=cause)
         return await self._connection.fetchval(*removed) is not None
 
 

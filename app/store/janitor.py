@@ -49,6 +49,8 @@ class PostgresJanitor:
             ):
                 while len(await self._pool.fetch(*batch)) == _ROW_BATCH_SIZE:
                     pass
+            if await self._pool.fetchval(*SQL["any_pause_is_over"]()):
+                await self._pool.execute(*SQL["forget_pauses"]())
         return total
 
     async def _oldest(self, finished: timedelta) -> list[UUID]:

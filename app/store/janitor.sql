@@ -6,6 +6,9 @@ SELECT id FROM (
         SELECT id, file_count, row_number() OVER (ORDER BY finished_at, id) AS number
         FROM delivery
         WHERE state IN ({ended}) AND NOT keeps_content AND finished_at < now() - :age::interval
+          -- What counts in a quota of today, or of this minute, is kept for it.
+          AND coalesce(charged_at < now() - interval '1 day', true)
+          AND coalesce(admitted_at < now() - interval '1 minute', true)
         ORDER BY finished_at, id
         LIMIT :deliveries
     ) oldest
@@ -80,6 +83,19 @@ WHERE ctid IN (
     LIMIT :limit
 )
 RETURNING delivery_id;
+
+-- fragment: pause_is_over
+until <= now()
+OR scope = 'worker' AND since < now() - interval '7 days'
+   AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = pause.name)
+
+-- name: any_pause_is_over
+-- Whether there is one to remove: a statement that removes none, too, has every process read the configuration.
+SELECT EXISTS (SELECT 1 FROM pause WHERE {pause_is_over});
+
+-- name: forget_pauses
+-- Remove pauses that are over, and those of workers that have not been there for long.
+DELETE FROM pause WHERE {pause_is_over};
 
 -- name: forget_changes
 -- Remove up to :limit entries of the audit trail that are older than :age.

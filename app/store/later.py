@@ -20,8 +20,11 @@ _LOOK_INTERVAL = 60.0  # seconds
 class LaterKinds:
     """Those that were met in one place. `what` is what its rows are."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(
+        self, what: str, *, consequence: str = "they wait for a worker of that version"
+    ) -> None:
         self._what = what
+        self._consequence = consequence
         self._told: set[str] = set()
         self._look_due_at = -math.inf  # by the monotonic clock
 
@@ -43,5 +46,5 @@ class LaterKinds:
             "database_is_newer",
             cause=f"{self._what} are of a kind that only a later version knows: "
             + ", ".join(sorted(new)),
-            consequence="they wait for a worker of that version: finish the upgrade",
+            consequence=f"{self._consequence}: finish the upgrade",
         )

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.delivery.attempts import unknown
 from app.delivery.missing import bounded
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
@@ -24,6 +25,14 @@ from app.telemetry.metrics import TAKEOVERS
 SQL = load(__name__)
 
 
+def words_of(work: Work) -> list[str]:
+    """Return the words by which rows have a piece of work; see the migration 0061.
+
+    Workers that don't know deliveries which take a part look for the first one alone.
+    """
+    return [work.value] if work is Work.CHECK else [work.value, f"{work.value}-part"]
+
+
 class PostgresLeases:
     """See `ports.Leases`."""
 
@@ -35,12 +44,15 @@ class PostgresLeases:
         ttl: timedelta,
         transfers_per_tenant: int | None = None,
         blocked: Callable[[], Blocked] = Blocked,
+        archived: Callable[[Delivery], int | None] = unknown,
     ) -> None:
         self._pool = pool
         self._owner = owner
         self._ttl = ttl
         self._limits = {Work.TRANSFER: transfers_per_tenant}
         self._blocked = blocked  # transfers, as this process sees their targets
+        self._more: dict[Work, bool] = {}
+        self._archived = archived  # bytes, by an attempt of this worker
 
     async def claim(self, work: Work) -> Delivery | None:
         """Lease the next delivery that this work is due for."""
@@ -50,11 +62,13 @@ class PostgresLeases:
             owner=self._owner,
             ttl=self._ttl,
             work=work.value,
+            words=words_of(work),
             most=limit,
             blocked=blocked.tenants,
             spared_tenants=[tenant for tenant, _ in blocked.spared],
             spared_targets=[target for _, target in blocked.spared],
         )
+        self._more[work] = True
         with translate_errors():
             if limit is None:
                 row = await self._pool.fetchrow(*claim)
@@ -62,9 +76,14 @@ class PostgresLeases:
                 async with self._pool.acquire() as connection, connection.transaction():
                     await connection.execute(*SQL["lock_claims"](work=work.value))
                     row = await connection.fetchrow(*claim)
+        self._more[work] = row is None or row["more"]
         if row and row["predecessor"] is not None:
             TAKEOVERS.labels(work.value).inc()
         return delivery_of(row) if row else None
+
+    def sees_more(self, work: Work) -> bool:
+        """Whether more may have been due when this work was last claimed."""
+        return self._more.get(work, True)
 
     async def renew(self, delivery: Delivery) -> bool:
         """Hold on to a lease."""
@@ -72,7 +91,11 @@ class PostgresLeases:
             return (
                 await self._pool.fetchval(
                     *SQL["renew"](
-                        id=delivery.id, attempt=delivery.attempt, owner=self._owner, ttl=self._ttl
+                        id=delivery.id,
+                        attempt=delivery.attempt,
+                        owner=self._owner,
+                        ttl=self._ttl,
+                        bytes=self._archived(delivery),
                     )
                 )
                 is not None
@@ -122,7 +145,11 @@ class PostgresLeases:
             raise ObjectBusyError(
                 f"a delivery of another tenant or user is just completing {result.url}"
             )
-        return Allowed(replaces_listed=row["replaces_listed"]) if row["noted"] else None
+        if not row["noted"]:
+            return None
+        return Allowed(
+            replaces_listed=row["replaces_listed"], replaces_report=row["replaces_report"]
+        )
 
     async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
@@ -140,6 +167,7 @@ class PostgresLeases:
         after: timedelta,
         failed: bool,
         cause: str,
+        code: str | None = None,
         tried: bool = True,
         retried: tuple[int, int] | None = None,
     ) -> None:
@@ -154,17 +182,23 @@ class PostgresLeases:
                     failed=int(failed),
                     tried=int(tried),
                     cause=cause,
+                    code=code,
                     announced=delivery.announced,
                     order_done=delivery.order_done,
                     retries=retried[0] if retried else None,
                     retried_for=retried[1] if retried else None,
+                    bytes=self._archived(delivery),
                 )
             )
 
     async def park(self, delivery: Delivery, *, cause: str) -> None:
         """Let go of a half-made archive until its order goes on."""
         parked = SQL["park"](
-            id=delivery.id, attempt=delivery.attempt, owner=self._owner, cause=cause
+            id=delivery.id,
+            attempt=delivery.attempt,
+            owner=self._owner,
+            cause=cause,
+            bytes=self._archived(delivery),
         )
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
@@ -189,15 +223,24 @@ class PostgresLeases:
                 is not None
             )
 
-    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
-        """Note that a file's bytes were wrong once more."""
+    async def failures_of(self, delivery: Delivery, position: int) -> int | None:
+        """Return how often a file was refused, or wrong."""
+        asked = SQL["failures_of"](id=delivery.id, position=position)
         with translate_errors():
-            times: int | None = await self._pool.fetchval(
-                *SQL["count_wrong"](
-                    id=delivery.id, attempt=delivery.attempt, owner=self._owner, position=position
-                )
-            )
+            times: int | None = await self._pool.fetchval(*asked)
         return times
+
+    async def record_failures(self, delivery: Delivery, position: int, times: int) -> bool:
+        """Note how often a file was refused, or wrong."""
+        recorded = SQL["record_failures"](
+            id=delivery.id,
+            attempt=delivery.attempt,
+            owner=self._owner,
+            position=position,
+            times=times,
+        )
+        with translate_errors():
+            return await self._pool.fetchval(*recorded) is not None
 
     async def record_upload(self, delivery: Delivery, upload: Upload) -> bool:
         """Note the upload of this attempt."""

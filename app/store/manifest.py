@@ -51,3 +51,9 @@ async def missing_so_far(pool: asyncpg.Pool, delivery: UUID) -> MissingSoFar:
     row = await pool.fetchrow(*SQL["missing_so_far"](delivery=delivery))
     assert row is not None  # noqa: S101 - there is one of any delivery
     return MissingSoFar(**row)
+
+
+async def missing_count(pool: asyncpg.Pool, delivery: UUID) -> int:
+    """Return how many files a delivery is without."""
+    files: int = await pool.fetchval(*SQL["missing_count"](delivery=delivery))
+    return files

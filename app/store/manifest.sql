@@ -30,6 +30,10 @@ WHERE delivery_id = :delivery AND number > :after
 ORDER BY number
 LIMIT :limit;
 
+-- name: missing_count
+-- How many files a delivery is without.
+SELECT coalesce(sum(files), 0)::bigint FROM missing_file WHERE delivery_id = :delivery;
+
 -- name: missing_so_far
 -- How many files a delivery is without, the cause of most of them, and how many are in its manifest.
 SELECT coalesce((SELECT sum(files) FROM missing_file WHERE delivery_id = :delivery), 0)::bigint AS files,

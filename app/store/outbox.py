@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -10,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from app.delivery.orders import ANSWER_PATIENCE, waits_for_answer
-from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage, Relayed
 from app.errors import BrokerUnavailableError, NotSentError, as_cause
 from app.store.later import LaterKinds
 from app.store.pool import translate_errors
@@ -44,8 +45,8 @@ class PostgresOutbox:
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
-    ) -> tuple[int, int]:
-        """Publish what is due; return how many are dealt with and how many must wait.
+    ) -> Relayed:
+        """Publish what is due; tell how many are dealt with, and whether more is due.
 
         `publish` returns once the broker has confirmed, and raises BrokerUnavailableError
         otherwise; NotSentError where the broker surely never had it. Rows stay locked meanwhile:
@@ -69,8 +70,9 @@ class PostgresOutbox:
                 owed = [row for row in due if not (row["withdrawn"] or row["waits"])]
                 ready = [row for row in owed if _may_be_sent(row, begun)]
                 sent = await _publish(connection, ready, publish)
+                follows = False
                 if sent:
-                    await connection.execute(*SQL["sent"](ids=sent))
+                    follows = await connection.fetchval(*SQL["sent"](ids=sent))
                 withdrawn = [row["id"] for row in due if row["withdrawn"]]
                 for row in due:
                     if row["withdrawn"] and row["repeats"] and _may_be_sent(row, begun):
@@ -88,7 +90,9 @@ class PostgresOutbox:
                     await connection.execute(*SQL["begin_again"](ids=again, by=this))
         if first:  # and that is committed
             self._begun[lane] = this
-        return len(due) - (unsent := len(ready) - len(sent)), unsent
+        unsent = len(ready) - len(sent)
+        more = follows or bool(withdrawn or first) or _is_full(due)
+        return Relayed(len(due) - unsent, unsent, more=more)
 
     async def _let_wait(
         self, connection: asyncpg.pool.PoolConnectionProxy, ids: Sequence[int]
@@ -120,6 +124,12 @@ class PostgresOutbox:
             later = await connection.fetch(*SQL["later_messages"](lane=lane.value, known=_KINDS))
             kinds.warn(row["kind"] for row in later)
         return due
+
+
+def _is_full(due: Sequence[asyncpg.Record]) -> bool:
+    """Whether a tenant has its share of what is sent at once: it may have more that is due."""
+    of_tenants = Counter(row["tenant"] for row in due)
+    return bool(due) and max(of_tenants.values()) >= due[0]["share"]
 
 
 def _may_be_sent(row: asyncpg.Record, begun: UUID | None) -> bool:

@@ -13,7 +13,7 @@ coalesce(d.answers_until, d.finished_at + interval '1 day') > now()
 -- that is surely not sent waits while the answer to another order of the
 -- same correlation id is due, for :patience after the end of the delivery that asked for it, or after it
 -- went out, if that was later: an answer does not tell which request it is for. One that another pass than :begun is about to send is left to
--- that for :turn.
+-- that for :turn. A tenant that has its share of them may have more that is due.
 WITH RECURSIVE tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
@@ -35,9 +35,9 @@ SELECT message.*, message.kind = 'order' AND coalesce((
       AND (d.order_awaited AND d.order_id IS NULL OR d.answers_due > 0) AND {answers_count}
       AND greatest(d.finished_at, d.order_out_at) > now() - :patience::interval
       AND d.order_request::text <> own.order_request::text
-) > 0 AS waits
+) > 0 AS waits, message.share
 FROM tenants t CROSS JOIN LATERAL (
-    SELECT * FROM outbox o
+    SELECT o.*, greatest(1, :limit / (SELECT count(tenant) FROM tenants)) AS share FROM outbox o
     WHERE o.lane = :lane AND o.tenant = t.tenant AND o.due_at <= now()
       AND o.kind = ANY (:kinds::text[])
       AND (o.begun_by IS NULL OR o.begun_by = :begun::uuid OR o.due_at <= now() - :turn::interval)
@@ -76,12 +76,24 @@ FROM later HAVING count(*) > 0;
 
 -- name: sent
 -- The broker has confirmed these. An order request that goes out after the end of its delivery is
--- answered after that.
+-- answered after that. Tells whether one waits that they held up: of the same delivery and lane, or an
+-- order request of the same correlation id. (One that another process adds just now is not seen here,
+-- nor sees that process that these are gone: it waits for the next look by the clock.)
 WITH sent AS (
-    DELETE FROM outbox WHERE id = ANY (:ids) RETURNING delivery_id, kind
+    DELETE FROM outbox WHERE id = ANY (:ids)
+    RETURNING id, lane, delivery_id, kind, tenant, correlation_id
+), out AS (
+    UPDATE delivery SET order_out_at = now()
+    WHERE id IN (SELECT delivery_id FROM sent WHERE kind = 'order') AND order_awaited
 )
-UPDATE delivery SET order_out_at = now()
-WHERE id IN (SELECT delivery_id FROM sent WHERE kind = 'order') AND order_awaited;
+SELECT EXISTS (
+    SELECT 1 FROM sent JOIN outbox next ON next.lane = sent.lane AND next.delivery_id = sent.delivery_id
+    WHERE next.id > sent.id
+) OR EXISTS (
+    SELECT 1 FROM sent JOIN outbox next
+        ON next.lane = 'orders' AND next.tenant = sent.tenant AND next.correlation_id = sent.correlation_id
+    WHERE sent.kind = 'order' AND next.kind = 'order' AND next.id > sent.id
+) AS follows;
 
 -- name: withdraw_orders
 -- These are not sent any more. Of one that never was, no answer comes: neither its delivery awaits

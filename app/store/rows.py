@@ -35,6 +35,7 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         order_done=row["order_done"],
         announced=row["announced"],
         parked=row["parked"],
+        held=row["held"],
         format=row["format"],
         partial=row["partial"],
         labels=tuple(row["labels"]),
@@ -44,7 +45,9 @@ def listed_of(row: asyncpg.Record) -> Delivery:
         file_count=row["file_count"],
         total_bytes=row["total_bytes"],
         attempt=row["attempt"],
+        tries=row["tries"],
         last_cause=row["last_cause"],
+        last_code=row["last_code"],
         ending=_ending_of(row),
     )
 
@@ -52,7 +55,11 @@ def listed_of(row: asyncpg.Record) -> Delivery:
 def _ending_of(row: asyncpg.Record) -> Ending | None:
     if row["ending_type"] is None:
         return None
-    return Ending(error_type=_known(row["ending_type"]), message=row["ending_message"])
+    return Ending(
+        error_type=_known(row["ending_type"]),
+        message=row["ending_message"],
+        code=row["ending_code"],
+    )
 
 
 def _order_error_of(row: asyncpg.Record) -> OrderError | None:
@@ -91,7 +98,6 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
         order_error=_order_error_of(row),
         retries=row["retries"],
         retried_for=row["retried_for"],
-        tries=row["tries"],
         trace=row["trace"],
         archive_template=row["archive_template"],
         prefix_template=row["prefix_template"],

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
+from app.delivery.attempts import Attempt
 from app.delivery.content import ContentSeen, ContentState
 from app.delivery.manifest import ManifestFile
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
-from app.store.manifest import file_named, files_after, missing_after
+from app.store.manifest import file_named, files_after, missing_after, missing_count
 from app.store.outbox import owed
 from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of, told_of
@@ -31,7 +32,9 @@ from app.views.deliveries import (
     Tracked,
     WorkerSeen,
 )
+from app.views.progress import Underway
 from app.views.segments import SegmentSeen
+from app.waiting.slices import in_slices
 
 SQL = load(__name__)
 
@@ -46,14 +49,21 @@ def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
         not_before=row["not_before"],
         finished_at=row["finished_at"],
         worker=None if ended else row["lease_owner"],
-        result=StoredObject(url=row["url"], md5=row["md5"], size=row["archive_size"])
+        result=StoredObject(
+            url=row["url"], md5=row["md5"], size=row["archive_size"], etag=row["etag"]
+        )
         if row["url"]
         else None,
         error=(row["error_type"], row["error_message"]) if row["error_type"] else None,
+        error_code=row["error_code"],
         listed=row["listed"],
         content=_content_of(row),
         told=told_of(row),
     )
+
+
+def _listed(row: asyncpg.Record) -> Tracked:
+    return _tracked_of(row, listed_of(row))
 
 
 def _content_of(row: asyncpg.Record) -> ContentSeen | None:
@@ -75,6 +85,7 @@ def _change_of(row: asyncpg.Record) -> Change:
             attempt=row["change_attempt"],
             at=row["change_at"],
             cause=row["change_cause"],
+            code=row["change_code"],
             news=row["change_news"],
         ),
         tracked=_tracked_of(row, listed_of(row)),
@@ -110,7 +121,7 @@ class PostgresTracking:
                 **wanted.arguments(),
             )
         )
-        return [_tracked_of(row, listed_of(row)) for row in rows]
+        return await in_slices(_listed, rows)
 
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:
         """Return every delivery of a correlation id, the newest first."""
@@ -133,6 +144,11 @@ class PostgresTracking:
             for row in await self._fetch(*SQL["history_of"](delivery=delivery))
         ]
 
+    async def attempts(self, delivery: UUID) -> list[Attempt]:
+        """Return the attempts of a delivery's transfer, the newest first."""
+        rows = await self._fetch(*SQL["attempts_of"](delivery=delivery))
+        return [Attempt(**row) for row in rows]
+
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position."""
         with translate_errors():
@@ -149,10 +165,27 @@ class PostgresTracking:
             found = await missing_after(self._pool, delivery, -1, limit=limit)
         return [file for _, file in found]
 
+    async def missing_count(self, delivery: UUID) -> int:
+        """Return how many files a delivery is without."""
+        with translate_errors():
+            return await missing_count(self._pool, delivery)
+
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced."""
         return [
             SegmentSeen(**row) for row in await self._fetch(*SQL["segments_of"](delivery=delivery))
+        ]
+
+    async def underway(self, attempts: Mapping[UUID, int]) -> list[Underway]:
+        """Return of these deliveries the ones that have not ended, and are at this attempt."""
+        statement = SQL["underway"](ids=list(attempts), attempts=list(attempts.values()))
+        return [
+            Underway(
+                delivery=listed_of(row),
+                told=row["told"],
+                segments=tuple(zip(row["suborders"], row["file_counts"], strict=True)),
+            )
+            for row in await self._fetch(*statement)
         ]
 
     async def last(self) -> int:
@@ -162,21 +195,13 @@ class PostgresTracking:
 
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         """Return steps after `last`, and missing ones that are there now."""
-        return [
-            _change_of(row)
-            for row in await self._fetch(
-                *SQL["changes"](last=last, missing=list(missing), limit=limit)
-            )
-        ]
+        rows = await self._fetch(*SQL["changes"](last=last, missing=list(missing), limit=limit))
+        return await in_slices(_change_of, rows)
 
     async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
         """Return a tenant's steps after `last`."""
-        return [
-            _change_of(row)
-            for row in await self._fetch(
-                *SQL["changes_of_tenant"](tenant=tenant, last=last, limit=limit)
-            )
-        ]
+        rows = await self._fetch(*SQL["changes_of_tenant"](tenant=tenant, last=last, limit=limit))
+        return await in_slices(_change_of, rows)
 
     async def workers(self) -> list[WorkerSeen]:
         """Return the workers that there are."""

@@ -2,9 +2,9 @@
 -- What lists and feeds show of a delivery: all but what it ordered, which may have half a megabyte.
 d.id, d.tenant, d.correlation_id, d.state, d.user_email, d.target, d.origin_app, d.priority,
 d.requested_at, d.expires_at, d.updated_at, d.state_since, d.not_before, d.finished_at, d.order_id,
-d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.format, d.partial, d.labels, d.deadline, d.archive_name,
-d.file_count, d.total_bytes, d.attempt, d.last_cause, d.lease_owner, d.url, d.md5, d.archive_size, d.told, d.error_type,
-d.error_message, d.ending_type, d.ending_message, d.prefix
+d.total_suborders, d.order_done, d.announced, d.listed, d.parked, d.held, d.format, d.partial, d.labels, d.deadline, d.archive_name,
+d.file_count, d.total_bytes, d.attempt, d.tries, d.last_cause, d.last_code, d.lease_owner, d.url, d.md5, d.archive_size, d.etag, d.told, d.error_type,
+d.error_message, d.error_code, d.ending_type, d.ending_message, d.ending_code, d.prefix
 
 -- fragment: content
 -- What is known of a delivery's content.
@@ -14,7 +14,7 @@ c.asked_at IS NOT NULL OR coalesce(c.until <= now(), false) AS content_is_over
 -- fragment: step
 -- A step, beside the delivery as it is now.
 h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
-h.cause AS change_cause, h.news AS change_news
+h.cause AS change_cause, h.code AS change_code, h.news AS change_news
 
 -- name: browse
 -- Deliveries of some tenants, the newest first, of those before a time of request and an id; each
@@ -54,12 +54,30 @@ WHERE d.tenant = :tenant AND d.id = :id;
 
 -- name: history_of
 -- When a delivery came into each of its states, when an attempt there was given up, and what became of its content.
-SELECT id, state, attempt, at, cause, news FROM delivery_history WHERE delivery_id = :delivery ORDER BY id;
+SELECT id, state, attempt, at, cause, code, news FROM delivery_history WHERE delivery_id = :delivery ORDER BY id;
+
+-- name: attempts_of
+-- The attempts of a delivery's transfer that are kept, the newest first.
+SELECT attempt, worker, target, began, ended, outcome, code, cause, bytes
+FROM delivery_attempt WHERE delivery_id = :delivery ORDER BY attempt DESC;
 
 -- name: segments_of
 -- The suborders of a delivery that were announced, in that order.
 SELECT number, suborder_id AS suborder, announced_at, listed_at, file_count
 FROM segment WHERE delivery_id = :delivery ORDER BY number;
+
+-- name: underway
+-- Of some deliveries, those that have not ended and are at the attempt that was asked about; with the segments that
+-- are in the manifest, in order. (It takes the place of no lock: one may end in the next moment.)
+SELECT {listed}, coalesce((d.plan ->> 'told')::boolean, true) AS told, s.suborders, s.file_counts
+FROM unnest(:ids::uuid[], :attempts::integer[]) AS asked (id, attempt)
+JOIN delivery d ON d.id = asked.id AND d.attempt = asked.attempt AND d.state NOT IN ({ended})
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(suborder_id ORDER BY number), '{}') AS suborders,
+           coalesce(array_agg(file_count ORDER BY number), '{}') AS file_counts
+    FROM segment WHERE delivery_id = d.id AND listed_at IS NOT NULL
+) s
+ORDER BY d.id;
 
 -- name: last_change
 -- The newest change of any delivery; 0 before the first.
@@ -90,18 +108,19 @@ LIMIT :limit;
 -- Which workers there are, and how many transfers each has under way.
 SELECT w.*, extract(epoch FROM now() - w.seen_at)::float8 AS silent_for,
        (SELECT count(*) FROM delivery d
-        WHERE d.work = 'transfer' AND d.lease_owner = w.id AND d.lease_until >= now()) AS running
+        WHERE d.work IN ('transfer', 'transfer-part') AND d.lease_owner = w.id AND d.lease_until >= now()) AS running
 FROM worker w ORDER BY w.id;
 
 -- name: depth
 -- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
 -- however often it was tried there; how many of them wait for the next suborder of their order, and the
--- longest of those waits. (Parking is the last change of what is parked.)
+-- longest of those waits; and how many wait for their quota, which are not stuck: the oldest is none of them. (Parking is the last change of what is parked.)
 SELECT tenant, state, count(*) AS deliveries,
-       greatest(0, extract(epoch FROM now() - min(state_since)))::float8 AS oldest,
+       greatest(0, extract(epoch FROM now() - min(state_since) FILTER (WHERE NOT held)))::float8 AS oldest,
        count(*) FILTER (WHERE parked) AS parked,
        coalesce(greatest(0, extract(
-           epoch FROM now() - min(updated_at) FILTER (WHERE parked))), 0)::float8 AS oldest_parked
+           epoch FROM now() - min(updated_at) FILTER (WHERE parked))), 0)::float8 AS oldest_parked,
+       count(*) FILTER (WHERE held) AS held
 FROM delivery WHERE state NOT IN ({ended})
 GROUP BY tenant, state;
 

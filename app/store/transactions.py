@@ -30,6 +30,7 @@ from app.delivery.naming import object_key
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.reports import StoredReport
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.delivery.states import ADVANCES, State
 from app.delivery.told import Told
@@ -38,11 +39,13 @@ from app.errors import ErrorType, LeaseLostError
 from app.store.audit import record
 from app.store.contents import ContentsInTransaction
 from app.store.manifest import extent, files_after, missing_after, missing_so_far
-from app.store.objects import lock_object
+from app.store.objects import lock_object, lock_object_within
 from app.store.pool import translate_errors
+from app.store.quotas import QuotasInTransaction
 from app.store.rows import delivery_of, ended_of, segment_of
 from app.store.sql import load
 from app.store.webhooks import tell
+from app.store.woken import unpublished
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
 
@@ -55,28 +58,47 @@ _FILE_COLUMNS = tuple(each.name for each in fields(ManifestFile))
 _file = attrgetter(*_FILE_COLUMNS)
 
 
-class PostgresUnitOfWork(ContentsInTransaction):
+class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
     """One transaction on one connection; see `app.delivery.ports.UnitOfWork`."""
 
     def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
         self.owes: set[str] = set()  # the lanes that something was put into
+        self.hints: list[OutgoingMessage] = []  # what workers were woken for
         self.afterwards: list[Callable[[], object]] = []
 
     async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
         """Note events in the inbox; return those that count, and when each arrived."""
         # Two copies of a message may be handled at once: the second waits for the first.
         await self._lock([ingress.digest for ingress in arrived])
-        rows = await self._connection.fetch(
-            *SQL["record_receipts"](
-                ids=[ingress.id for ingress in arrived],
-                kinds=[ingress.kind.value for ingress in arrived],
-                digests=[ingress.digest for ingress in arrived],
-                flagged=[ingress.redelivered for ingress in arrived],
-                received_at=[ingress.received_at for ingress in arrived],
-            )
+        recorded = SQL["record_receipts"](
+            ids=[ingress.id for ingress in arrived],
+            kinds=[ingress.kind.value for ingress in arrived],
+            digests=[ingress.digest for ingress in arrived],
+            flagged=[ingress.redelivered for ingress in arrived],
+            received_at=[ingress.received_at for ingress in arrived],
         )
+        rows = await self._connection.fetch(*recorded)
         return {row["ingress_id"]: row["arrived_at"] for row in rows if row["counted"]}
+
+    async def record_receipt_and_lock(
+        self, ingress: Ingress, tenant: str, correlation_id: str
+    ) -> tuple[datetime, Delivery | None] | None:
+        """Note an event in the inbox, and lock the active delivery that it is about."""
+        await self._lock([ingress.digest])
+        recorded = SQL["record_receipt_and_lock"](
+            ids=[ingress.id],
+            kinds=[ingress.kind.value],
+            digests=[ingress.digest],
+            flagged=[ingress.redelivered],
+            received_at=[ingress.received_at],
+            tenant=tenant,
+            correlation_id=correlation_id,
+        )
+        row = await self._connection.fetchrow(*recorded)
+        if row is None:
+            return None
+        return row["arrived_at"], delivery_of(row) if row["id"] is not None else None
 
     async def note_denial(self, denied: Denied) -> None:
         """Keep why a request is denied."""
@@ -128,6 +150,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
                 archive_templates=[opening.archive_template for opening in openings],
                 prefix_templates=[opening.prefix_template for opening in openings],
                 partial=[request.partial for request in requests],
+                held=[opening.held for opening in openings],
             )
         )
         return [delivery_of(row) for row in opened]
@@ -221,6 +244,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
         manifest: Manifest | None = None,
         result: StoredObject | None = None,
         error: tuple[ErrorType, str] | None = None,
+        code: str | None = None,
         told: Told | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
@@ -250,11 +274,13 @@ class PostgresUnitOfWork(ContentsInTransaction):
                 etag=result.etag if result else None,
                 error_type=error[0].value if error else None,
                 error_message=error[1] if error else None,
+                error_code=code,
                 told=told.noted() if told else None,
                 order_done=order_done,
                 plan=asdict(plan) if plan else None,
                 begins_by=begins_by,
                 left_open=left_open,
+                unheard=False,
             )
         )
         return row is not None
@@ -299,6 +325,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
         *,
         more_files: int,
         more_bytes: int,
+        extends: bool = False,
     ) -> bool:
         """Note that a segment's files are in the manifest."""
         listed = SQL["list_segment"](
@@ -309,11 +336,17 @@ class PostgresUnitOfWork(ContentsInTransaction):
             more_files=more_files,
             more_bytes=more_bytes,
             plan=asdict(plan),
+            extends=extends,
         )
         return await self._connection.fetchval(*listed) is not None
 
     async def note_ending(
-        self, delivery: Delivery, error: tuple[ErrorType, str], *, lets_go: bool
+        self,
+        delivery: Delivery,
+        error: tuple[ErrorType, str],
+        *,
+        code: str | None = None,
+        lets_go: bool,
     ) -> bool:
         """Note how a delivery ends, if its archive may be appearing."""
         noted = await self._connection.fetchval(
@@ -323,6 +356,7 @@ class PostgresUnitOfWork(ContentsInTransaction):
                 attempt=delivery.attempt,
                 error_type=error[0].value,
                 error_message=error[1],
+                code=code,
                 lets_go=lets_go,
             )
         )
@@ -386,28 +420,33 @@ class PostgresUnitOfWork(ContentsInTransaction):
 
     async def enqueue(self, *messages: OutgoingMessage) -> None:
         """Put messages into the outbox."""
-        await self._connection.executemany(
-            SQL["enqueue"].text,
-            [
-                SQL["enqueue"].arguments(
-                    lane=m.lane.value,
-                    delivery=m.delivery_id,
-                    kind=m.kind.value,
-                    message_id=m.message_id,
-                    tenant=m.tenant,
-                    correlation_id=m.correlation_id,
-                    priority=m.priority,
-                    origin_app=m.origin_app,
-                    body=m.body,
-                    trace=m.trace,
-                )
-                for m in messages
-            ],
+        if not messages:
+            return
+        enqueued = SQL["enqueue"](
+            lanes=[message.lane.value for message in messages],
+            deliveries=[message.delivery_id for message in messages],
+            kinds=[message.kind.value for message in messages],
+            message_ids=[message.message_id for message in messages],
+            tenants=[message.tenant for message in messages],
+            correlation_ids=[message.correlation_id for message in messages],
+            priorities=[message.priority for message in messages],
+            origin_apps=[message.origin_app for message in messages],
+            bodies=[message.body for message in messages],
+            traces=[message.trace for message in messages],
         )
+        has_webhooks = await self._connection.fetchval(*enqueued)
         self.owes.update(message.lane for message in messages)
         events = [event for event in map(event_of, messages) if event is not None]
-        if events:
+        if events and has_webhooks:
             await self.tell(*events)
+
+    async def hint(self, *hints: OutgoingMessage) -> None:
+        """Wake workers with the commit."""
+        known = {hint.kind.work for hint in self.hints}
+        works = {work.value for hint in hints if (work := hint.kind.work) and work not in known}
+        if works:
+            await self._connection.execute(*SQL["hint"](works=sorted(works)))
+        self.hints.extend(hints)
 
     async def tell(self, *events: DeliveryEvent) -> None:
         """Owe events to the webhooks that ask for them."""
@@ -452,6 +491,10 @@ class PostgresUnitOfWork(ContentsInTransaction):
         """Let no other transaction complete or remove this object until the end."""
         await lock_object(self._connection, url, namespace)
 
+    async def lock_object_within(self, url: str, namespace: str, longest: timedelta) -> bool:
+        """Do as `lock_object`, or return False where others keep the object for so long."""
+        return await lock_object_within(self._connection, url, namespace, longest)
+
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery or attempt is making it."""
         return bool(
@@ -466,6 +509,11 @@ class PostgresUnitOfWork(ContentsInTransaction):
             )
         )
 
+    async def record_report(self, delivery: Delivery, report: StoredReport) -> None:
+        """Note that the report of a delivery is there, and told."""
+        recorded = SQL["record_report"](id=delivery.id, report=report.noted())
+        await self._connection.execute(*recorded)
+
     async def audit(self, done: AuditRecord) -> None:
         """Put what an actor did into the audit trail."""
         await record(self._connection, done)
@@ -474,12 +522,21 @@ class PostgresUnitOfWork(ContentsInTransaction):
 class PostgresStore:
     """See `ports.DeliveryStore`. `owed` is notified after a commit that left something to send.
 
+    `hinted` publishes what workers were woken for, after the commit: at once, and without an error.
     `batch` is how many files of a manifest are read at once.
     """
 
-    def __init__(self, pool: asyncpg.Pool, owed: Wakeup, *, batch: int = _BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        owed: Wakeup,
+        *,
+        hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished,
+        batch: int = _BATCH_SIZE,
+    ) -> None:
         self._pool = pool
         self._owed = owed
+        self._hinted = hinted
         self._batch_size = batch
 
     @contextlib.asynccontextmanager
@@ -494,8 +551,64 @@ class PostgresStore:
                 yield transaction
         if transaction.owes:
             self._owed.notify(transaction.owes)
+        if transaction.hints:
+            self._hinted(transaction.hints)
         for act in transaction.afterwards:
             act()
+
+    async def finish(
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        told: Told,
+        answer: OutgoingMessage,
+        *,
+        left_open: bool = False,
+    ) -> bool | None:
+        """End a delivery as done, and enqueue its answer, in one statement."""
+        if State.DONE not in ADVANCES[delivery.state]:
+            raise ValueError(f"{delivery} can't go from {delivery.state} to {State.DONE}")
+        with translate_errors():
+            row = await self._pool.fetchrow(
+                *SQL["finish"](
+                    id=delivery.id,
+                    seen=delivery.state.value,
+                    attempt=delivery.attempt,
+                    state=State.DONE.value,
+                    order_id=None,
+                    total_suborders=None,
+                    archive_name=None,
+                    prefix=None,
+                    file_count=None,
+                    total_bytes=None,
+                    url=result.url,
+                    md5=result.md5,
+                    archive_size=result.size,
+                    etag=result.etag,
+                    error_type=None,
+                    error_message=None,
+                    error_code=None,
+                    told=told.noted(),
+                    order_done=False,
+                    plan=None,
+                    begins_by=None,
+                    left_open=left_open,
+                    unheard=True,
+                    lane=answer.lane.value,
+                    kind=answer.kind.value,
+                    message_id=answer.message_id,
+                    tenant=answer.tenant,
+                    correlation_id=answer.correlation_id,
+                    priority=answer.priority,
+                    origin_app=answer.origin_app,
+                    body=answer.body,
+                    trace=answer.trace,
+                )
+            )
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        if row["done"]:
+            self._owed.notify({answer.lane})
+        return None if row["heard"] else row["done"]
 
     async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
         """Let an event that is not handled yet be appended again after the pause."""
@@ -570,9 +683,13 @@ class PostgresStore:
         unsure = row["again"] or row["superseded"] or opening
         return None if unsure else frozenset(row["uploads"])
 
-    async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+    async def record_wait(
+        self, tenant: str, target: str | None, cause: str, *, limit: int, code: str | None = None
+    ) -> int:
         """Note why transfers wait."""
-        waiting = SQL["record_wait"](tenant=tenant, target=target, cause=cause, limit=limit)
+        waiting = SQL["record_wait"](
+            tenant=tenant, target=target, cause=cause, code=code, limit=limit
+        )
         with translate_errors():
             return len(await self._pool.fetch(*waiting))
 
@@ -620,6 +737,36 @@ class PostgresStore:
         )
         with translate_errors():
             return bool(await self._pool.fetchval(*asked))
+
+    async def note_report(
+        self, delivery: Delivery, report: StoredReport, *, until: timedelta
+    ) -> bool:
+        """Note where a report of a delivery may come."""
+        noted = SQL["note_report"](
+            id=delivery.id,
+            seen=delivery.state.value,
+            attempt=delivery.attempt,
+            report=report.noted(),
+            within=until,
+        )
+        with translate_errors():
+            return await self._pool.fetchval(*noted) is not None
+
+    async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:
+        """Return deliveries that have ended, and reports that no client was told of."""
+        with translate_errors():
+            rows = await self._pool.fetch(*SQL["untold_reports"](limit=limit))
+        return [(delivery_of(row), StoredReport.read(row["report"])) for row in rows]
+
+    async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:
+        """Let an untold report be looked at again after the pause."""
+        with translate_errors():
+            await self._pool.execute(*SQL["postpone_report"](id=delivery.id, pause=pause))
+
+    async def forget_report(self, delivery: Delivery) -> None:
+        """Note that an untold report is not there."""
+        with translate_errors():
+            await self._pool.execute(*SQL["forget_report"](id=delivery.id))
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""

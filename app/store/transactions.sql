@@ -2,8 +2,8 @@
 -- Two redeliveries of one message may be handled at once: the second waits for the first.
 SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
 
--- name: record_receipts
--- Note events in the inbox; none of them needs further care. No row for one that is there already
+-- fragment: receipts
+-- Events are noted in the inbox; none of them needs further care. No row for one that is there already
 -- (Kafka gave it again, or it was appended again). Refused, that is not `counted`, are copies of a
 -- message that counted: one that may be a repeat (it is flagged), if its digest is known; one that may
 -- not, if a repeat of it has overtaken it, which arrived no earlier (any, where RabbitMQ did not get its
@@ -12,7 +12,7 @@ SELECT pg_advisory_xact_lock(digest) FROM unnest(:digests::bigint[]) AS digest;
 -- at which this database saved the arrivals; an event without one was handled, which the inbox knows,
 -- or put back by an operator: then the worker's clock (:received_at) is all there is, but it is never
 -- in the future.
-WITH handled AS (
+handled AS (
     DELETE FROM arrival WHERE id = ANY (:ids::uuid[]) RETURNING id, received_at, returned_at
 ), arrived AS (
     SELECT event.id, event.kind, event.digest, handled.returned_at,
@@ -41,14 +41,33 @@ WITH handled AS (
     FROM arrived
     WHERE known.digest = arrived.digest AND known.kind = arrived.kind
       AND known.returned_at IS NOT NULL
+), noted AS (
+    INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
+    SELECT id, kind, digest, flagged OR returned_at IS NOT NULL, at, NOT copy,
+           -- What was given again in place of a copy may be there already.
+           CASE WHEN NOT (copy AND overtaken) THEN returned_at END
+    FROM judged
+    ON CONFLICT (ingress_id) DO NOTHING
+    RETURNING ingress_id, arrived_at, counted
 )
-INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
-SELECT id, kind, digest, flagged OR returned_at IS NOT NULL, at, NOT copy,
-       -- What was given again in place of a copy may be there already.
-       CASE WHEN NOT (copy AND overtaken) THEN returned_at END
-FROM judged
-ON CONFLICT (ingress_id) DO NOTHING
-RETURNING ingress_id, arrived_at, counted;
+
+-- name: record_receipts
+-- Note events in the inbox; tell which count.
+WITH {receipts}
+SELECT ingress_id, arrived_at, counted FROM noted;
+
+-- name: record_receipt_and_lock
+-- Note an event in the inbox. If it counts, one row: with the active delivery of a correlation id, if there
+-- is one, held as by `lock_active`. (Nothing else that is asked about the delivery stands here: it would be
+-- seen as it was before the wait for that lock.)
+WITH {receipts}
+SELECT noted.arrived_at, active.*
+FROM noted LEFT JOIN LATERAL (
+    SELECT * FROM delivery
+    WHERE tenant = :tenant AND correlation_id = :correlation_id AND state NOT IN ({ended})
+    FOR NO KEY UPDATE
+) active ON true
+WHERE noted.counted;
 
 -- name: note_denial
 -- Keep why a request is denied: of one that did not come over AMQP, there is nothing to keep it with.
@@ -88,19 +107,20 @@ FROM refused LEFT JOIN LATERAL (
 -- row for one whose correlation id is in use.
 INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, order_request,
                       origin_app, priority, requested_at, expires_at, trace, rank, format, labels, deadline,
-                      archive_template, prefix_template, partial)
+                      archive_template, prefix_template, partial, held)
 SELECT id, tenant, correlation_id, state, user_email, target, order_request,
        origin_app, priority, at, least(at + ttl, deadline), trace, at - priority * interval '1 minute', format,
        ARRAY(SELECT json_array_elements_text(labels::json)), deadline, archive_template, prefix_template,
-       partial
+       partial, held
 FROM unnest(:ids::uuid[], :tenants::text[], :correlation_ids::text[], :states::text[],
             :users::text[], :targets::text[], :orders::json[], :origin_apps::text[],
             :priorities::smallint[], :requested_at::timestamptz[], :ttls::interval[], :traces::text[],
             :formats::text[], :labels::text[], :deadlines::timestamptz[],
-            :archive_templates::text[], :prefix_templates::text[], :partial::boolean[])
+            :archive_templates::text[], :prefix_templates::text[], :partial::boolean[],
+            :held::boolean[])
      AS opening (id, tenant, correlation_id, state, user_email, target, order_request,
                  origin_app, priority, requested_at, ttl, trace, format, labels, deadline,
-                 archive_template, prefix_template, partial),
+                 archive_template, prefix_template, partial, held),
      LATERAL (SELECT coalesce(requested_at, clock_timestamp()) AS at) AS request
 ON CONFLICT (tenant, correlation_id) WHERE state NOT IN ({ended}) DO NOTHING
 RETURNING *;
@@ -211,10 +231,11 @@ WHERE id IN (
       AND kind = 'order' AND not_sent AND due_at > now()
     FOR UPDATE SKIP LOCKED);
 
--- name: advance
+-- fragment: advanced
 -- Compare and set: leave the state (:seen) and attempt that the caller saw. Frees the lease; at the end,
--- what was saved of a half-made archive goes, too, and what its manifest was made of.
-WITH advanced AS (
+-- what was saved of a half-made archive goes, too, and what its manifest was made of. With :unheard, not
+-- where a webhook may hear of it.
+advanced AS (
     UPDATE delivery SET
         state = :state,
         order_id = coalesce(:order_id, order_id),
@@ -227,14 +248,14 @@ WITH advanced AS (
         rank = least(rank, :begins_by::timestamptz),
         order_done = order_done OR :order_done,
         url = :url, md5 = :md5, archive_size = :archive_size, etag = :etag,
-        error_type = :error_type, error_message = :error_message, told = :told,
+        error_type = :error_type, error_message = :error_message, error_code = :error_code, told = :told,
         -- What an attempt that failed has completed all the same is still to be removed.
         completing = CASE WHEN :state <> 'DONE' THEN completing END,
         completing_until = CASE WHEN :state <> 'DONE' THEN completing_until END,
         done_in = CASE WHEN :state = 'DONE' THEN completing ->> 'server' END,
         left_open = :left_open,
-        ending_type = NULL, ending_message = NULL,
-        parked = false, lease_owner = NULL, lease_until = NULL,
+        ending_type = NULL, ending_message = NULL, ending_code = NULL,
+        parked = false, held = false, lease_owner = NULL, lease_until = NULL,
         -- Of no use once the upload is completed, and it holds a secret.
         upload_target = CASE WHEN :state <> 'DONE' THEN upload_target END,
         not_before = now(), updated_at = now(), tries = 0, last_cause = NULL,
@@ -242,6 +263,8 @@ WITH advanced AS (
     WHERE id = :id AND state = :seen AND attempt = :attempt
       -- What comes too late is not ordered.
       AND NOT (:state = 'GRANTED' AND coalesce(deadline <= now(), false))
+      AND NOT (:unheard::boolean AND EXISTS (
+          SELECT 1 FROM tenant_setting s WHERE s.tenant = delivery.tenant AND s.name = 'webhooks'))
     RETURNING id
 ), forgotten AS (
     DELETE FROM checkpoint USING advanced
@@ -253,7 +276,24 @@ WITH advanced AS (
     DELETE FROM file_contents USING advanced
     WHERE delivery_id = advanced.id AND :state IN ({ended})
 )
+
+-- name: advance
+-- Compare and set; no row where the delivery has moved on.
+WITH {advanced}
 SELECT id FROM advanced;
+
+-- name: finish
+-- Compare and set, and owe the answer, all in one statement. Nothing of it where the tenant has webhooks,
+-- which is told: they are owed the event in the same transaction.
+WITH {advanced}, owed AS (
+    INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
+                        origin_app, body, trace)
+    SELECT :lane::text, id, :kind::text, :message_id::uuid, :tenant::text, :correlation_id::text,
+           :priority::smallint, :origin_app::text, :body::json, :trace::text
+    FROM advanced
+)
+SELECT EXISTS (SELECT 1 FROM advanced) AS done,
+       EXISTS (SELECT 1 FROM tenant_setting WHERE tenant = :tenant AND name = 'webhooks') AS heard;
 
 -- name: announce
 -- Add a segment. What waits for it may be claimed: the first time not before :after, since the end of a
@@ -291,13 +331,14 @@ UPDATE delivery SET
 WHERE id = :id;
 
 -- name: list_segment
--- The files of a segment are in the manifest. Totals grow with it where rs-order did not tell them all. No
--- row if the attempt is over.
+-- The files of a segment are in the manifest, or (:extends) more of the last one that is. Totals grow with it where
+-- rs-order did not tell them all. No row if the attempt is over.
 WITH held AS (
     UPDATE delivery SET
-        listed = listed + 1, plan = :plan,
+        listed = :number, plan = :plan,
         file_count = file_count + :more_files, total_bytes = total_bytes + :more_bytes
-    WHERE id = :id AND attempt = :attempt AND state = 'TRANSFERRING' AND listed = :number - 1
+    WHERE id = :id AND attempt = :attempt AND state = 'TRANSFERRING'
+      AND listed = CASE WHEN :extends::boolean THEN :number ELSE :number - 1 END
     RETURNING id
 )
 UPDATE segment SET listed_at = clock_timestamp(), file_count = :files
@@ -351,7 +392,8 @@ ORDER BY s.number;
 UPDATE delivery SET
     ending_type = coalesce(ending_type, :error_type),
     ending_message = CASE WHEN ending_type IS NULL THEN :error_message ELSE ending_message END,
-    last_cause = :error_message,
+    ending_code = CASE WHEN ending_type IS NULL THEN :code ELSE ending_code END,
+    last_cause = :error_message, last_code = '+' || :code::text,
     lease_owner = CASE WHEN completing_attempt = attempt AND NOT :lets_go THEN lease_owner END,
     lease_until = CASE WHEN completing_attempt = attempt AND NOT :lets_go THEN lease_until END,
     not_before = now(), updated_at = now()
@@ -359,11 +401,20 @@ WHERE id = :id AND state = :seen AND attempt = :attempt AND completing_until > n
 RETURNING id;
 
 -- name: enqueue
--- Put a message into the outbox.
-INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
-                    origin_app, body, trace, not_sent)
-VALUES (:lane, :delivery, :kind, :message_id, :tenant, :correlation_id, :priority,
-        :origin_app, :body, :trace, :kind = 'order');
+-- Put messages into the outbox, in their order. Tells whether a tenant of them has webhooks.
+WITH owed AS (
+    INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
+                        origin_app, body, trace, not_sent)
+    SELECT lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
+           origin_app, body, trace, kind = 'order'
+    FROM unnest(:lanes::text[], :deliveries::uuid[], :kinds::text[], :message_ids::uuid[], :tenants::text[],
+                :correlation_ids::text[], :priorities::smallint[], :origin_apps::text[], :bodies::json[],
+                :traces::text[]) WITH ORDINALITY
+         AS message (lane, delivery_id, kind, message_id, tenant, correlation_id, priority,
+                     origin_app, body, trace, number)
+    ORDER BY number
+)
+SELECT EXISTS (SELECT 1 FROM tenant_setting WHERE tenant = ANY (:tenants::text[]) AND name = 'webhooks');
 
 -- name: record_place
 -- The order of a delivery that is done may keep its user's place at rs-order: if it had several suborders
@@ -539,21 +590,21 @@ SELECT coalesce(array_agg(upload_id) FILTER (
            WHERE upload_bucket = :bucket AND upload_key = :key), '{}') AS uploads,
        coalesce(bool_or(tenant = :tenant AND correlation_id = :correlation_id), false) AS again,
        coalesce(json_agg(json_build_array(prefix, correlation_id)) FILTER (
-           WHERE work = 'transfer' AND lease_until IS NOT NULL
+           WHERE work IN ('transfer', 'transfer-part') AND lease_until IS NOT NULL
              AND archive_name = :archive_name), '[]') AS near,
        EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt > :attempt) AS superseded
 FROM delivery
 WHERE state NOT IN ({ended}) AND id <> :id
   AND (upload_key = :key OR tenant = :tenant AND correlation_id = :correlation_id
-       OR work = 'transfer' AND lease_until IS NOT NULL AND archive_name = :archive_name);
+       OR work IN ('transfer', 'transfer-part') AND lease_until IS NOT NULL AND archive_name = :archive_name);
 
 -- name: record_wait
 -- Note at transfers of a tenant that wait, to one target or (null) to any, why they do. (Of several
 -- workers that tell the same none waits for another.)
-UPDATE delivery SET last_cause = :cause
+UPDATE delivery SET last_cause = :cause, last_code = '+' || :code::text
 WHERE id IN (
     SELECT id FROM delivery
-    WHERE work = 'transfer' AND tenant = :tenant AND (:target::text IS NULL OR target = :target)
+    WHERE work IN ('transfer', 'transfer-part') AND tenant = :tenant AND (:target::text IS NULL OR target = :target)
       AND (lease_until IS NULL OR lease_until < now()) AND last_cause IS DISTINCT FROM :cause
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
@@ -565,7 +616,7 @@ RETURNING id;
 UPDATE delivery SET last_cause = NULL
 WHERE id IN (
     SELECT id FROM delivery
-    WHERE work = 'transfer' AND tenant = :tenant AND last_cause = :cause
+    WHERE work IN ('transfer', 'transfer-part') AND tenant = :tenant AND last_cause = :cause
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 )
@@ -601,6 +652,28 @@ SELECT EXISTS (
            OR tail.url IS NULL AND starts_with(tail.key, :noted))
 ) OR EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt > :attempt);
 
+-- name: note_report
+-- Where a report of this one may come, :within that time. Compare and set, as it has not ended yet; no row if it moved on.
+UPDATE delivery SET report = :report, report_until = now() + :within::interval
+WHERE id = :id AND state = :seen AND attempt = :attempt AND state NOT IN ({ended})
+RETURNING id;
+
+-- name: record_report
+-- The report is there, and told.
+UPDATE delivery SET report = :report, report_until = NULL WHERE id = :id;
+
+-- name: untold_reports
+-- Reports that no client was told of, of deliveries that have ended; whichever were to come are there by now.
+SELECT * FROM delivery WHERE report_until < now() AND state IN ({ended}) ORDER BY report_until LIMIT :limit;
+
+-- name: postpone_report
+-- There is another look at this one later.
+UPDATE delivery SET report_until = now() + :pause::interval WHERE id = :id AND report_until IS NOT NULL;
+
+-- name: forget_report
+-- The report that was told to no client is not there.
+UPDATE delivery SET report = NULL, report_until = NULL WHERE id = :id AND report_until IS NOT NULL;
+
 -- name: done_by
 -- Whether a delivery was brought to its end by this attempt.
 SELECT EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt = :attempt AND state = 'DONE');
@@ -608,3 +681,8 @@ SELECT EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt = :attempt AND 
 -- name: alive
 -- Whether the database answers.
 SELECT 1;
+
+-- name: hint
+-- Tell each worker that listens, once this is committed, what work there may be. (Said twice by one transaction, it
+-- is told once.)
+SELECT pg_notify('delivery_work', work) FROM unnest(:works::text[]) AS work;

@@ -117,16 +117,19 @@ class PostgresWebhooks:
             tenant=tenant,
             name=name,
             claim=claim.id,
+            url=webhook.url,
             sent=done.sent,
             failure=done.failure,
+            throttles=done.throttles,
             asked=done.pause or timedelta(),
             first=FIRST_PAUSE,
             longest=LONGEST_PAUSE,
-            gone=webhook.url if done.gone else None,
+            gone=done.gone,
         )
         buried = SQL["bury_events"](
             tenant=tenant,
             name=name,
+            url=webhook.url,
             error=done.failure,
             after=timedelta() if done.gone else given_up_after,
         )
@@ -151,11 +154,14 @@ class PostgresWebhooks:
                 await record(connection, resent(actor, name, count))
         return count
 
-    async def revive(self, tenant: str, name: str) -> None:
+    async def revive(self, webhook: Webhook) -> None:
         """Note that a webhook has just taken a ping."""
+        tenant, name = webhook.tenant, webhook.name
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(*SQL["webhook_took"](tenant=tenant, name=name))
+                await connection.execute(
+                    *SQL["webhook_took"](tenant=tenant, name=name, url=webhook.url)
+                )
                 await connection.execute(*SQL["send_at_once"](tenant=tenant, name=name))
 
     async def seen(self, tenants: Sequence[str]) -> list[WebhookSeen]:

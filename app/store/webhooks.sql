@@ -7,6 +7,24 @@ e.dead_at IS NULL AND e.due_at <= now() AND NOT EXISTS (
       AND earlier.delivery_id = e.delivery_id AND earlier.id < e.id
       AND earlier.dead_at IS NULL AND earlier.tries < :order_tries)
 
+-- fragment: with_events
+-- The webhooks that have events, one after the other by an index: there are many events, and few webhooks.
+with_events AS (
+    (SELECT tenant, webhook AS name FROM webhook_event ORDER BY tenant, webhook LIMIT 1)
+    UNION ALL
+    SELECT following.tenant, following.webhook
+    FROM with_events CROSS JOIN LATERAL (
+        SELECT e.tenant, e.webhook FROM webhook_event e
+        WHERE (e.tenant, e.webhook) > (with_events.tenant, with_events.name)
+        ORDER BY e.tenant, e.webhook LIMIT 1) AS following
+)
+
+-- fragment: is_unnamed
+-- Whether no setting names a webhook any more.
+NOT EXISTS (
+    SELECT 1 FROM tenant_setting s
+    WHERE s.tenant = w.tenant AND s.name = 'webhooks' AND s.value -> w.name IS NOT NULL)
+
 -- name: owe_events
 -- Events are owed to each webhook of their tenant that asks for them, by what its settings say in this
 -- moment; twice to none. (A later version may write them otherwise: no delivery fails for that.)
@@ -30,27 +48,45 @@ ON CONFLICT DO NOTHING;
 -- name: claim_webhook
 -- Take the webhook, of those that are known, which has something due and was served longest ago: for
 -- :ttl, no other worker does. None that is paused, nor one that is gone from this URL; and with
--- :steady, none that fails.
+-- :steady, none that fails. What is known of another URL is forgotten, and all that waits is due.
 WITH chosen AS (
-    SELECT known.tenant, known.name
+    SELECT known.tenant, known.name, known.url, coalesce(w.url <> known.url, false) AS moved
     FROM unnest(:tenants::text[], :names::text[], :urls::text[]) AS known (tenant, name, url)
     LEFT JOIN webhook w ON w.tenant = known.tenant AND w.name = known.name
     WHERE (w.claimed_until IS NULL OR w.claimed_until <= now())
-      AND (w.resume_at IS NULL OR w.resume_at <= now())
       AND (w.gone_url IS NULL OR w.gone_url <> known.url)
-      AND (NOT :steady OR w.failures IS NULL OR w.failures = 0)
-      AND EXISTS (
-          SELECT 1 FROM webhook_event e
-          WHERE e.tenant = known.tenant AND e.webhook = known.name AND {is_next})
+      AND (w.url <> known.url
+           OR ((w.resume_at IS NULL OR w.resume_at <= now())
+               AND (NOT :steady OR w.failures IS NULL OR w.failures = 0)))
+      AND (EXISTS (
+              SELECT 1 FROM webhook_event e
+              WHERE e.tenant = known.tenant AND e.webhook = known.name AND {is_next})
+           OR (w.url <> known.url AND EXISTS (
+              SELECT 1 FROM webhook_event e
+              WHERE e.tenant = known.tenant AND e.webhook = known.name AND e.dead_at IS NULL)))
     ORDER BY w.served_at NULLS FIRST, known.tenant, known.name
     LIMIT 1
+), taken AS (
+    INSERT INTO webhook (tenant, name, url, claim, claimed_until, served_at)
+    SELECT tenant, name, url, :claim, now() + :ttl::interval, clock_timestamp() FROM chosen
+    ON CONFLICT (tenant, name) DO UPDATE
+    SET claim = excluded.claim, claimed_until = excluded.claimed_until, served_at = excluded.served_at,
+        url = excluded.url,
+        resume_at = CASE WHEN webhook.url <> excluded.url THEN NULL ELSE webhook.resume_at END,
+        failures = CASE WHEN webhook.url <> excluded.url THEN 0 ELSE webhook.failures END,
+        throttled = CASE WHEN webhook.url <> excluded.url THEN 0 ELSE webhook.throttled END,
+        failing_since = CASE WHEN webhook.url <> excluded.url THEN NULL ELSE webhook.failing_since END,
+        last_success_at = CASE WHEN webhook.url <> excluded.url THEN NULL ELSE webhook.last_success_at END,
+        last_error = CASE WHEN webhook.url <> excluded.url THEN NULL ELSE webhook.last_error END
+    WHERE webhook.claimed_until IS NULL OR webhook.claimed_until <= now()
+    RETURNING tenant, name, failures
+), hurried AS (
+    UPDATE webhook_event e SET due_at = now()
+    FROM taken JOIN chosen USING (tenant, name)
+    WHERE chosen.moved AND e.tenant = taken.tenant AND e.webhook = taken.name
+      AND e.dead_at IS NULL AND e.due_at > now()
 )
-INSERT INTO webhook (tenant, name, claim, claimed_until, served_at)
-SELECT tenant, name, :claim, now() + :ttl::interval, clock_timestamp() FROM chosen
-ON CONFLICT (tenant, name) DO UPDATE
-SET claim = excluded.claim, claimed_until = excluded.claimed_until, served_at = excluded.served_at
-WHERE webhook.claimed_until IS NULL OR webhook.claimed_until <= now()
-RETURNING tenant, name, failures;
+SELECT tenant, name, failures FROM taken;
 
 -- name: due_events
 -- What is due to a webhook, the longest overdue first.
@@ -72,16 +108,22 @@ WHERE id = :id AND dead_at IS NULL
 RETURNING dead_at IS NOT NULL AS dead;
 
 -- name: release_webhook
--- Give a webhook back that this worker had. One that took nothing is paused, for twice as long each
--- time, and for as long as it :asked.
-UPDATE webhook SET claim = NULL, claimed_until = NULL,
+-- Give a webhook back that this worker had, with what it was like at this :url. One that took nothing
+-- is paused, for twice as long each time, and so is one that wants fewer events at a time; or for as
+-- long as it :asked.
+UPDATE webhook SET claim = NULL, claimed_until = NULL, url = :url,
     resume_at = CASE
         WHEN :failure::text IS NULL THEN NULL
-        WHEN :sent::integer > 0 THEN now() + :asked::interval
+        WHEN :sent::integer > 0 AND NOT :throttles THEN now() + :asked::interval
         ELSE now() + greatest(:asked::interval, least(:longest::interval,
-                                                     :first::interval * 2 ^ least(failures, 20)))
+            :first::interval * 2 ^ least(CASE WHEN :sent > 0 THEN throttled ELSE failures END, 20)))
     END,
     failures = CASE WHEN :sent > 0 THEN 0 WHEN :failure IS NULL THEN failures ELSE failures + 1 END,
+    throttled = CASE
+        WHEN :throttles THEN throttled + 1
+        WHEN :sent > 0 AND :failure IS NULL THEN 0
+        ELSE throttled
+    END,
     failing_since = CASE
         WHEN :sent > 0 THEN NULL
         WHEN :failure IS NULL THEN failing_since
@@ -89,7 +131,7 @@ UPDATE webhook SET claim = NULL, claimed_until = NULL,
     END,
     last_success_at = CASE WHEN :sent > 0 THEN now() ELSE last_success_at END,
     last_error = CASE WHEN :failure IS NOT NULL THEN :failure WHEN :sent > 0 THEN NULL ELSE last_error END,
-    gone_url = CASE WHEN :gone::text IS NOT NULL THEN :gone WHEN :sent > 0 THEN NULL ELSE gone_url END
+    gone_url = CASE WHEN :gone THEN :url WHEN :sent > 0 THEN NULL ELSE gone_url END
 WHERE tenant = :tenant AND name = :name AND claim = :claim
 RETURNING name;
 
@@ -99,10 +141,13 @@ UPDATE webhook_event SET due_at = now()
 WHERE tenant = :tenant AND webhook = :name AND dead_at IS NULL AND due_at > now();
 
 -- name: bury_events
--- What is owed to a webhook for so long is given up.
+-- What is owed to a webhook for so long is given up, unless it is to be sent to another URL by now.
 UPDATE webhook_event SET dead_at = now(), last_error = coalesce(last_error, :error)
 WHERE tenant = :tenant AND webhook = :name AND dead_at IS NULL
-  AND owed_since <= now() - :after::interval;
+  AND owed_since <= now() - :after::interval
+  AND EXISTS (
+      SELECT 1 FROM tenant_setting s
+      WHERE s.tenant = :tenant AND s.name = 'webhooks' AND s.value -> :name ->> 'url' = :url);
 
 -- name: resend_events
 -- Dead events are owed again, as if they had just happened.
@@ -115,23 +160,40 @@ WHERE tenant = :tenant AND webhook = :name AND dead_at IS NOT NULL
 UPDATE webhook SET resume_at = NULL, gone_url = NULL WHERE tenant = :tenant AND name = :name;
 
 -- name: webhook_took
--- A webhook has taken an event just now.
-UPDATE webhook SET resume_at = NULL, gone_url = NULL, failures = 0, failing_since = NULL,
+-- A webhook has taken an event just now, at this URL.
+UPDATE webhook SET url = :url, throttled = 0, resume_at = NULL, gone_url = NULL, failures = 0, failing_since = NULL,
     last_error = NULL, last_success_at = now()
 WHERE tenant = :tenant AND name = :name;
 
 -- name: webhooks_seen
--- What is known of the webhooks of tenants.
-SELECT tenant, name, coalesce(owed, 0) AS owed, coalesce(dead, 0) AS dead, oldest_owed_at,
-       last_success_at, failing_since, CASE WHEN resume_at > now() THEN resume_at END AS tried_again_at,
-       last_error, gone_url, coalesce(dropped, 0) AS dropped
-FROM (SELECT * FROM webhook WHERE tenant = ANY (:tenants::text[])) AS known
-FULL JOIN (
-    SELECT tenant, webhook AS name, count(*) FILTER (WHERE dead_at IS NULL) AS owed,
-           count(dead_at) AS dead, min(happened_at) FILTER (WHERE dead_at IS NULL) AS oldest_owed_at
-    FROM webhook_event WHERE tenant = ANY (:tenants) GROUP BY tenant, webhook
-) AS events USING (tenant, name)
-ORDER BY tenant, name;
+-- What is known of the webhooks of tenants. Of one that is disabled, or is at another URL by now, nothing
+-- is told of how the old one took events.
+WITH RECURSIVE {with_events},
+known AS (SELECT tenant, name FROM with_events UNION SELECT tenant, name FROM webhook)
+SELECT known.tenant, known.name, w.url, setting.enabled, owed.count AS owed, dead.count AS dead,
+       oldest_owed_at, w.last_success_at, w.failing_since,
+       CASE WHEN w.resume_at > now() THEN w.resume_at END AS tried_again_at,
+       w.last_error, w.gone_url, coalesce(counted.dropped, 0) AS dropped
+FROM known
+LEFT JOIN tenant_setting s ON s.tenant = known.tenant AND s.name = 'webhooks'
+CROSS JOIN LATERAL (
+    SELECT s.value -> known.name ->> 'url' AS url,
+           s.value -> known.name IS NOT NULL
+           AND s.value -> known.name ->> 'enabled' IS DISTINCT FROM 'false' AS enabled) AS setting
+LEFT JOIN webhook counted ON counted.tenant = known.tenant AND counted.name = known.name
+LEFT JOIN webhook w ON w.tenant = known.tenant AND w.name = known.name
+    AND setting.enabled AND w.url = setting.url
+CROSS JOIN LATERAL (
+    SELECT count(*) FROM webhook_event e
+    WHERE e.tenant = known.tenant AND e.webhook = known.name AND e.dead_at IS NULL) AS owed
+CROSS JOIN LATERAL (
+    SELECT count(*) FROM webhook_event e
+    WHERE e.tenant = known.tenant AND e.webhook = known.name AND e.dead_at IS NOT NULL) AS dead
+CROSS JOIN LATERAL (
+    SELECT min(happened_at) AS oldest_owed_at FROM webhook_event e
+    WHERE e.tenant = known.tenant AND e.webhook = known.name AND e.dead_at IS NULL) AS oldest
+WHERE known.tenant = ANY (:tenants::text[])
+ORDER BY known.tenant, known.name;
 
 -- name: dead_events
 -- Events of a webhook that are dead, the newest first.
@@ -147,45 +209,44 @@ LIMIT :limit;
 -- What is owed for so long to webhooks that nothing is sent to is given up: they are disabled, gone, or
 -- their secret can't be read.
 UPDATE webhook_event SET dead_at = now(), last_error = coalesce(last_error, :error)
-WHERE id IN (
+WHERE id = ANY (ARRAY(
     SELECT id FROM webhook_event
-    WHERE dead_at IS NULL AND owed_since < now() - :after::interval LIMIT :limit)
+    WHERE dead_at IS NULL AND owed_since < now() - :after::interval LIMIT :limit))
 RETURNING id;
 
 -- name: forget_dead_events
 -- Remove events that are dead for so long.
 DELETE FROM webhook_event
-WHERE id IN (SELECT id FROM webhook_event WHERE dead_at < now() - :age::interval LIMIT :limit)
+WHERE id = ANY (ARRAY(SELECT id FROM webhook_event WHERE dead_at < now() - :age::interval LIMIT :limit))
 RETURNING id;
 
 -- name: forget_unnamed_events
 -- Remove events of webhooks that no setting names any more.
+WITH RECURSIVE {with_events},
+unnamed AS MATERIALIZED (SELECT tenant, name FROM with_events w WHERE {is_unnamed})
 DELETE FROM webhook_event
-WHERE id IN (
-    SELECT e.id FROM webhook_event e
-    WHERE NOT EXISTS (
-        SELECT 1 FROM tenant_setting s
-        WHERE s.tenant = e.tenant AND s.name = 'webhooks' AND s.value -> e.webhook IS NOT NULL)
-    LIMIT :limit)
+WHERE id = ANY (ARRAY(
+    SELECT e.id FROM unnamed w CROSS JOIN LATERAL (
+        SELECT id FROM webhook_event WHERE tenant = w.tenant AND webhook = w.name LIMIT :limit) AS e
+    LIMIT :limit))
 RETURNING id;
 
 -- name: forget_webhooks
 -- Remove what is known of webhooks that no setting names any more.
-DELETE FROM webhook w
-WHERE NOT EXISTS (
-    SELECT 1 FROM tenant_setting s
-    WHERE s.tenant = w.tenant AND s.name = 'webhooks' AND s.value -> w.name IS NOT NULL);
+DELETE FROM webhook w WHERE {is_unnamed};
 
 -- name: drop_oldest_events
 -- Of webhooks with more than :most events, remove the oldest beyond, dead ones first; and count them.
-WITH beyond AS (
-    SELECT id FROM (
-        SELECT id, row_number() OVER (
-            PARTITION BY tenant, webhook ORDER BY dead_at IS NOT NULL, id DESC) AS number
-        FROM webhook_event
-    ) numbered WHERE number > :most LIMIT :limit
+WITH RECURSIVE {with_events},
+beyond AS (
+    SELECT e.id FROM with_events w CROSS JOIN LATERAL (
+        SELECT id FROM webhook_event e
+        WHERE e.tenant = w.tenant AND e.webhook = w.name
+        ORDER BY dead_at IS NOT NULL, id DESC OFFSET :most) AS e
+    WHERE :most < (SELECT count(*) FROM webhook_event e WHERE e.tenant = w.tenant AND e.webhook = w.name)
+    LIMIT :limit
 ), gone AS (
-    DELETE FROM webhook_event WHERE id IN (SELECT id FROM beyond) RETURNING tenant, webhook
+    DELETE FROM webhook_event WHERE id = ANY (ARRAY(SELECT id FROM beyond)) RETURNING tenant, webhook
 ), counted AS (
     INSERT INTO webhook (tenant, name, dropped)
     SELECT tenant, webhook, count(*) FROM gone GROUP BY tenant, webhook

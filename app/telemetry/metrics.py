@@ -100,9 +100,27 @@ OBJECTS_REMOVED = Counter(
     "delivered and has expired.",
     ("tenant",),
 )
+FILES_LEFT_OUT = Counter(
+    "delivery_files_left_out",
+    "Files that partial deliveries were made without: `refused` by rs-order, `expired` from its "
+    "cache, `wrong` each time that they were read, or `never-listed` by it.",
+    ("tenant", "cause"),
+)
+REPORTS = Counter(
+    "delivery_reports",
+    "Reports of deliveries that failed: `written`, or `not-written` as their target did not take "
+    "them in time.",
+    ("tenant", "outcome"),
+)
 CONTENTS_REMOVED = Counter(
     "delivery_contents_removed",
     "Deliveries whose content was removed from its target: as it had expired, or was asked to be.",
+    ("tenant",),
+)
+CONTENTS_GONE = Counter(
+    "delivery_contents_gone",
+    "Deliveries whose content was to be removed from its target, and was not there any more: "
+    "another hand removed it, or its place was emptied.",
     ("tenant",),
 )
 CONTENT_WARNINGS = Counter(
@@ -125,6 +143,11 @@ DEAD_LETTERS = Gauge(
 EVENTS_DEAD_LETTERED = Counter(
     "delivery_events_dead_lettered", "Events moved to dead letters.", ("topic",)
 )
+HINTS_LOST = Counter(
+    "delivery_hints_lost",
+    "Events of topics that only tell of work, which Kafka did not take; workers hear of it anyway.",
+    ("topic",),
+)
 WEBHOOK_EVENTS = Counter(
     "delivery_webhook_events",
     "Events that were sent to webhooks: taken, failed (they are sent again), dead (given up).",
@@ -132,9 +155,18 @@ WEBHOOK_EVENTS = Counter(
 )
 SIGN_INS = Counter(
     "delivery_sign_ins",
-    "Passwords that somebody signed in with at the console: accepted, refused, limited (too many "
-    "tries), busy, unavailable (REGARDS did not answer).",
+    "Tries to sign in at the console, by a password or a code of the identity provider: accepted, "
+    "refused, limited (too many), busy, unavailable (REGARDS, or the provider, did not answer).",
     ("outcome",),
+)
+IDENTITY_READS = Counter(
+    "delivery_identity_reads",
+    "Looks at the identity provider and its keys: good, failed (the last keys stay good).",
+    ("outcome",),
+)
+IDENTITY_KEYS_READ = Gauge(
+    "delivery_identity_keys_read_timestamp_seconds",
+    "When the identity provider's keys were read last; 0: they were not.",
 )
 CONSUMER_LAG = Gauge(
     "delivery_consumer_lag_events", "Events that the consumer group has not handled.", ("topic",)
@@ -149,6 +181,27 @@ LOOP_HELD = Histogram(
     "delivery_loop_held_seconds",
     "How long a callback waited for its turn on the event loop, asked ten times a second.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+LOOP_HOLDERS = Histogram(
+    "delivery_loop_holder_seconds",
+    "The same where it was more than 20 ms, by the function that was seen to hold the loop then; "
+    "none: another thread or program had the processor.",
+    ("function",),
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+RELOADS = Counter(
+    "delivery_reloads",
+    "Times that this process has read its files again. failed: something stayed as it was.",
+    ("outcome",),
+)
+RELOAD_FAILED_PARTS = Gauge(
+    "delivery_reload_failed_parts",
+    "Parts of this process that its last reload left as they were.",
+)
+WEB_CERTIFICATE_EXPIRES = Gauge(
+    "delivery_web_certificate_expires_seconds",
+    "Until when the certificate of the HTTP server is good, in seconds since 1970.",
+    ("file",),
 )
 HTTP_REQUESTS = Counter(
     "http_requests",

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import LOOP_HELD, LOOP_LAG
+from app.telemetry.metrics import LOOP_HELD, LOOP_HOLDERS, LOOP_LAG
 
 log = get_logger(__name__)
 
 _INTERVAL = 0.1  # seconds between two looks
-_LIMIT = 0.25  # seconds after which the task that holds the loop is named
+_SLOW = 0.02  # seconds after which the function that holds the loop is counted
+_LIMIT = 0.25  # seconds after which the task that holds it is logged
 _MAX_SILENCE = 10.0  # seconds after which that is reported, though the loop is still held
 _OURS = {"app", "streams", "sinks", "web"}
 
@@ -47,7 +48,9 @@ class _Watchdog:
                 self._loop.call_soon_threadsafe(answered.set)
             except RuntimeError:
                 return  # the loop is closed
-            if not answered.wait(_LIMIT):
+            slow = not answered.wait(_SLOW)
+            holder = self._holder() if slow else None
+            if slow and not answered.wait(_LIMIT - _SLOW):
                 holder = self._holder()
                 answered.wait(_MAX_SILENCE)
                 if holder:
@@ -58,6 +61,8 @@ class _Watchdog:
             seconds = time.monotonic() - asked
             LOOP_HELD.observe(seconds)
             LOOP_LAG.set(seconds)
+            if slow:
+                LOOP_HOLDERS.labels(_function_of(holder)).observe(seconds)
 
     def _holder(self) -> dict[str, str] | None:
         """Name the task or callback that runs now, and the place in it; None when none does."""
@@ -79,6 +84,14 @@ class _Watchdog:
             "doing": frames[-1].f_code.co_qualname,
             "place": f"{module}:{place.f_lineno} {where}",
         }
+
+
+def _function_of(holder: dict[str, str] | None) -> str:
+    """Return the place without its line: there are no more than the program has functions."""
+    if holder is None:
+        return "none"
+    module, _, where = holder["place"].partition(":")
+    return f"{module}:{where.partition(' ')[2]}"
 
 
 @contextlib.contextmanager

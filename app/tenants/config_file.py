@@ -9,6 +9,7 @@ from typing import Any
 
 from app import __version__
 from app.audit import Actor, AuditRecord
+from app.codes import Code
 from app.errors import SettingError
 from app.tenants.configure import Configure, SharedKeyError
 from app.tenants.definitions import Definitions
@@ -27,6 +28,8 @@ _KEY = "fr.cnes.regards.framework.modules.tenant.settings.domain.DynamicTenantSe
 
 class NotAConfigurationError(SettingError):
     """The file is no configuration file."""
+
+    code = Code.INVALID_SETTING
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 from app.audit import Actor, AuditRecord
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
-from app.tenants.definitions import PLACE, Definitions
-from app.tenants.masks import masked, same_secrets
+from app.tenants.definitions import PLACE, S3_SERVER, Definitions
+from app.tenants.masks import noted, same_secrets
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.values import Maintenance, Setting, TenantSettings
@@ -69,7 +69,7 @@ class Configure:
         Raises UnknownSettingError, InvalidSettingError.
         """
         async with self._store.change(actor.tenant) as change:
-            own = {known: stored.value for known, stored in change.values.items()}
+            own = self._tenants.values_of(actor.tenant, change.values)
             tried = self._current(change, actor.tenant, name)
             changed = own
             for value in values:
@@ -80,7 +80,7 @@ class Configure:
                 action="try",
                 subject=name,
                 before=None,
-                after=masked(tried),
+                after=noted(tried),
             )
             await change.audit(done)
         _log(done)
@@ -122,14 +122,15 @@ class Configure:
         self.definitions.of(name)
         current = self._current(change, actor.tenant, name)
         parsed = self._parsed(change, actor.tenant, name, value)
-        await change.set(name, parsed)
+        copied = self._tenants.copies_key(actor.tenant, name, parsed)
+        await change.set(name, parsed, deployment_key=copied)
         other = not same_secrets(current, parsed)
         done = AuditRecord(
             actor=actor,
             action="set, with another secret" if other else "set",
             subject=name,
-            before=masked(current),
-            after=masked(parsed),
+            before=noted(current),
+            after=noted(parsed),
         )
         await change.audit(done)
         return done
@@ -143,7 +144,7 @@ class Configure:
         """
         if name not in change.values:
             return []
-        own = {known: stored.value for known, stored in change.values.items()}
+        own = self._tenants.values_of(actor.tenant, change.values)
         self._check_place(
             actor.tenant, name, own, {known: own[known] for known in own if known != name}
         )
@@ -151,12 +152,28 @@ class Configure:
             actor=actor,
             action="reset",
             subject=name,
-            before=masked(self._current(change, actor.tenant, name)),
-            after=masked(self._tenants.defaults(actor.tenant)[name]),
+            before=noted(self._current(change, actor.tenant, name)),
+            after=noted(self._tenants.defaults(actor.tenant)[name]),
         )
         await change.reset(name)
         await change.audit(done)
         return [done]
+
+    async def refer_to_the_deployments_key(self) -> None:
+        """Have tenants whose S3 server has a copy of the deployment's key go with it.
+
+        Asked with the key that was there when they copied it, before another is taken in. Versions
+        before this one kept nothing but the copy. Raises StoreUnavailableError.
+        """
+        name, found = S3_SERVER, self._tenants.copying()
+        for tenant in found:
+            async with self._store.change(tenant) as change:
+                stored = change.values.get(name)
+                if stored is not None and self._tenants.copies_key(tenant, name, stored.value):
+                    await change.refer(name)
+                    log.info("deployment_key_referred", tenant=tenant)
+        if found:
+            await self.refresh()
 
     async def take_effect(self, *done: AuditRecord) -> None:
         """Make what was committed hold here, and log it; the store tells other processes."""
@@ -182,8 +199,7 @@ class Configure:
         return await self._store.maintenance(tenant)
 
     def _current(self, change: ConfigurationChange, tenant: str, name: str) -> Any:
-        stored = change.values.get(name)
-        return self._tenants.defaults(tenant)[name] if stored is None else stored.value
+        return self._tenants.value_of(tenant, name, change.values.get(name))
 
     def _parsed(self, change: ConfigurationChange, tenant: str, name: str, value: Any) -> Any:
         parsed = self.definitions.parse(
@@ -192,7 +208,7 @@ class Configure:
             current=self._current(change, tenant, name),
             settings=self._tenants.static.of_tenant(tenant),
         )
-        own = {known: stored.value for known, stored in change.values.items()}
+        own = self._tenants.values_of(tenant, change.values)
         self._check_place(tenant, name, own, own | {name: parsed})
         return parsed
 

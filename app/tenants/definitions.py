@@ -31,12 +31,13 @@ from app.delivery.templates import PLACEHOLDERS, ArchiveName
 from app.delivery.templates import Prefix as PrefixTemplate
 from app.delivery.webhooks import WEBHOOKS
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
-from app.network.hosts import endpoint_of, port_of
+from app.network.hosts import canonical, endpoint_of, port_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
 from app.tenants import webhooks
 from app.tenants.masks import MASK, not_kept, unmasked
+from app.tenants.quotas import QuotaValue, quota_of
 from app.tenants.values import TenantSettings
 from app.tenants.webhooks import MAX_WEBHOOKS, WebhookValue, webhooks_of
 
@@ -299,6 +300,18 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             of_regards=False,
         ),
         Definition(
+            name="report",
+            title="Report of failed deliveries",
+            takes="true or false",
+            description="Whether `report.json` is put where the archive would be when a delivery "
+            "fails, and ERROR tells it by `reportUrl`: every file, what happened to it, and what "
+            "to do. A target that does not take it in time holds up no response.",
+            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            default=lambda settings, _: settings.report,
+            java_class="java.lang.Boolean",
+            of_regards=False,
+        ),
+        Definition(
             name="sha256",
             title="SHA-256 beside MD5",
             takes="true or false",
@@ -306,6 +319,29 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             "that of each file, too.",
             type=TypeAdapter(Annotated[bool, Field(strict=True)]),
             default=lambda settings, _: settings.sha256,
+            java_class="java.lang.Boolean",
+            of_regards=False,
+        ),
+        Definition(
+            name="compression_threshold",
+            title="Compression threshold",
+            takes="0 to 1",
+            description="A file of a ZIP is compressed if a sample of it shrinks below so much of "
+            "itself, and stored otherwise: with 0.9 where a tenth is spared, with 0 never. A "
+            "delivery that is half made goes on with the one it was begun with.",
+            type=TypeAdapter(Annotated[float, Field(strict=True, ge=0, le=1)]),
+            default=lambda settings, _: settings.compression_threshold,
+            java_class="java.lang.Double",
+            of_regards=False,
+        ),
+        Definition(
+            name="progress_events",
+            title="Progress over AMQP",
+            takes="true or false",
+            description="Whether clients hear over AMQP how far their deliveries are, on an "
+            "exchange of its own (DeliveryProgressDtoEvent), every few seconds.",
+            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            default=lambda _settings, _tenant: False,
             java_class="java.lang.Boolean",
             of_regards=False,
         ),
@@ -330,6 +366,20 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAX_LINK_HOURS)]),
             default=lambda settings, _: settings.link_ttl,
             java_class="java.lang.Integer",
+            of_regards=False,
+        ),
+        Definition(
+            name="quota",
+            title="Quotas",
+            takes="`tenant` and `user` (each `active`, `requests_per_minute`, `bytes_per_day`), "
+            "`over_requests` (`wait` or `deny`), `over_bytes` (`wait` or `error`)",
+            description="What the tenant may have, and each of its users: active deliveries, "
+            "requests a minute, bytes a day (of UTC); 0: any number. Over HTTP what is more is "
+            "refused (429). Over AMQP a request that is more waits, or is denied; a delivery of "
+            "more bytes waits for the next day, or ends in ERROR (ORDER_LIMIT_REACHED).",
+            type=TypeAdapter(QuotaValue),
+            default=lambda _settings, _tenant: QuotaValue().model_dump(mode="json"),
+            java_class="java.util.Map",
             of_regards=False,
         ),
         Definition(
@@ -414,8 +464,10 @@ def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
     return f"{path}: {what.removeprefix('Value error, ')}"
 
 
+S3_SERVER = "s3_server"
+S3_KEY = ("key", "secret")  # what requests to it are signed with
 # What says where the default target is, and so where the deployment's own S3 key is used.
-PLACE = ("s3_server", "delivery_bucket")
+PLACE = (S3_SERVER, "delivery_bucket")
 
 
 def place_of(values: Mapping[str, Any]) -> tuple[str, str]:
@@ -429,8 +481,22 @@ def shares_credentials(values: Mapping[str, Any], default: Mapping[str, Any]) ->
         secrets.compare_digest(
             str(values["s3_server"][name]).encode(), str(default["s3_server"][name]).encode()
         )
-        for name in ("key", "secret")
+        for name in S3_KEY
     )
+
+
+def copies_key(server: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
+    """Whether an S3 server of a tenant's is the deployment's own, with the deployment's key.
+
+    At another server it is none of ours: what is signed with the next one does not go there.
+    """
+    values, own = {"s3_server": server}, {"s3_server": default}
+    return is_same_server(server, default) and shares_credentials(values, own)
+
+
+def is_same_server(server: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether scheme, host and port are the same."""
+    return canonical(endpoint_of(server)) == canonical(endpoint_of(other))
 
 
 def leads_elsewhere(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
@@ -462,9 +528,13 @@ def resolve(
         archive_name=values["archive_name"],
         prefix=values["prefix"],
         manifest=values["manifest"],
+        report=values["report"],
         sha256=values["sha256"],
+        compression_threshold=values["compression_threshold"],
+        progress_events=values["progress_events"],
         delivered_ttl=timedelta(hours=values["delivered_ttl"]),
         link_ttl=timedelta(hours=values["link_ttl"]),
+        quota=quota_of(values["quota"]),
         target=kinds.configured(default),
         targets=targets,
         not_understood=not_understood,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from app.network.hosts import endpoint_of
+from app.network.urls import told
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
 
@@ -23,6 +24,23 @@ _NAMES = ("secret", "previous_secret", "password", "sas", "key", "credentials")
 def masked(value: Any) -> Any:
     """Return a value as it may be shown."""
     return with_secrets(value, lambda _: MASK)
+
+
+def noted(value: Any) -> Any:
+    """Return a value as the audit trail has it: URLs, too, without what may be a secret in them.
+
+    Who may set them sees them whole; the trail is read by others.
+    """
+    return _with_short_urls(masked(value))
+
+
+def _with_short_urls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: told(inner) if name == "url" and isinstance(inner, str) else _with_short_urls(inner)
+        for name, inner in value.items()
+    }
 
 
 def with_secrets(value: Any, change: Callable[[str], str]) -> Any:

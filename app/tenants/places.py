@@ -35,9 +35,9 @@ def _place_of(target: Target) -> str:
     return f"{endpoint}/{container}/{target.prefix}"
 
 
-def warn_of_places(tenants: ConfiguredTenants, names: Iterable[str]) -> None:
-    """Warn the operator of places that tenants of these names share, and of keys they borrow."""
-    known = [(name, tenants.settings(name)) for name in names]
+def warn_of_places(tenants: ConfiguredTenants) -> None:
+    """Warn the operator of places that tenants share, and of keys they borrow."""
+    known = [(name, tenants.settings(name)) for name in tenants.names]
     for place, whose in shared(known).items():
         log.warning(
             "place_shared",

@@ -5,10 +5,11 @@ Nothing here asks the store while a request or a file is handled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from app.delivery.pauses import Pauses
 from app.delivery.targets import Target, TargetKinds
 from app.delivery.webhooks import Webhook
 from app.errors import SecretUnreadableError
@@ -26,7 +27,8 @@ log = get_logger(__name__)
 class ConfiguredTenants:
     """Who may ask for deliveries, and how theirs are made.
 
-    The tenants of the static settings, with settings of their own.
+    The tenants of the static settings, with settings of their own. One that is served no more
+    since these were read again asks for nothing, but what it had asked for is finished.
     """
 
     def __init__(self, settings: Settings, kinds: TargetKinds) -> None:
@@ -35,13 +37,36 @@ class ConfiguredTenants:
         self.static = settings  # the process's
         self.kinds = kinds
         self.definitions = Definitions(kinds)
-        self._names = frozenset(settings.tenants)
+        self._names = tuple(settings.tenants)
+        self._left: tuple[str, ...] = ()  # served no more, in the order in which they left
         self._configuration = Configuration()
+        self.pauses = Pauses()  # those that are known here
         self._resolved: dict[str, TenantSettings] = {}
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The tenants that are served."""
+        return self._names
+
+    @property
+    def worked_for(self) -> Sequence[str]:
+        """Those, and the ones whose deliveries are finished though they are served no more."""
+        return (*self._names, *self._left)
+
     def known(self, tenant: str) -> bool:
-        """Whether the tenant exists."""
+        """Whether the tenant is served: what it asks for is taken in."""
         return tenant in self._names
+
+    def works_for(self, tenant: str) -> bool:
+        """Whether what the tenant has asked for is worked on."""
+        return tenant in self._names or tenant in self._left
+
+    def serve(self, settings: Settings) -> None:
+        """Serve the tenants of these settings from now on, and let their defaults hold."""
+        left = (name for name in self.worked_for if name not in settings.tenants)
+        self._names, self._left = tuple(settings.tenants), tuple(left)
+        self.static = settings
+        self._resolve()
 
     def settings(self, tenant: str) -> TenantSettings:
         """Return what holds for the tenant now."""
@@ -60,15 +85,15 @@ class ConfiguredTenants:
         )
 
     def targets(self) -> Iterator[Target]:
-        """Iterate over all targets of all tenants that are served."""
-        for tenant in self._names:
+        """Iterate over all targets of all tenants that are worked for."""
+        for tenant in self.worked_for:
             settings = self.settings(tenant)
             yield settings.target
             yield from settings.targets.values()
 
     def webhooks(self) -> Iterator[Webhook]:
-        """Iterate over all webhooks of all tenants that are served."""
-        for tenant in self._names:
+        """Iterate over all webhooks of all tenants that are worked for."""
+        for tenant in self.worked_for:
             yield from self.settings(tenant).webhooks.values()
 
     def check_secrets(self, tenant: str) -> None:
@@ -100,7 +125,15 @@ class ConfiguredTenants:
 
     def max_suborders(self, tenant: str) -> int:
         """Return how many suborders an order may have; 0: any number, or no tenant of ours."""
-        return self.settings(tenant).max_suborders if self.known(tenant) else 0
+        return self.settings(tenant).max_suborders if self.works_for(tenant) else 0
+
+    def reports(self, tenant: str) -> bool:
+        """Whether what fails is reported; not where it is no tenant of ours."""
+        return self.works_for(tenant) and self.settings(tenant).report
+
+    def progress_events(self, tenant: str) -> bool:
+        """Whether a tenant that is worked for has clients hear over AMQP how far theirs are."""
+        return self.works_for(tenant) and self.settings(tenant).progress_events
 
     def look(self) -> int:
         """Return the number of a look at the store that begins now: see `apply`."""
@@ -117,19 +150,51 @@ class ConfiguredTenants:
             return
         self._applied = look
         self._configuration = configuration
-        self._resolved = {
-            tenant: self.resolved(tenant, self._own(tenant)) for tenant in configuration.settings
-        }
+        self.pauses.apply(configuration.pauses)
+        self._resolve()
         for tenant, why in configuration.unreadable.items():
             log.error("settings_unreadable", tenant=tenant, cause=why)
+
+    def _resolve(self) -> None:
+        # All at once: where one can't be, what held before goes on for all.
+        self._resolved = {
+            tenant: self.resolved(tenant, self._own(tenant))
+            for tenant in self._configuration.settings
+        }
 
     def unreadable(self) -> Mapping[str, str]:
         """Return the tenants with secrets that can't be read, and why."""
         return self._configuration.unreadable
 
     def _own(self, tenant: str) -> dict[str, Any]:
-        own = self._configuration.settings.get(tenant, {})
-        return {name: stored.value for name, stored in own.items()}
+        return self.values_of(tenant, self._configuration.settings.get(tenant, {}))
+
+    def values_of(self, tenant: str, stored: Mapping[str, StoredValue]) -> dict[str, Any]:
+        """Return what a tenant has set, as it holds now; also what only another version knows."""
+        default = self.defaults(tenant)
+        return {name: _in_effect(each, default.get(name)) for name, each in stored.items()}
+
+    def value_of(self, tenant: str, name: str, stored: StoredValue | None) -> Any:
+        """Return a setting's value: what the tenant has set, as it holds now, or its default."""
+        default = self.defaults(tenant)[name]
+        return default if stored is None else _in_effect(stored, default)
+
+    def copies_key(self, tenant: str, name: str, value: Any) -> bool:
+        """Whether a value has the deployment's own S3 key, for the deployment's own server."""
+        return name == definitions.S3_SERVER and definitions.copies_key(
+            value, self.defaults(tenant)[name]
+        )
+
+    def copying(self) -> list[str]:
+        """Return the tenants with such a value of which nothing says yet that it is one."""
+        name = definitions.S3_SERVER
+        return [
+            tenant
+            for tenant, own in self._configuration.settings.items()
+            if name in own
+            and not own[name].deployment_key
+            and self.copies_key(tenant, name, own[name].value)
+        ]
 
     def defaults(self, tenant: str) -> dict[str, Any]:
         """Return the default of every setting."""
@@ -161,11 +226,17 @@ class ConfiguredTenants:
 
     def shown(self, tenant: str, name: str, stored: StoredValue | None) -> Setting:
         """Return a setting as it may be shown."""
-        default = self.defaults(tenant)[name]
         return Setting(
             name=name,
             description=self.definitions.of(name).description,
-            value=masked(default if stored is None else stored.value),
-            default=masked(default),
+            value=masked(self.value_of(tenant, name, stored)),
+            default=masked(self.defaults(tenant)[name]),
             version=0 if stored is None else stored.version,
         )
+
+
+def _in_effect(stored: StoredValue, default: Any) -> Any:
+    """Return a value with the deployment's S3 key as it is now, where it is one with that."""
+    if not stored.deployment_key or not definitions.is_same_server(stored.value, default):
+        return stored.value
+    return stored.value | {name: default[name] for name in definitions.S3_KEY}

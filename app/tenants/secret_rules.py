@@ -43,13 +43,17 @@ class Weakness:
 def token_secret(settings: Settings) -> str:
     """Return the shared secret that callers' tokens are checked with; empty: none is accepted.
 
-    With an RSA key only who has its private half makes tokens, not every service that shares
-    rs-order's secret.
+    With an RSA key, or an identity provider, only who has the private half makes tokens, not every
+    service that shares rs-order's secret.
     """
-    own = settings.jwt_secret.get_secret_value()
-    if own or settings.jwt_public_key:
-        return own
+    if has_keys(settings) or settings.oidc_issuer:
+        return settings.jwt_secret.get_secret_value()
     return settings.rs_order_token_secret.get_secret_value()
+
+
+def has_keys(settings: Settings) -> bool:
+    """Whether tokens are checked with keys of their own, beside those of an identity provider."""
+    return bool(settings.jwt_secret.get_secret_value() or settings.jwt_public_key)
 
 
 def weaknesses(settings: Settings, *, http: bool = True) -> Iterator[Weakness]:
@@ -57,6 +61,14 @@ def weaknesses(settings: Settings, *, http: bool = True) -> Iterator[Weakness]:
     own = settings.jwt_secret.get_secret_value()
     if flaw := _flaw(own):
         yield Weakness(setting="DELIVERY_JWT_SECRET", what=flaw, advice=_HOW_TO_MAKE, refused=True)
+    for number, former in enumerate(settings.jwt_former_secrets, start=1):
+        if flaw := _flaw(former.get_secret_value()):
+            yield Weakness(
+                setting="DELIVERY_JWT_FORMER_SECRETS",
+                what=f"secret {number} {flaw}",
+                advice="take it away: tokens by it are good no more",
+                refused=True,
+            )
     shared = settings.rs_order_token_secret.get_secret_value()
     if flaw := _flaw(shared):
         lets_in = http and token_secret(settings) == shared
@@ -64,7 +76,11 @@ def weaknesses(settings: Settings, *, http: bool = True) -> Iterator[Weakness]:
             setting="DELIVERY_RS_ORDER_TOKEN_SECRET",
             what=flaw + (", and callers' tokens are checked with it" if lets_in else ""),
             advice="change it in all of REGARDS"
-            + (", or set DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY" if lets_in else ""),
+            + (
+                ", or set DELIVERY_JWT_SECRET, DELIVERY_JWT_PUBLIC_KEY or DELIVERY_OIDC_ISSUER"
+                if lets_in
+                else ""
+            ),
             refused=lets_in and shared in PUBLIC_TOKEN_SECRETS,
         )
     for number, key in enumerate(settings.secret_keys, start=1):
@@ -93,10 +109,8 @@ def refuse_weak_secrets(settings: Settings, *, http: bool) -> None:
     weak = list(weaknesses(settings, http=http))
     if settings.development:
         log.warning("development", cause="DELIVERY_DEVELOPMENT is on: weak secrets are accepted")
-    elif refused := [weakness for weakness in weak if weakness.refused]:
-        reasons = "\n  ".join(
-            f"{weakness.setting} {weakness.what}; {weakness.advice}" for weakness in refused
-        )
+    elif refused := [_in_words(weakness) for weakness in weak if weakness.refused]:
+        reasons = "\n  ".join(refused)
         raise ConfigurationError(
             f"nothing starts with these secrets:\n  {reasons}\n"
             "For trying things out, DELIVERY_DEVELOPMENT=true accepts them"
@@ -105,6 +119,36 @@ def refuse_weak_secrets(settings: Settings, *, http: bool) -> None:
         log.warning(
             "secret_weak", setting=weakness.setting, cause=weakness.what, advice=weakness.advice
         )
+
+
+def require_sign_in(settings: Settings) -> None:
+    """Raise ConfigurationError where the console would take passwords for tokens that open nothing.
+
+    That is so with an identity provider and no key that REGARDS' tokens are checked with.
+    """
+    if settings.oauth_url and settings.oidc_issuer and not has_keys(settings):
+        raise ConfigurationError(
+            "with DELIVERY_OAUTH_URL the console takes passwords of REGARDS, but with "
+            "DELIVERY_OIDC_ISSUER alone the tokens that it gets for them are not taken: set "
+            "DELIVERY_JWT_SECRET or DELIVERY_JWT_PUBLIC_KEY to what REGARDS' tokens are checked "
+            "with, too, or leave DELIVERY_OAUTH_URL empty"
+        )
+
+
+def check_renewed(settings: Settings, *names: str) -> None:
+    """Raise ConfigurationError where one of these, as it is now, is what nothing starts with."""
+    meant = {f"DELIVERY_{name.upper()}" for name in names}
+    refused = [
+        _in_words(weakness)
+        for weakness in weaknesses(settings)
+        if weakness.refused and weakness.setting in meant
+    ]
+    if refused and not settings.development:
+        raise ConfigurationError("; ".join(refused))
+
+
+def _in_words(weakness: Weakness) -> str:
+    return f"{weakness.setting} {weakness.what}; {weakness.advice}"
 
 
 def require_token_secret(settings: Settings) -> None:

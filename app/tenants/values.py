@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.delivery.formats import DEFAULT_FORMAT
+from app.delivery.formats import DEFAULT_FORMAT, DEFAULT_THRESHOLD
+from app.delivery.pauses import Pause
+from app.delivery.quotas import NO_QUOTA, Quota
 from app.delivery.targets import DEFAULT_TARGET, Target
 from app.delivery.webhooks import Webhook
 from app.errors import TargetUnavailableError
@@ -19,6 +21,8 @@ class StoredValue:
 
     value: Any = field(repr=False)  # it may hold a secret
     version: int  # grows with each change; never used twice
+    # Whether the key in it is a copy of the deployment's: that one holds, whatever it is by now.
+    deployment_key: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +58,7 @@ class Configuration:
     )  # by tenant, name
     paused: frozenset[str] = frozenset()  # tenants in maintenance
     unreadable: Mapping[str, str] = field(default_factory=dict)  # tenants, and why
+    pauses: Sequence[Pause] = ()  # in effect
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,9 +73,13 @@ class TenantSettings:
     prefix: str = ""  # likewise; empty: none
     max_suborders: int = 0  # that an order may have; 0: any number
     manifest: bool = False  # whether there is one beside each archive
+    report: bool = False  # whether there is one of each delivery that fails
     sha256: bool = False  # whether it is told beside each MD5
+    compression_threshold: float = DEFAULT_THRESHOLD  # what a ZIP's file must shrink below
+    progress_events: bool = False  # whether clients hear over AMQP how far deliveries are
     delivered_ttl: timedelta = timedelta()  # that what was delivered stays; 0: for ever
     link_ttl: timedelta = timedelta()  # for which links hold; none: no links are made
+    quota: Quota = NO_QUOTA  # what it may have, and each of its users
     targets: Mapping[str, Target] = field(default_factory=dict)  # further ones, by name
     # Why others of them can't be used by this version, by name.
     not_understood: Mapping[str, str] = field(default_factory=dict)

@@ -26,16 +26,26 @@ class Vault:
     """Seals and opens secrets. Raises ConfigurationError when a key is no key."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        fernets = []
+        self._opening: tuple[str, ...] = ()
+        self.use(keys)
+
+    def use(self, keys: Sequence[str]) -> bool:
+        """Seal with the first of these from now on, and open with any, and with those before.
+
+        (Others may still seal with those.) Return whether that is new. Raises ConfigurationError;
+        then nothing changes.
+        """
         for number, key in enumerate(keys, start=1):
             try:
-                fernets.append(Fernet(key))
+                Fernet(key)
             except ValueError:
                 raise ConfigurationError(
                     f"DELIVERY_SECRET_KEYS: key {number} is not one; "
                     "`delivery make-key` prints a good one"
                 ) from None
-        self._keys = MultiFernet(fernets)
+        before, self._opening = self._opening, tuple(dict.fromkeys((*keys, *self._opening)))
+        self._keys = MultiFernet(list(map(Fernet, self._opening)))
+        return self._opening != before
 
     def seal(self, secret: str) -> str:
         """Return the secret in a form that may be stored."""

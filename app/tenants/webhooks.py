@@ -114,7 +114,8 @@ def webhooks_of(tenant: str, value: Mapping[str, Any]) -> dict[str, Webhook]:
             events=None if entry.get("events") is None else frozenset(entry["events"]),
         )
         for name, entry in value.items()
-        if isinstance(entry, Mapping) and "url" in entry  # a later version may write others
+        # A later version may write others.
+        if isinstance(entry, Mapping) and isinstance(entry.get("url"), str)
     }
 
 

@@ -12,8 +12,7 @@ before the new archive appears: no manifest tells of another archive.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,9 +23,9 @@ from app.delivery import manifest_document
 from app.delivery.contents import with_contents
 from app.delivery.lease import Lease
 from app.delivery.manifest import MANIFEST_NAME
-from app.delivery.marks import Whose, marks_of, whose
+from app.delivery.marks import FOREIGN, Whose, marks_of, whose
 from app.delivery.model import Delivery
-from app.delivery.object_store import ObjectStore, StoredObject, StoredPart, Upload
+from app.delivery.object_store import FoundObject, ObjectStore, StoredObject
 from app.delivery.ports import Checkpoints, DeliveryStore, Leases
 from app.delivery.states import State
 from app.delivery.targets import Target
@@ -40,13 +39,12 @@ from app.errors import (
     WrongObjectError,
 )
 from app.telemetry.logs import get_logger
+from app.usecases.documents import PART, Document
 from app.usecases.uploads import Uploads
-from app.waiting.patience import Patience, Retried, Waits, until_answered
+from app.waiting.patience import Patience, Waits, until_answered
 
 log = get_logger(__name__)
 
-# Of one upload, and what is put at once: a few thousand files.
-PART = 8 * 1024 * 1024
 _TRIES = 3  # of what a target loses, or stores otherwise
 
 
@@ -58,6 +56,8 @@ def manifest_key_of(archive_key: str) -> str:
 
 def may_be_large(delivery: Delivery) -> bool:
     """Whether its manifest may have had an upload of several parts."""
+    if delivery.partial:
+        return True  # it may tell of any number of files that rs-order never listed
     most = manifest_document.MAX_BEGIN + delivery.file_count * manifest_document.MAX_LINE
     return most > PART
 
@@ -82,15 +82,20 @@ class ArchiveManifests:
     async def clear(self, delivery: Delivery, target: Target, archive_key: str) -> None:
         """Remove what tells of an archive that is about to be replaced, if it is the client's own.
 
-        Raises TargetUnavailableError. What is another client's stays; what this one's place does
-        not let remove, is told in the log.
+        Raises TargetUnavailableError. What is another client's stays, and what tells of something
+        else: of files as they are, or of another archive. So does it all beside an archive that is
+        another client's: that is not replaced. What this one's place does not let remove, is told
+        in the log.
         """
         key = manifest_key_of(archive_key)
         try:
             found = await self.objects.find(target, key)
-            if found is None:
+            if found is None or not _is_the_clients(delivery, found):
                 return
-            if whose(found.marks, marks_of(delivery)) not in (Whose.ITS_OWN, Whose.ITS_USERS):
+            if await self._told_of(target, key, found) != archive_key:
+                return
+            archive = await self.objects.find(target, archive_key)
+            if archive is not None and whose(archive.marks, marks_of(delivery)) in FOREIGN:
                 return
             await self.objects.delete(target, key, etag=found.etag)
         except PermanentError as error:
@@ -103,6 +108,32 @@ class ArchiveManifests:
             )
         else:
             log.info("manifest_removed", **delivery.log_context, url=target.url_of(key))
+
+    async def check_replaceable(self, delivery: Delivery, target: Target, key: str) -> None:
+        """Raise PermanentError where the client's own list of files as they are has a key.
+
+        That is what an earlier delivery was told as: none could find its files without.
+        """
+        found = await self.objects.find(target, key)
+        if found is None or whose(found.marks, marks_of(delivery)) is not Whose.ITS_USERS:
+            return
+        if await self._told_of(target, key, found) is None:
+            raise PermanentError(
+                f"{target.url_of(key)} lists the files of an earlier delivery of the same client, "
+                "and stays: ask with another correlationId, or remove that delivery's content"
+            )
+
+    async def _told_of(self, target: Target, key: str, found: FoundObject) -> str | None:
+        """Return the key of the archive that a manifest tells of; None: it tells of none."""
+        length = min(found.size, manifest_document.MAX_BEGIN)
+        pieces = await self.objects.read(target, key, etag=found.etag, offset=0, length=length)
+        return manifest_document.archive_key_of(b"".join(pieces))
+
+    async def _take_back(self, delivery: Delivery, target: Target, key: str) -> None:
+        """Remove a manifest of the delivery's own that is not as it was sent."""
+        found = await self.objects.find(target, key)
+        if found is not None and found.has(marks_of(delivery)):
+            await self.objects.delete(target, key, etag=found.etag)
 
     async def write(
         self,
@@ -129,7 +160,7 @@ class ArchiveManifests:
                 await writing.write()
         except WrongObjectError as error:
             with suppress(DeliveryError):
-                await self.clear(delivery, target, archive_key)
+                await self._take_back(delivery, target, writing.key)
             writing.tell_not_written(error)
         except (PermanentError, UploadLostError) as error:
             writing.tell_not_written(error)
@@ -149,6 +180,10 @@ class ArchiveManifests:
         finally:
             leaving.cancel()
         return Written(url=None, left_open=writing.left_open)
+
+
+def _is_the_clients(delivery: Delivery, found: FoundObject) -> bool:
+    return whose(found.marks, marks_of(delivery)) in (Whose.ITS_OWN, Whose.ITS_USERS)
 
 
 async def remove_late(
@@ -227,14 +262,41 @@ class _Writing:
                 return
 
     async def _write(self) -> None:
-        self.size = 0
-        parts = _parts(self._document(), self.by.part_size)
-        first = await anext(parts)
-        self.size += len(first)
-        if len(first) < self.by.part_size:
-            await self._put(first)
-        else:
-            await self._send(first, parts)
+        await self.by.check_replaceable(self.delivery, self.target, self.key)
+        document = self._made()
+        try:
+            await document.send(self._document(), opens=self._may_open, may=self._may_send)
+            await document.appear(self._may)
+        except BaseException:
+            await document.abort()
+            raise
+        finally:
+            self.size = document.size
+            if document.opened:
+                self.left_open = document.left_open
+
+    def _made(self) -> Document:
+        return Document(
+            objects=self.by.objects,
+            target=self.target,
+            key=self.key,
+            marks=marks_of(self.delivery),
+            media_type=manifest_document.MEDIA_TYPE,
+            part_size=self.by.part_size,
+        )
+
+    async def _may_open(self) -> None:
+        """Return if an upload may be opened now; what one before has left open is none any more.
+
+        No failure leaves it open. Of a worker that dies it stays so: the next attempt aborts it, or
+        the sweep.
+        """
+        await self._may()
+        if self.delivery.attempt > 1 or self.left_open:
+            await self.by.uploads.abort_orphans(self.delivery, self.target, self.key)
+
+    async def _may_send(self) -> None:
+        self._check_lease()
 
     async def _document(self) -> AsyncIterator[bytes]:
         store, checkpoints = self.by.store, self.by.checkpoints
@@ -248,56 +310,6 @@ class _Writing:
             between = manifest_document.BETWEEN
         async for piece in manifest_document.ended(store.missing(self.delivery)):
             yield piece
-
-    async def _put(self, content: bytes) -> None:
-        await self.by.objects.put_object(
-            self.target,
-            self.key,
-            _Body(content),
-            marks_of(self.delivery),
-            media_type=manifest_document.MEDIA_TYPE,
-            may=self._may,
-        )
-
-    async def _send(self, first: bytes, rest: AsyncIterator[bytes]) -> None:
-        """Send what is larger than a part by an upload of its own, which no failure leaves open.
-
-        Of a worker that dies it stays open: the next attempt aborts it, or the sweep.
-        """
-        objects = self.by.objects
-        await self._may()
-        if self.delivery.attempt > 1 or self.left_open:
-            await self.by.uploads.abort_orphans(self.delivery, self.target, self.key)
-        self.left_open = True
-        upload = await objects.create_upload(
-            self.target,
-            self.key,
-            marks_of(self.delivery),
-            media_type=manifest_document.MEDIA_TYPE,
-        )
-        try:
-            stored = [await self._send_part(upload, 1, first)]
-            async for part in rest:
-                self.size += len(part)
-                stored.append(await self._send_part(upload, len(stored) + 1, part))
-            await Retried(partial(self._complete, upload, stored))()
-        except BaseException:
-            with suppress(DeliveryError):
-                await objects.abort(self.target, upload)
-                self.left_open = False
-            raise
-        self.left_open = False
-
-    async def _send_part(self, upload: Upload, number: int, content: bytes) -> StoredPart:
-        self._check_lease()
-        objects = self.by.objects
-        return await objects.put_part(self.target, upload, number, _Body(content))
-
-    async def _complete(self, upload: Upload, stored: Sequence[StoredPart], *, again: bool) -> str:
-        await self._may()
-        return await self.by.objects.complete(
-            self.target, upload, stored, self.size, marks=marks_of(self.delivery), again=again
-        )
 
     async def _may(self) -> None:
         """Return if it may be asked for now, which is noted. Raises LeaseLostError."""
@@ -336,36 +348,3 @@ class _Writing:
             cause=str(error),
             consequence="its archive is delivered, and its client told of that, without a manifest",
         )
-
-
-async def _parts(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """Cut into parts of the same size, but for the last one."""
-    part = bytearray()
-    async for piece in pieces:
-        part += piece
-        while len(part) > size:
-            yield bytes(part[:size])
-            del part[:size]
-    yield bytes(part)
-
-
-class _Body:
-    """See `PartBody`."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.md5 = hashlib.md5(content, usedforsecurity=False).digest()
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
-        yield self._content
-
-    def seek(self, offset: int, whence: int = 0) -> int:  # noqa: ARG002
-        """Rewind: each iteration begins at the first byte."""
-        return 0
-
-    def read(self) -> bytes:
-        """Return all bytes."""
-        return self._content

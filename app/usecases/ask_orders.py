@@ -7,13 +7,14 @@ be lost. What it answers is applied as if it had been said.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from app.delivery.manifest import ids_of
+from app.codes import Code
+from app.delivery.manifest import ManifestFile, ids_of
 from app.delivery.model import Delivery, KeptPlaces
 from app.delivery.order_facts import FileState, OrderFacts, OrderFile, OrderState
 from app.delivery.orders import OrderEvent, OrderStatus
@@ -117,6 +118,7 @@ class OrderInquiry:
     room: Room  # that never waits for memory: what has none now, has its turn at a later look
     limit: int  # orders in one look: the others have their turn at the next one
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
+    reports: Callable[[str], bool] = lambda _tenant: False  # whether it wants some of what fails
     frees_places: bool = False  # at rs-order, of orders that are delivered
     user_places: int = 0  # suborders of a user that rs-order has available at a time; 0: not known
     unanswered: Unanswered = field(default_factory=Unanswered)
@@ -147,7 +149,8 @@ class OrderInquiry:
         try:
             facts = await self._facts(delivery)
         except SourceRefusedError as error:
-            await self._end(delivery, f"nothing was heard of it for long, and {error}")
+            cause = f"nothing was heard of it for long, and {error}"
+            await self._end(delivery, cause, code=error.code)
             return
         if facts is None:
             await self._look_for_files(delivery)
@@ -170,6 +173,7 @@ class OrderInquiry:
                 delivery,
                 f"order {delivery.order_id} is {facts.status} at rs-order, and its files are gone "
                 "before all of them were downloaded: ask again",
+                code=Code.SOURCE_GONE,
             )
         elif facts.complete:
             failed = facts.status == OrderState.FAILED
@@ -207,15 +211,20 @@ class OrderInquiry:
         if plan is None or not plan.is_all_of(facts.files):
             return False
         files = ids = 0
-        async for file in self.store.files(delivery):
+        async for file in self._laid_out(delivery):
             files += 1
             ids = ids_of([file], ids)
+        return (files, ids) == (plan.files, plan.ids)
+
+    async def _laid_out(self, delivery: Delivery) -> AsyncIterator[ManifestFile]:
+        """Iterate over the files that are, or were, in a manifest: some may be left out by now."""
+        async for file in self.store.files(delivery):
+            yield file
         if delivery.partial:
             async for missing in self.store.missing(delivery):
-                if missing.position is not None:
-                    files += 1
-                    ids = ids_of([missing.laid_out()], ids)
-        return (files, ids) == (plan.files, plan.ids)
+                if missing.position is None:
+                    return
+                yield missing.laid_out()
 
     async def _announce(self, delivery: Delivery, facts: OrderFacts) -> None:
         """Announce suborders that can be downloaded: some may be, of which it was not heard."""
@@ -264,6 +273,7 @@ class OrderInquiry:
             f"order {delivery.order_id} goes no further: {awaited} of its files "
             f"{'waits' if awaited == 1 else 'wait'} for a place of its user, and "
             + _who_keeps(places, kept, others),
+            code=Code.NO_PLACE,
             unless_announced=delivery.announced,
         )
 
@@ -279,7 +289,7 @@ class OrderInquiry:
         """Look which suborders are in the archive, and wait for their download all the same."""
         files = Counter(suborders.available.values())
         unread = files.copy()
-        async for file in self.store.files(delivery):
+        async for file in self._laid_out(delivery):
             suborder = suborders.available.get(file.file_id)
             if suborder is not None:
                 unread[suborder] -= 1
@@ -290,7 +300,7 @@ class OrderInquiry:
         }
         named: list[str] = []
         if kept:
-            async for file in self.store.files(delivery):
+            async for file in self._laid_out(delivery):
                 if suborders.available.get(file.file_id) in kept:
                     named.append(file.member)
                 if len(named) == _NAMED:
@@ -344,7 +354,7 @@ class OrderInquiry:
         try:
             files = await self._new_files(delivery)
         except OrderTooLargeError as error:
-            await self._end(delivery, str(error), error.error_type)
+            await self._end(delivery, str(error), error.error_type, code=error.code)
             return
         log.info("order_listed", **delivery.log_context, order_id=delivery.order_id, files=files)
         if not files:
@@ -355,7 +365,7 @@ class OrderInquiry:
                 await announce_available(tx, current)
 
     async def _new_files(self, delivery: Delivery) -> int:
-        """Return how many files can be downloaded that are not in the archive."""
+        """Return how many files can be downloaded that are neither archived nor left out."""
         async with AsyncExitStack() as stack:
             listed = self.source.listing(delivery, so_far=True)
             try:
@@ -364,7 +374,7 @@ class OrderInquiry:
             except SourceNotReadyError:  # nothing is there
                 return 0
             if new:
-                async for known in self.store.files(delivery):
+                async for known in self._laid_out(delivery):
                     new.discard(known.file_id)
             return len(new)
 
@@ -388,7 +398,8 @@ class OrderInquiry:
             **fields,
         )
         most = self.max_suborders(delivery.tenant)
-        await order_progressed(event, store=self.store, max_suborders=most)
+        reports = self.reports(delivery.tenant)
+        await order_progressed(event, store=self.store, max_suborders=most, reports=reports)
 
     async def _end(
         self,
@@ -396,13 +407,14 @@ class OrderInquiry:
         cause: str,
         error_type: ErrorType = ErrorType.INTERNAL_ERROR,
         *,
+        code: Code,
         unless_announced: int | None = None,
     ) -> None:
         """End a delivery that waits; not if more suborders than so many were announced by now."""
         async with self.store.transaction() as tx:
             current = await self._waiting(tx, delivery)
             if current is not None and unless_announced in (None, current.announced):
-                await fail(tx, current, error_type, cause)
+                await fail(tx, current, error_type, cause, code=code)
 
     @staticmethod
     async def _waiting(tx: UnitOfWork, delivery: Delivery) -> Delivery | None:

@@ -28,6 +28,8 @@ class CompletionGuard:
     # (`listed`) only where a client was told of such a one.
     clear: Callable[[], Awaitable[None]]
     listed: bool = False
+    # Removes a report of a failure that this delivery makes up for, where there may be one.
+    clear_report: Callable[[], Awaitable[None]] | None = None
     asked: int = field(default=0, init=False)  # times that it was allowed
     _cleared: bool = field(default=False, init=False)
 
@@ -46,6 +48,10 @@ class CompletionGuard:
         self.lease.completes()
         if not self._cleared and (noted.replaces_listed or not self.listed):
             await self.clear()
+            if not self.lease.safe_to_complete():
+                return False
+        if not self._cleared and noted.replaces_report and self.clear_report is not None:
+            await self.clear_report()
             if not self.lease.safe_to_complete():
                 return False
         self._cleared = True

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 from app.delivery.content import content_gone
 from app.delivery.formats import AS_FILES
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME
 from app.delivery.marks import marks_of
-from app.delivery.object_store import ObjectStore
+from app.delivery.object_store import FoundObject, ObjectStore
 from app.delivery.states import State
 from app.delivery.targets import Target, TargetTrouble, key_at
 from app.errors import (
@@ -29,7 +29,6 @@ from app.views.deliveries import Tracked, Tracking
 
 T = TypeVar("T")
 
-REPORT_NAME = "report.json"  # beside an archive, where something is missing
 _JSON = "application/json"
 _OCTETS = "application/octet-stream"
 
@@ -66,6 +65,12 @@ class _Named:
     name: str
     md5: str | None
     media_type: str
+    size: int | None = None  # bytes, and
+    etag: str | None = None  # its ETag, as far as they were kept when it was put
+
+    def is_(self, found: FoundObject) -> bool:
+        """Whether an object that is found is the one that was put."""
+        return self.size in (found.size, None) and self.etag in (found.etag, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,17 +88,24 @@ class Delivered:
         """Return for how long links of a tenant hold; none: none are made."""
         return self.tenants.settings(tenant).link_ttl
 
+    def stays(self, tenant: str) -> timedelta:
+        """Return for how long what a tenant is delivered stays; none: for ever."""
+        return self.tenants.settings(tenant).delivered_ttl
+
     async def find(self, tracked: Tracked, path: str | None) -> Item:
         """Return what has a path: a file's name in the manifest, that of the archive, of a list.
 
-        Without: the archive, or the manifest of files that are delivered as they are. Raises
-        NotPossibleError for a delivery that is not done, UnknownDeliveryError for a path that it
-        has not, DeliveredGoneError for what is not there any more.
+        Without: the archive, or the manifest of files that are delivered as they are; of a delivery
+        that failed, its report. Raises NotPossibleError for a delivery that is not done,
+        UnknownDeliveryError for a path that it has not, DeliveredGoneError for what is not there
+        any more, or not as it was told: marks alone are no proof of that, for other hands that
+        write to a place may keep them.
         """
         named = await self._named(tracked, path)
         target, key = self._place(tracked, named)
         found = await self.asked(target, self.objects.find(target, key))
-        if found is None or not found.has(marks_of(tracked.delivery)):
+        ours = found is not None and found.has(marks_of(tracked.delivery)) and named.is_(found)
+        if found is None or not ours:
             what = "there is nothing any more" if found is None else "there is another object now"
             raise DeliveredGoneError(
                 f"{tracked.delivery} has put {named.name}, and {what}; ask for it again"
@@ -110,6 +122,17 @@ class Delivered:
 
     async def _named(self, tracked: Tracked, path: str | None) -> _Named:
         delivery, result = tracked.delivery, tracked.result
+        report_url = tracked.told.report_url
+        if report_url is not None and path in (None, REPORT_NAME):
+            if (gone := content_gone(delivery, tracked.content)) is not None:
+                raise DeliveredGoneError(gone)
+            return _Named(
+                url=report_url,
+                beside=None,
+                name=f"{delivery.correlation_id}-{REPORT_NAME}",
+                md5=None,
+                media_type=_JSON,
+            )
         if delivery.state is not State.DONE or result is None:
             raise NotPossibleError(
                 f"{delivery} is not done ({delivery.state}): there is nothing to be had of it"
@@ -127,13 +150,15 @@ class Delivered:
                 name=name,
                 md5=result.md5,
                 media_type=self._type_of(archive),
+                size=result.size,
+                etag=result.etag,
             )
-        md5, media_type = None, _OCTETS
+        md5, size, media_type = None, None, _OCTETS
         file = None
         if delivery.format == AS_FILES and "\0" not in path:
             file = await self.tracking.file(delivery.id, path)
         if file is not None:
-            md5 = file.md5
+            md5, size = file.md5, file.size
         elif path in (MANIFEST_NAME, REPORT_NAME):
             media_type = _JSON
         else:
@@ -148,6 +173,7 @@ class Delivered:
             name=path.rpartition("/")[2],
             md5=md5,
             media_type=media_type,
+            size=size,
         )
 
     def _place(self, tracked: Tracked, named: _Named) -> tuple[Target, str]:

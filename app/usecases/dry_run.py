@@ -32,6 +32,7 @@ from app.errors import (
 )
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.limits import limits_of
+from app.usecases.quotas import Quotas
 from app.usecases.submit import not_taken, opening, unknown_target
 from app.views.deliveries import Tracking
 from app.views.dry_runs import (
@@ -68,6 +69,7 @@ class DryRuns:
     users: Users
     find: Find
     suffix_of: SuffixOf
+    quotas: Quotas
     patience: float = _PATIENCE
 
     async def judge(
@@ -105,6 +107,7 @@ class DryRuns:
                 "place": await self._place(delivery, found, look=look),
                 "active": await self._active(request, found, user=user),
             }
+            await self._quota(request, found)
         if self.tenants.paused(tenant):
             found.problems.append(
                 f"tenant {tenant} is in maintenance: its requests wait until that is over"
@@ -278,6 +281,19 @@ class DryRuns:
             free=free,
             message=message,
         )
+
+    async def _quota(self, request: DeliveryRequest, found: _Found) -> None:
+        """Tell what a quota makes of the request; its bytes are not known before it is laid out."""
+        over = await self.quotas.over(request.tenant, request.user)
+        if over is None:
+            return
+        again = f"over HTTP it is refused (429), to be made again in {over.retry_after:.0f} seconds"
+        if self.quotas.of(request.tenant).over_requests == "deny":
+            found.broken.append(f"over the quota: {over.words}; {again}")
+            found.error_type = found.error_type or ErrorType.INVALID_CONTENT
+        else:
+            words = f"over the quota: {over.words}; over AMQP it waits for a place"
+            found.problems.append(f"{words}, {again}")
 
     async def _active(
         self, request: DeliveryRequest, found: _Found, *, user: str | None

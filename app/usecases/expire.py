@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from app.codes import Code
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore
+from app.delivery.report_document import Failure
 from app.errors import ErrorType
 from app.usecases.fail import fail
+from app.usecases.reports import Reports, no_report
+
+_REPORTED_FOR = 30.0  # seconds of one look that reports may take: the others' ends wait behind them
 
 
-async def expire(*, store: DeliveryStore, limit: int) -> int:
+async def expire(*, store: DeliveryStore, limit: int, reports: Reports | None = None) -> int:
     """End all overdue deliveries, `limit` at a time; return how many.
 
     Safe to run in several workers at once: each delivery is locked, looked at again, and ended by
     compare-and-set. A worker that transfers it finds its lease gone, stops, and aborts its upload;
-    that of a dead one is swept. Nothing here waits for a target; one whose archive may be appearing
-    ends when that is known (`fail`), at the latest when it can't appear any more: it comes again.
+    that of a dead one is swept. Nothing here waits for a target, but for reports where a tenant
+    wants them: after half a minute, what comes ends without, so that a look takes that long, and as
+    long as the last report may (a minute, where it is of very many files). One whose archive may be
+    appearing ends when that is known (`fail`), at the latest when it can't appear any more: it
+    comes again.
     """
     total = 0
+    loop = asyncio.get_running_loop()
+    reported_until = loop.time() + _REPORTED_FOR
     while True:
         overdue = await store.expired(limit)
         ended = 0
         for delivery in overdue:
-            async with store.transaction() as tx:
+            failure = Failure(error_type=ErrorType.EXPIRED, message=_message(delivery))
+            late = loop.time() > reported_until
+            async with (
+                no_report() if reports is None or late else reports.of(delivery, failure) as report,
+                store.transaction() as tx,
+            ):
                 current = await tx.lock(delivery.tenant, delivery.correlation_id)
                 if current is None or current.id != delivery.id:
                     continue
-                message = f"{_late(current)}; it was {current.state} at the end"
-                if current.last_cause:
-                    message += f", because {current.last_cause}"
-                ended += await fail(tx, current, ErrorType.EXPIRED, message) is not None
+                told = ErrorType.EXPIRED, _message(current)
+                ended += (
+                    await fail(tx, current, *told, code=Code.EXPIRED, report=report) is not None
+                )
         total += ended
         if len(overdue) < limit or not ended:  # others end the same ones, or there are no more
             return total
+
+
+def _message(delivery: Delivery) -> str:
+    message = f"{_late(delivery)}; it was {delivery.state} at the end"
+    return f"{message}, because {delivery.last_cause}" if delivery.last_cause else message
 
 
 def _late(delivery: Delivery) -> str:

@@ -36,8 +36,13 @@ _LEFT = "it is not asked again: if the order keeps a place, it does so until it 
 
 async def may_keep_place(tx: UnitOfWork, delivery: Delivery) -> None:
     """Note, as a delivery becomes done, that its order may keep its user's place, if it may."""
-    if delivery.order_id is not None and _may(delivery):
+    if may_keep(delivery):
         await tx.record_place(delivery, unseen=_UNSEEN, after=_OWN_TURN)
+
+
+def may_keep(delivery: Delivery) -> bool:
+    """Whether it is to be noted, as a delivery becomes done, that its order may keep a place."""
+    return delivery.order_id is not None and _may(delivery)
 
 
 async def may_lack_place(tx: UnitOfWork, delivery: Delivery) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from app.audit import Actor, AuditRecord
+from app.codes import CATALOGUE, Code, known
 from app.delivery.content import ContentState, content_gone
 from app.delivery.ingress import Asked, Cancel, DeliveryRequest
 from app.delivery.messages import as_property
@@ -21,8 +22,10 @@ from app.delivery.requests import parse_request
 from app.delivery.states import State
 from app.errors import (
     ErrorType,
+    FailsAgainError,
     InvalidRequestError,
     NotPossibleError,
+    OverQuotaError,
     UnknownDeliveryError,
 )
 from app.telemetry import metrics
@@ -75,15 +78,15 @@ class Interventions:
         return delivery
 
     async def retry(
-        self, actor: Actor, correlation_id: str, *, user: str | None = None
+        self, actor: Actor, correlation_id: str, *, user: str | None = None, force: bool = False
     ) -> Delivery:
         """Try again at once what waits for a later attempt, or again what ended in ERROR.
 
         Or what was done, once its content is removed.
 
         What has ended is asked for again as its client would: a new delivery of the same request,
-        with new responses, and all of the tenant's time. Raises UnknownDeliveryError,
-        NotPossibleError.
+        with new responses, and all of the tenant's time. What would end the same way only with
+        `force`. Raises UnknownDeliveryError, NotPossibleError, FailsAgainError, OverQuotaError.
         """
         async with self.store.transaction() as tx:
             active = _of(user, await tx.lock(actor.tenant, correlation_id))
@@ -107,6 +110,8 @@ class Interventions:
                 if going is None
                 else f"{going}; ask for it again when it is gone"
             )
+        if tracked.fails_again and not force:
+            raise FailsAgainError(why_it_fails_again(tracked))
         request = DeliveryRequest(
             id=uuid4(),
             tenant=last.tenant,
@@ -135,12 +140,14 @@ class Interventions:
     ) -> Tracked:
         """Let the content of a delivery be removed from its target: of the last one, or a named.
 
+        Of one that failed, its report.
+
         Again changes nothing, but that it is tried at once; one whose content is removed is
         returned as it is. Raises UnknownDeliveryError, NotPossibleError.
         """
         last = await self._last(actor.tenant, correlation_id, user, delivery_id)
         delivery = last.delivery
-        if delivery.state is not State.DONE:
+        if delivery.state is not State.DONE and last.told.report_url is None:
             raise NotPossibleError(
                 f"{delivery} is not done ({delivery.state}): nothing of it is at its target"
                 + ("" if delivery.state.ended else "; cancel it")
@@ -200,7 +207,7 @@ class Interventions:
         The same rules hold, and responses go out there; but what is refused is answered here
         alone. Asked again (with the same key; or with the same body, while it is active, unless
         another key tells that another delivery is meant) it is the same delivery. Raises
-        InvalidRequestError with every broken rule, NotPossibleError.
+        InvalidRequestError with every broken rule, NotPossibleError, OverQuotaError.
         """
         asked = asked_of(actor, body, priority=priority, key=key)
         named = body.get("correlationId") is not None
@@ -230,11 +237,17 @@ class Interventions:
     ) -> Delivery:
         """Save a delivery, what is owed for it and the entry of the audit trail: all or nothing."""
         asked = opening(request, None, tenants=self.tenants, users=self.users)
-        opened = await save(tx, [asked], tenants=self.tenants)
+        opened, over = await save(tx, [asked], tenants=self.tenants)
         if not opened:
             raise NotPossibleError(
                 f"a delivery {request.correlation_id} of tenant {request.tenant} is still active; "
                 "cancel it first, or choose another correlation id"
+            )
+        if (why := over.get(opened[0].id)) is not None:  # nothing is saved
+            raise OverQuotaError(
+                f"request {request.correlation_id} is over the quota: {why.words}; ask again in "
+                f"{why.retry_after:.0f} seconds",
+                retry_after=why.retry_after,
             )
         await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]
@@ -314,7 +327,7 @@ async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) ->
     message = f"cancelled by {actor.name or 'a caller without a name'}"
     if reason:
         message += f": {reason}"
-    state = await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message)
+    state = await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message, code=Code.CANCELLED)
     assert state is not None  # noqa: S101 - it is locked
     await tx.audit(_done(actor, "cancel", delivery, after=state))
     return state
@@ -336,6 +349,8 @@ def why_not_retried(delivery: Delivery) -> str:
             f"{delivery} ends as soon as it is known whether its archive has appeared "
             f"({delivery.ending.message}); there is nothing to try again"
         )
+    if delivery.held:
+        return f"{delivery} can't be tried now: {delivery.last_cause}; it goes on by itself"
     if delivery.parked:
         return (
             f"{delivery} waits for rs-order: {delivery.last_cause}; there is nothing to try again"
@@ -343,6 +358,18 @@ def why_not_retried(delivery: Delivery) -> str:
     if delivery.state.work is None:
         return f"{delivery} waits for rs-order ({delivery.state}); there is nothing to try again"
     return f"{delivery} is under way ({delivery.state}); there is nothing to try again"
+
+
+def why_it_fails_again(tracked: Tracked) -> str:
+    """Return what a person is told who would ask again for what failed for a cause that stays."""
+    assert tracked.error is not None  # noqa: S101 - it failed
+    code = known(tracked.code)
+    assert code is not None  # noqa: S101 - else nothing tells that it fails again
+    stanza = CATALOGUE[code]
+    return (
+        f"{tracked.delivery} would fail again as it did: {tracked.error[1]} ({code}). First: "
+        f"{stanza.do} To try it all the same, force it"
+    )
 
 
 def asked_of(actor: Actor, body: Mapping[str, Any], *, priority: int, key: str | None) -> Asked:

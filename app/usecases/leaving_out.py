@@ -1,8 +1,8 @@
 """A partial delivery is made without files that can't be had: which, and when that is decided.
 
-Those for which it would end without an archive else: a file that rs-order refuses for good, one
-that it had and does not make available again, one whose bytes were wrong as often as attempts may
-fail. What passes (rs-order is away, the worker stops) leaves out none.
+Those for which it would end without an archive else: a file that rs-order refused, or whose bytes
+were wrong, as often as attempts may fail (one answer may be a gateway's), and one that it had and
+does not make available again. What passes (rs-order is away, the worker stops) leaves out none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from app.errors import (
     WrongCrc32Error,
     WrongFileError,
 )
+from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.retried import next_retry
 from app.waiting.patience import until_answered
@@ -51,7 +52,7 @@ class LeavingOut:
     delivery: Delivery
     lease: Lease
     source: OrderSource
-    attempts: float  # to read a file whose bytes are wrong
+    attempts: float  # to read a file that is refused, or whose bytes are wrong
 
     async def leaves_out(self, file: ManifestFile, error: DeliveryError) -> bool:
         """Whether a file is left out whose bytes can't be had: it is noted then."""
@@ -66,12 +67,14 @@ class LeavingOut:
         if isinstance(error, SourceGoneError):
             if next_retry(self.delivery, error) is not None:
                 return False
-        elif isinstance(error, WrongFileError) and await self._times(position) < self.attempts:
-            log.warning("file_wrong", **self.delivery.log_context, cause=str(error))
+        elif await self._times(position) < self.attempts:
+            refused = isinstance(error, SourceRefusedError)
+            what = "file_refused" if refused else "file_wrong"
+            log.warning(what, **self.delivery.log_context, cause=str(error))
             return False
         elif isinstance(error, SourceRefusedError):
             await self._check_order(error)
-        await leave_out(self.leases, self.delivery, self.lease, position, str(error))
+        await leave_out(self.leases, self.delivery, self.lease, position, error)
         return True
 
     async def _check_order(self, error: DeliveryError) -> None:
@@ -87,9 +90,16 @@ class LeavingOut:
             ) from error
 
     async def _times(self, position: int) -> int:
-        count = partial(self.leases.count_wrong, self.delivery, position)
-        times = await until_answered(count, good=self.lease.safe_to_complete)
-        if times is None:
+        """Return how often this file could not be had by now; 0: it is left out already."""
+        good = self.lease.safe_to_complete
+        known = await until_answered(
+            partial(self.leases.failures_of, self.delivery, position), good=good
+        )
+        if known is None:
+            return 0
+        times = known + 1  # by this attempt, which alone holds the lease
+        record = partial(self.leases.record_failures, self.delivery, position, times)
+        if not await until_answered(record, good=good):
             raise _taken_over(self.delivery)
         return times
 
@@ -104,15 +114,27 @@ class LeavingOut:
 
 
 async def leave_out(
-    leases: Leases, delivery: Delivery, lease: Lease, position: int, cause: str
+    leases: Leases, delivery: Delivery, lease: Lease, position: int, error: DeliveryError
 ) -> None:
     """Note that a file is missing, before an archive goes on without it.
 
     Raises LeaseLostError, StoreUnavailableError.
     """
+    cause = str(error)
     note = partial(leases.leave_out, delivery, position, cause)
     if not await until_answered(note, good=lease.safe_to_complete):
         raise _taken_over(delivery)
+    tell_left_out(delivery, position, error, cause)
+
+
+def tell_left_out(delivery: Delivery, position: int, error: DeliveryError, cause: str) -> None:
+    """Log that a file was left out for an error, and count it by what that is."""
+    kind = "refused"
+    if isinstance(error, SourceGoneError):
+        kind = "expired"
+    elif isinstance(error, WrongFileError):
+        kind = "wrong"
+    metrics.FILES_LEFT_OUT.labels(delivery.tenant, kind).inc()
     log.warning("file_left_out", **delivery.log_context, position=position, cause=cause)
 
 

@@ -7,26 +7,37 @@ of the audit trail: that tells for whom one was made, and until when it holds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from app.audit import Actor, AuditRecord, AuditTrail
 from app.delivery.marks import marks_of
-from app.delivery.object_store import LinkAsked
+from app.delivery.object_store import MAX_LINK, LinkAsked
 from app.delivery.outgoing import Kind, OutgoingMessage
 from app.delivery.states import Status
-from app.errors import DeliveryError, NoLinkError, NotAllowedError, NotPossibleError
+from app.errors import (
+    DeliveryError,
+    NoLinkError,
+    NotAllowedError,
+    NotPossibleError,
+    TargetUnavailableError,
+)
 from app.telemetry.logs import get_logger
 from app.usecases.delivered import Delivered, Item
 from app.views.deliveries import Tracked
+from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
 Publish = Callable[[OutgoingMessage], Awaitable[None]]
 
-_CONCURRENCY = 10  # links for what is told at the end that are made at once
-_TIMEOUT = 10.0  # seconds after which a client is told without
+_CONCURRENCY = 10  # links to one target, for what is told at the end, that are made at once
+_TIMEOUT = 5.0  # seconds after which a client is told without
+# In which no link to a target is made that was silent: each time, all that is told waits for it.
+_REST = Backoff(first=30.0, longest=300.0)
 
 
 def _now() -> datetime:
@@ -40,6 +51,45 @@ class MadeLink:
     url: str = field(repr=False)
     expires: datetime
     item: Item
+
+
+class _Turns:
+    """Whose turn it is to make links to one target, as long as that answers."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._free = asyncio.Semaphore(_CONCURRENCY)
+        self._silences = 0  # in a row
+        self._rests_until: datetime | None = None
+
+    @contextlib.asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for a turn. Raises TargetUnavailableError while the target was silent just now."""
+        self._check()
+        async with self._free:
+            self._check()  # it may have been found out meanwhile
+            try:
+                yield
+            except asyncio.CancelledError:  # by the timeout of those who wait for it
+                self._rest()
+                raise
+            self._silences = 0
+
+    @property
+    def _rests(self) -> bool:
+        return self._rests_until is not None and self._clock() < self._rests_until
+
+    def _rest(self) -> None:
+        if not self._rests:  # those who had a turn at the same time found out the same
+            self._rests_until = self._clock() + timedelta(seconds=_REST.pause(self._silences))
+            self._silences += 1
+
+    def _check(self) -> None:
+        if self._rests and self._rests_until is not None:
+            raise TargetUnavailableError(
+                f"its target was silent for {_TIMEOUT:g} s: no link to it is made before "
+                f"{_told(self._rests_until)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +111,8 @@ class Links:
     ) -> MadeLink:
         """Make a link to what has a path (see `Delivered.find`), and note that in the trail.
 
-        It holds for `seconds`, no longer than `link_ttl`, nor than what it leads to stays. Raises
+        It holds for `seconds`, no longer than `link_ttl`, nor than what it leads to stays, nor
+        than any store takes (MAX_LINK). Raises
         NotAllowedError where the tenant has none, NotPossibleError, UnknownDeliveryError,
         DeliveredGoneError.
         """
@@ -96,12 +147,22 @@ class Links:
         )
         return made
 
+    def _end_of(self, tracked: Tracked) -> datetime | None:
+        """Return when what is linked is removed; None: it stays. Of a report, no client is told."""
+        if tracked.told.expires is not None:
+            return datetime.fromisoformat(tracked.told.expires)
+        stays = self.delivered.stays(tracked.delivery.tenant)
+        if tracked.told.report_url is None or tracked.finished_at is None or not stays:
+            return None
+        return tracked.finished_at + stays
+
     async def _made(self, tracked: Tracked, item: Item, seconds: int) -> MadeLink:
         now = self.clock()
-        if tracked.told.expires is not None:
+        seconds = min(seconds, int(MAX_LINK.total_seconds()))
+        ends = self._end_of(tracked)
+        if ends is not None:
             # After that the place may hold another user's: a link names a place, and no object.
-            left = datetime.fromisoformat(tracked.told.expires) - now
-            seconds = max(1, min(seconds, int(left.total_seconds())))
+            seconds = max(1, min(seconds, int((ends - now).total_seconds())))
         asked = LinkAsked(
             at=now,
             seconds=seconds,
@@ -120,13 +181,14 @@ class Links:
         """Return what publishes, and tells a link where something is done and its tenant has them.
 
         It is made right before, each time: what is told again, or late, has a link that holds. A
-        client is told without one where none can be made now, rather than later.
+        client is told without one where none can be made now, rather than later. Each target has
+        turns of its own: one that is slow takes the links of no other's deliveries.
         """
-        turns = asyncio.Semaphore(_CONCURRENCY)
+        turns: defaultdict[tuple[str, str], _Turns] = defaultdict(lambda: _Turns(self.clock))
 
         async def publish_with_link(owed: OutgoingMessage) -> None:
             done = owed.kind is Kind.RESPONSE and owed.body.get("status") == Status.DONE.value
-            if done and self.delivered.tenants.known(owed.tenant):
+            if done and self.delivered.tenants.works_for(owed.tenant):
                 longest = self.delivered.link_ttl(owed.tenant)
                 if longest:
                     owed = await self._with_link(owed, longest, turns)
@@ -135,15 +197,19 @@ class Links:
         return publish_with_link
 
     async def _with_link(
-        self, owed: OutgoingMessage, longest: timedelta, turns: asyncio.Semaphore
+        self,
+        owed: OutgoingMessage,
+        longest: timedelta,
+        turns: Mapping[tuple[str, str], _Turns],
     ) -> OutgoingMessage:
         try:
-            async with asyncio.timeout(_TIMEOUT), turns:
+            async with asyncio.timeout(_TIMEOUT):
                 tracked = await self.delivered.tracking.one(owed.tenant, owed.delivery_id)
                 if tracked is None:
                     return owed
-                item = await self.delivered.find(tracked, None)
-                made = await self._made(tracked, item, int(longest.total_seconds()))
+                async with turns[owed.tenant, tracked.delivery.target].taken():
+                    item = await self.delivered.find(tracked, None)
+                    made = await self._made(tracked, item, int(longest.total_seconds()))
         except (DeliveryError, TimeoutError) as error:
             cause = str(error) or f"it took longer than {_TIMEOUT:g} s"
             # Of a store that makes none, it is no news.

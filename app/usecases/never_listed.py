@@ -1,21 +1,27 @@
-"""What rs-order never made available of an order that is done, for a delivery that takes a part.
+"""What rs-order never listed of an order that is done, for a delivery that takes a part.
 
-By name where it tells all files of the order; else as a number, with its own words.
+By name where it tells all files of the order; else as a number, with its own words. A file that it
+has, and has in no list (it became available late, or another program has read it), is not missing:
+it is read by its id.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
-from app.delivery.manifest import Addition
+from app.delivery.manifest import Addition, ListedFile
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import FileState, OrderFacts, OrderFile
 from app.delivery.ports import DeliveryStore, OrderSource, UnitOfWork
 from app.errors import LeaseLostError, OrderNotToldError, SourceNotReadyError
-from app.usecases.untold import TRIES
+from app.telemetry import metrics
+from app.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 _BATCH_SIZE = 1000  # written in one go
 _WHY = {
@@ -36,32 +42,44 @@ class Counted:
 
     least: int  # by what was planned, or announced
     said: str | None  # rs-order's words of an order that ended with errors
-    in_error: int  # files that it counted then
+    in_error: int  # files that it counted then; what was left out since may be among them
+    # Whether `least` is by the number of files that were ordered: then none is counted twice.
+    exact: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlisted:
+    """The files of an order that are in no list, by name."""
+
+    missing: list[OrderFile] = field(default_factory=list)
+    readable: list[ListedFile] = field(default_factory=list)  # all the same
+
+
+def is_exact(delivery: Delivery, facts: OrderFacts | None) -> bool:
+    """Whether the number of files that were ordered is told, and is that of the delivery."""
+    return facts is not None and bool(facts.files) and not filters_files(delivery)
 
 
 async def never_listed(
     source: OrderSource, delivery: Delivery, facts: OrderFacts, known: Collection[int]
-) -> list[OrderFile] | None:
+) -> Unlisted | None:
     """Return the files of an order that are not among the `known` ids; None: it does not tell all.
 
     Raises SourceNotReadyError while some of them may be only late, and SourceUnavailableError.
     """
     told = source.every_file(delivery, facts)
     try:
-        missing = [each async for each in told if each.file.file_id not in known]
+        unlisted = [each async for each in told if each.file.file_id not in known]
     except OrderNotToldError:
         return None
-    late = sum(each.state == FileState.AVAILABLE for each in missing)
+    missing = [each for each in unlisted if not each.can_be_read]
     if missing and not facts.complete:
         raise SourceNotReadyError(
             f"{len(missing)} files of order {delivery.order_id} are not available, and rs-order "
             f"has it as {facts.status}: they may come"
         )
-    if late and delivery.tries < TRIES:
-        raise SourceNotReadyError(
-            f"{late} files of order {delivery.order_id} are available by now, and in no list yet"
-        )
-    return missing
+    readable = [each.file for each in unlisted if each.can_be_read]
+    return Unlisted(missing=missing, readable=sorted(readable, key=lambda file: file.file_id))
 
 
 async def named(
@@ -73,12 +91,13 @@ async def named(
         lambda: {file.file_id: file.member for file in addition.of(listed)}
     )
     return [
-        MissingFile.never_listed(each.file, members[each.file.file_id], _why(each, said))
+        MissingFile.never_listed(each.file, members[each.file.file_id], why_not_listed(each, said))
         for each in files
     ]
 
 
-def _why(file: OrderFile, said: str | None) -> str:
+def why_not_listed(file: OrderFile, said: str | None) -> str:
+    """Return why a file of an order is in no list, with what rs-order said of the order."""
     default = f"rs-order has it as {file.state}, and does not list it"
     why = next((words for state, words in _WHY.items() if state == file.state), default)
     return f"{why}: {said}" if said else why
@@ -86,7 +105,7 @@ def _why(file: OrderFile, said: str | None) -> str:
 
 def unnamed(delivery: Delivery, counted: Counted) -> list[MissingFile]:
     """Return the entry for missing files that rs-order counts, and does not name, if any."""
-    files = max(counted.least, counted.in_error)
+    files = counted.least if counted.exact else max(counted.least, counted.in_error)
     if files <= 0:
         return []
     order = f"order {delivery.order_id}"
@@ -98,9 +117,17 @@ def unnamed(delivery: Delivery, counted: Counted) -> list[MissingFile]:
 
 async def write(tx: UnitOfWork, delivery: Delivery, missing: Sequence[MissingFile]) -> None:
     """Note what was never listed, in place of what was noted before."""
-    await tx.forget_never_listed(delivery)
+    if delivery.partial:  # of others nothing is noted
+        await tx.forget_never_listed(delivery)
     for first in range(0, len(missing), _BATCH_SIZE):
         await tx.add_missing(delivery, missing[first : first + _BATCH_SIZE])
+    if files := sum(each.files for each in missing):
+        tx.on_commit(partial(_tell, delivery, files, missing[0].cause))
+
+
+def _tell(delivery: Delivery, files: int, cause: str) -> None:
+    metrics.FILES_LEFT_OUT.labels(delivery.tenant, "never-listed").inc(files)
+    log.warning("files_never_listed", **delivery.log_context, files=files, cause=cause)
 
 
 async def note(store: DeliveryStore, delivery: Delivery, missing: Sequence[MissingFile]) -> None:

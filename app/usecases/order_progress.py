@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeGuard
 
+from app.codes import Code
 from app.delivery import outgoing
 from app.delivery.model import Delivery
 from app.delivery.orders import ANSWER_PATIENCE, OrderEvent, OrderStatus
@@ -27,7 +29,7 @@ _MAPPED = {
         ErrorType.ORDER_LIMIT_REACHED,
     )
 }
-# What rs-order says of an order that there is not, or not any more: nothing to cancel.
+# What rs-order says of an order that there is not, or that came to nothing.
 _REFUSALS = (OrderStatus.DENIED, OrderStatus.FAILED)
 _EARLIER_ONE = timedelta(seconds=2)  # that an event which arrived earlier is given to be handled
 # In these states nothing of an order is available yet.
@@ -45,45 +47,60 @@ def _cause(event: OrderEvent, what: str) -> str:
     return f"{order} {what}" + (f": {event.message}" if event.message else "")
 
 
+def _ended_with(errors: int) -> str:
+    return f"ended with {errors} {'file' if errors == 1 else 'files'} in error"
+
+
 class _TooEarlyError(Exception):
     """An event of the same correlation id that arrived before is not handled yet."""
 
 
 async def order_progressed(
-    event: OrderEvent, *, store: DeliveryStore, max_suborders: int = 0
+    event: OrderEvent, *, store: DeliveryStore, max_suborders: int = 0, reports: bool = False
 ) -> None:
     """Apply an event. One that was applied before, or doesn't fit, changes nothing.
 
-    An order may have so many suborders (0: any number).
+    An order may have so many suborders (0: any number). Where the tenant wants `reports`, a worker
+    ends what an order's errors end: it writes them.
 
     One that must not be applied before another, which arrived earlier, stays among the arrivals: it
     is appended again soon.
     """
     try:
-        await _progress(event, store, max_suborders)
+        await _progress(event, store, _Rules(max_suborders=max_suborders, reports=reports))
     except _TooEarlyError:
         _note("order_event_postponed", event)
         if event.ingress is not None:
             await store.postpone_arrival(event.ingress.id, _EARLIER_ONE)
 
 
-async def _progress(event: OrderEvent, store: DeliveryStore, max_suborders: int) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rules:
+    """What holds for a tenant."""
+
+    max_suborders: int
+    reports: bool
+
+
+async def _progress(event: OrderEvent, store: DeliveryStore, rules: _Rules) -> None:
+    key = event.tenant, event.correlation_id
     async with store.transaction() as tx:
         arrived_at = None
-        if event.ingress is not None:
-            counted = await tx.record_receipts([event.ingress])
-            arrived_at = counted.get(event.ingress.id)
-            if arrived_at is None:
+        if event.ingress is None:
+            active = await tx.lock(*key)
+        else:
+            received = await tx.record_receipt_and_lock(event.ingress, *key)
+            if received is None:
                 _note("order_event_repeated", event)
                 return
-        active = await tx.lock(event.tenant, event.correlation_id)
+            arrived_at, active = received
         if active is not None and arrived_at is not None and arrived_at < active.requested_at:
             active = None
         meant, of_use = await _meant(tx, event, active, arrived_at)
         if meant is None:
             _note("order_event_ignored", event)
         elif of_use:
-            await _apply(tx, meant, event, max_suborders)
+            await _apply(tx, meant, event, rules)
         else:
             await _answer_late(tx, meant, event)
             if _waits(active) and not await tx.order_is_unsent(active):
@@ -137,10 +154,11 @@ async def _meant(
 async def _answer_late(tx: UnitOfWork, ended: Delivery, event: OrderEvent) -> None:
     """Note an answer that a delivery has no use for: it has ended, or has an order.
 
-    Its order, if any, is cancelled.
+    Its order, if any, is cancelled; one that failed, too: of what could be restored it keeps a
+    place of its user until that is downloaded.
     """
     await tx.record_answer(ended, event.order_id)
-    if event.order_id is not None and event.status not in _REFUSALS:
+    if event.order_id is not None and event.status is not OrderStatus.DENIED:
         await tx.enqueue(outgoing.cancel(ended, event.order_id))
         _note("order_cancelled_late", event)
     else:
@@ -162,6 +180,7 @@ async def _fail_in_doubt(tx: UnitOfWork, active: Delivery, event: OrderEvent) ->
         f"rs-order gave an answer{order} while two requests for different orders with this "
         "correlationId had none, and does not tell which of them it is for: nothing is delivered, "
         "as it might be the wrong files; ask again, or with another correlationId",
+        code=Code.ORDER_IN_DOUBT,
     )
     if failed and active.state is State.GRANTED:
         # Two were out, and one has just been answered: if the other is, that comes soon.
@@ -178,17 +197,18 @@ def _note(what: str, event: OrderEvent) -> None:
     )
 
 
-async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent, max_suborders: int) -> None:
+async def _apply(tx: UnitOfWork, delivery: Delivery, event: OrderEvent, rules: _Rules) -> None:
     goes_on = not delivery.order_done
-    if goes_on and (many := _too_many(delivery, event, max_suborders)):
+    if goes_on and (many := _too_many(delivery, event, rules.max_suborders)):
         error_type = ErrorType.TOO_MANY_SUBORDERS
-        await fail(tx, delivery, error_type, many, order_id=event.order_id, answered=True)
+        code, order_id = Code.TOO_MANY_SUBORDERS, event.order_id
+        await fail(tx, delivery, error_type, many, code=code, order_id=order_id, answered=True)
     elif event.status is OrderStatus.SUBORDER_DONE:
-        await _apply_suborder(tx, delivery, event)
+        await _apply_suborder(tx, delivery, event, rules)
     elif delivery.state in _WAITING:
-        await _apply_waiting(tx, delivery, event)
+        await _apply_waiting(tx, delivery, event, rules)
     elif goes_on and (delivery.state is State.AVAILABLE or delivery.plan is not None):
-        await _apply_begun(tx, delivery, event)
+        await _apply_begun(tx, delivery, event, rules)
 
 
 def _too_many(delivery: Delivery, event: OrderEvent, max_suborders: int) -> str | None:
@@ -198,13 +218,18 @@ def _too_many(delivery: Delivery, event: OrderEvent, max_suborders: int) -> str 
     return None if what is None or event.status in _REFUSALS else _cause(event, what)
 
 
-async def _apply_suborder(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+async def _apply_suborder(
+    tx: UnitOfWork, delivery: Delivery, event: OrderEvent, rules: _Rules
+) -> None:
     # Once files are downloaded, what rs-order counts may be downloads of ours that broke off.
     ours = delivery.state is State.TRANSFERRING or delivery.order_done
     if event.errors > 0 and not ours and not delivery.partial:
-        cause = _cause(event, f"ended with {event.errors} files in error")
+        if rules.reports and await _leaves_to_worker(tx, delivery, event):
+            return
+        cause = _cause(event, _ended_with(event.errors))
         error_type = _error_type(event)
-        await fail(tx, delivery, error_type, cause, order_id=event.order_id, answered=True)
+        code, order_id = Code.ORDER_FAILED, event.order_id
+        await fail(tx, delivery, error_type, cause, code=code, order_id=order_id, answered=True)
     else:
         await _announce(tx, delivery, event)
 
@@ -244,12 +269,14 @@ async def announce_available(tx: UnitOfWork, delivery: Delivery) -> None:
 async def _wake(tx: UnitOfWork, delivery: Delivery) -> None:
     """Wake who lays out, or goes on with, what a segment was announced of."""
     if delivery.state in _WAITING:
-        await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+        await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
     elif delivery.parked:
-        await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+        await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
 
 
-async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+async def _apply_waiting(
+    tx: UnitOfWork, delivery: Delivery, event: OrderEvent, rules: _Rules
+) -> None:
     """Apply what is said of an order of which nothing was available yet."""
     match event.status:
         case OrderStatus.DENIED:
@@ -258,6 +285,7 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
                 delivery,
                 _error_type(event),
                 event.message or "the order was denied",
+                code=Code.ORDER_DENIED,
                 cancel=False,
                 answered=True,
             )
@@ -272,13 +300,18 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
             ):
                 total, error = event.total_suborders, _error_of(event)
                 await tx.end_order(delivery, total, error=error, in_error=event.errors)
-                await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+                await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
+        case OrderStatus.FAILED | OrderStatus.DONE if rules.reports and await _leaves_to_worker(
+            tx, delivery, event
+        ):
+            pass
         case OrderStatus.FAILED:
             await fail(
                 tx,
                 delivery,
                 _error_type(event),
                 _cause(event, "failed"),
+                code=Code.ORDER_FAILED,
                 order_id=event.order_id,
                 answered=True,
             )
@@ -287,7 +320,8 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
                 tx,
                 delivery,
                 _error_type(event),
-                _cause(event, f"ended with {event.errors} files in error"),
+                _cause(event, _ended_with(event.errors)),
+                code=Code.ORDER_FAILED,
                 order_id=event.order_id,
                 answered=True,
             )
@@ -297,6 +331,7 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
                 delivery,
                 ErrorType.INTERNAL_ERROR,
                 "rs-order said that the order is done, but never told its orderId",
+                code=Code.ORDER_UNNAMED,
                 answered=True,
             )
         case OrderStatus.DONE:
@@ -307,7 +342,7 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
                 total_suborders=event.total_suborders,
                 order_done=True,
             ):
-                await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+                await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
         case _:
             await tx.advance(
                 delivery,
@@ -315,6 +350,28 @@ async def _apply_waiting(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) 
                 order_id=event.order_id,
                 total_suborders=event.total_suborders,
             )
+
+
+async def _leaves_to_worker(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> bool:
+    """Let a worker end a delivery whose order ended with errors, before it was laid out.
+
+    False where there is nothing of it to be told: then it ends at once.
+    """
+    error = _error_of(event)
+    named = event.order_id is not None or delivery.order_id is not None
+    if error is None or not named or delivery.state not in (*_WAITING, State.AVAILABLE):
+        return False
+    if delivery.state in _WAITING:
+        await tx.advance(
+            delivery,
+            State.AVAILABLE,
+            order_id=event.order_id,
+            total_suborders=event.total_suborders,
+            order_done=True,
+        )
+    await tx.end_order(delivery, event.total_suborders, error=error, in_error=event.errors)
+    await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
+    return True
 
 
 def _takes_part(delivery: Delivery, event: OrderEvent) -> bool:
@@ -328,11 +385,13 @@ def _error_of(event: OrderEvent) -> tuple[ErrorType, str] | None:
     failed = event.status is OrderStatus.FAILED
     if not failed and event.errors <= 0:
         return None
-    what = "failed" if failed else f"ended with {event.errors} files in error"
+    what = "failed" if failed else _ended_with(event.errors)
     return _error_type(event), as_cause(_cause(event, what))
 
 
-async def _apply_begun(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> None:
+async def _apply_begun(
+    tx: UnitOfWork, delivery: Delivery, event: OrderEvent, rules: _Rules
+) -> None:
     """Apply the end of an order of which some was available before.
 
     While files are downloaded, its errors may be downloads of ours that broke off: whether all
@@ -346,10 +405,12 @@ async def _apply_begun(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) ->
     told = delivery.state is State.TRANSFERRING and delivery.plan and delivery.plan.told
     error = _error_of(event)
     if error is not None and not told and not delivery.partial:
-        await fail(tx, delivery, *error, answered=True)
+        if rules.reports and await _leaves_to_worker(tx, delivery, event):
+            return
+        await fail(tx, delivery, *error, code=Code.ORDER_FAILED, answered=True)
         return
     await tx.end_order(delivery, event.total_suborders, error=error, in_error=event.errors)
     if delivery.state is State.AVAILABLE:
-        await tx.enqueue(outgoing.wake(delivery, Kind.ORDER_READY))
+        await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
     elif delivery.parked:
-        await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+        await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))

@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from app.delivery import outgoing
 from app.delivery.listing import Listing
 from app.delivery.manifest import (
     Addition,
@@ -26,14 +25,15 @@ from app.delivery.manifest import (
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
-from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
+from app.delivery.quotas import NO_QUOTA, Quota
 from app.delivery.segments import OrderPlan, too_many_suborders
 from app.delivery.states import State
 from app.delivery.templates import place_of
 from app.errors import (
     EmptyOrderError,
     LeaseLostError,
+    OrderFailedError,
     OrderNotToldError,
     SourceNotReadyError,
     SourceUnavailableError,
@@ -42,6 +42,7 @@ from app.errors import (
 from app.telemetry.logs import get_logger
 from app.usecases import never_listed
 from app.usecases.laying_out import Room, keep_told, write
+from app.usecases.quotas import charge
 from app.usecases.segments import extent_of, most_files_of
 from app.usecases.untold import Question, Unanswered
 
@@ -62,6 +63,7 @@ class Planning:
     room: Room
     suffix_of: SuffixOf
     max_suborders: Callable[[str], int] = lambda _tenant: 0  # of an order; 0: any number
+    quota_of: Callable[[str], Quota] = lambda _tenant: NO_QUOTA
     unanswered: Unanswered = field(default_factory=Unanswered)
     # Bytes that the transfer of a delivery holds while its segments are listed.
     memory_of: Callable[[Delivery, Extent], int] = lambda _delivery, _extent: 0
@@ -70,9 +72,12 @@ class Planning:
         """Lay out the archive, and make the delivery ready for transfer.
 
         Raises EmptyOrderError, OrderTooLargeError, ArchiveTooLargeError, TooManySubordersError,
-        SourceNotReadyError when it is too early, LeaseLostError when the delivery moved on
-        meanwhile, and what reading the listing raises.
+        OrderFailedError where its end was left to a worker, DayQuotaError, SourceNotReadyError
+        when it is too early, LeaseLostError when the delivery moved on meanwhile, and what reading
+        the listing raises.
         """
+        if delivery.order_error is not None and not delivery.partial:
+            raise OrderFailedError(delivery.order_error.message)
         async with AsyncExitStack() as stack:
             if delivery.announced and not delivery.order_done:
                 await self._plan_ahead(delivery, stack)
@@ -82,10 +87,13 @@ class Planning:
     async def _plan_all(self, delivery: Delivery, stack: AsyncExitStack) -> None:
         """Write the manifest of an order that is done."""
         listing = await self.room.read(delivery, self.source.listing(delivery), stack)
+        unlisted = await self._unlisted(delivery, listing)
+        if isinstance(unlisted, never_listed.Unlisted) and unlisted.readable:
+            await asyncio.to_thread(listing.add, unlisted.readable)
         if not listing:
             raise EmptyOrderError(f"order {delivery.order_id} is done, but holds no file")
         layout = await self._laid_out(delivery, listing)
-        missing = await self._missing(delivery, listing, layout)
+        missing = await self._missing(delivery, layout, unlisted)
         async with self.store.transaction() as tx:
             written = await write(tx, delivery, layout)
             prefix, archive_name = self._place_of(delivery, layout)
@@ -98,7 +106,7 @@ class Planning:
             )
             if not await tx.advance(delivery, State.READY, manifest=manifest):
                 raise LeaseLostError(f"{delivery} moved on while it was planned")
-            await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+            await charge(tx, delivery, manifest.total_bytes, self.quota_of(delivery.tenant))
         log.info(
             "delivery_planned",
             **delivery.log_context,
@@ -106,33 +114,50 @@ class Planning:
             bytes=written.size,
         )
 
-    async def _missing(
-        self, delivery: Delivery, listing: Listing, layout: Layout
-    ) -> list[MissingFile]:
-        """Return what a partial delivery is without, of an order that ended with errors."""
+    async def _unlisted(
+        self, delivery: Delivery, listing: Listing
+    ) -> never_listed.Unlisted | never_listed.Counted | None:
+        """Return what is in no list of an order that ended with errors: by name, or as a number.
+
+        None: the delivery is all or nothing, or nothing speaks for that.
+        """
         error = delivery.order_error
         if not delivery.partial or error is None:
-            return []
+            return None
         known = await asyncio.to_thread(lambda: {file.file_id for file in listing})
-        facts = missing = None
+        facts = unlisted = None
         question = Question.ORDER
         try:
             facts = await self.source.order(delivery)
             if facts is not None:
                 question = Question.FILES
                 async with self.room.of(delivery, facts.files or 0):
-                    missing = await never_listed.never_listed(self.source, delivery, facts, known)
+                    unlisted = await never_listed.never_listed(self.source, delivery, facts, known)
         except SourceUnavailableError as silent:
             if not await self.unanswered.is_untold(delivery, question, self.source, silent):
                 raise
-        if missing is not None:
-            addition = await asyncio.to_thread(self._behind, delivery, layout)
-            return await never_listed.named(missing, addition, error.message)
-        least = 0
-        if facts is not None and not never_listed.filters_files(delivery):
-            least = (facts.files or 0) - len(known)
-        counted = never_listed.Counted(least=least, said=error.message, in_error=error.files)
-        return never_listed.unnamed(delivery, counted)
+        if unlisted is not None:
+            return unlisted
+        exact = never_listed.is_exact(delivery, facts)
+        least = ((facts.files if facts else None) or 0) - len(known) if exact else 0
+        return never_listed.Counted(
+            least=least, said=error.message, in_error=error.files, exact=exact
+        )
+
+    async def _missing(
+        self,
+        delivery: Delivery,
+        layout: Layout,
+        unlisted: never_listed.Unlisted | never_listed.Counted | None,
+    ) -> list[MissingFile]:
+        """Return what a partial delivery is without."""
+        if unlisted is None:
+            return []
+        if isinstance(unlisted, never_listed.Counted):
+            return never_listed.unnamed(delivery, unlisted)
+        addition = await asyncio.to_thread(self._behind, delivery, layout)
+        said = delivery.order_error.message if delivery.order_error else None
+        return await never_listed.named(unlisted.missing, addition, said)
 
     def _behind(self, delivery: Delivery, layout: Layout) -> Addition:
         """Return what gives names behind those of an archive."""
@@ -175,7 +200,7 @@ class Planning:
                 delivery, State.READY, manifest=manifest, plan=plan, begins_by=_begins_by(facts)
             ):
                 raise LeaseLostError(f"{delivery} moved on while it was planned")
-            await tx.enqueue(outgoing.wake(delivery, Kind.TRANSFER))
+            await charge(tx, delivery, manifest.total_bytes, self.quota_of(delivery.tenant))
         log.info(
             "delivery_planned",
             **delivery.log_context,

@@ -1,7 +1,8 @@
 """What was delivered is removed when its time is over, or when a person asks for it.
 
 Only what is ours: the object has the marks of its delivery, and is what its client was told. What
-another hand has removed, or a later delivery has replaced, is not there any more, and so it counts.
+another hand has removed is gone, which is told, and not counted as removed; what a later delivery
+has replaced is that one's by now, and nothing is told of it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
 
-from app.delivery.content import GIVEN_UP_AFTER, Content, ContentNews, DueContent
-from app.delivery.manifest import MANIFEST_NAME
+from app.codes import Code
+from app.delivery.content import GIVEN_UP_AFTER, Content, ContentEnd, DueContent
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME
 from app.delivery.marks import marks_of
 from app.delivery.object_store import FoundObject
 from app.delivery.ports import Contents, DeliveryStore, UnitOfWork
@@ -32,7 +34,7 @@ from app.errors import (
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
-from app.usecases.content_news import tell
+from app.usecases.content_news import tell_end, tell_expires_soon
 from app.usecases.folders import Folders
 from app.waiting.backoff import Backoff
 
@@ -43,15 +45,17 @@ _LOCKS = 2  # objects that are removed at a time: each keeps a connection to the
 _TURN = 60.0  # seconds of a target in one look; what is left has its turn later
 _FILES_TURN = 20.0  # seconds of a delivery's files in one look
 _SOON = timedelta(seconds=1)  # until the next files of such a delivery have their turn
-_BUSY = timedelta(seconds=30)  # until there is another look while something may come there
+_BUSY = Backoff(first=30.0, longest=3600.0)  # of a place where something else may come
 _BACKOFF = Backoff(first=30.0, longest=3600.0)  # of a target that does not answer
 _REFUSED = Backoff(first=3600.0, longest=6 * 3600.0)  # of what is refused until a person acts
 # Beside an archive, under names of the service's own.
-_BESIDE = (MANIFEST_NAME, "report.json")
+_BESIDE = (MANIFEST_NAME, REPORT_NAME)
 
 
 class _Busy(RetryableError):  # noqa: N818 - nothing is wrong
     """Another delivery may be putting something to the same place."""
+
+    code = Code.PLACE_BUSY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,7 @@ class Retention:
                 break
             if not item.removes:
                 async with self.store.transaction() as tx:
-                    await tell(tx, item.content, ContentNews.EXPIRES_SOON)
+                    await tell_expires_soon(tx, item.content)
                 continue
             try:
                 removed += await self._remove(item)
@@ -141,11 +145,12 @@ class Retention:
 
     async def _put_off(self, due: DueContent, error: DeliveryError) -> None:
         """Leave one for later that something speaks against which is no matter of its target."""
-        position = due.position
-        if isinstance(error, _Busy):
-            pause = _BUSY
-        elif await self._gives_up(due, str(error)):
+        position, is_busy = due.position, isinstance(error, _Busy)
+        # What is busy at the first look, however late that comes, may not be at the next one.
+        if (due.tries or not is_busy) and await self._gives_up(due, str(error)):
             return
+        if is_busy:
+            pause = timedelta(seconds=_BUSY.pause(due.tries))
         else:
             pause, position = timedelta(seconds=_REFUSED.pause(due.tries)), -1
             _warn(due, error, pause)
@@ -176,8 +181,9 @@ class Retention:
             return await self._remove_folder(due, target)
         await self._check_told(content, target)
         for name in _BESIDE:  # first: it tells of the archive
-            await self._remove_beside(content, target, name)
-        return await self._remove_object(content, target, ends=True)
+            if name != content.archive_name:
+                await self._remove_beside(content, target, name)
+        return await self._remove_object(due, target, ends=True) is not None
 
     def _target(self, content: Content) -> Target:
         """Return where a content is, with the credentials of today.
@@ -185,7 +191,7 @@ class Retention:
         Those that it was put there with are not kept after its end. Raises TargetUnavailableError
         where that is so of all that is due there, and TargetRefusedError where it is of this one.
         """
-        if not self.tenants.known(content.tenant):
+        if not self.tenants.works_for(content.tenant):
             raise TargetUnavailableError(
                 f"tenant {content.tenant} is not served any more, and nothing else opens "
                 f"{content.url}: serve it again (DELIVERY_TENANTS), or remove it by hand"
@@ -256,21 +262,36 @@ class Retention:
         async with self._asking(target):
             await self.folders.uploads.objects.open_uploads(target, content.key)
 
-    async def _remove_object(self, content: Content, target: Target, *, ends: bool) -> bool:
-        """Remove the object that was told, if it is still there; with `ends`, note the end."""
+    async def _remove_object(
+        self, due: DueContent, target: Target, *, ends: bool
+    ) -> ContentEnd | None:
+        """Remove the object that was told, if it is still there, and return what became of it.
+
+        With `ends`, that is noted; None where it was noted before.
+        """
+        content = due.content
         # Looked for once without the lock: one that is silent keeps no connection to the database.
         if await self._check_told(content, target) is None:
             await self._check_place(content, target)
         async with self._locked, self.store.transaction() as tx:
             await self._lock(tx, content, target, content.key)
+            # What is not found after an earlier try may have been removed by that.
+            end = ContentEnd.REMOVED if due.tries else ContentEnd.GONE
             found = await self._check_told(content, target)
-            if found is not None:
-                if await tx.is_told_by_a_later(content, found.etag):
+            if found is not None and await tx.is_told_by_a_later(content, found.etag):
+                # By the same bytes. It has this one's marks, and goes with it when the other's time
+                # is over; where that is not soon, it is left to stay.
+                if due.overdue < GIVEN_UP_AFTER:
                     raise _Busy(f"a later delivery was told {content.url}, which stays for that")
+                end = ContentEnd.REPLACED
+            elif found is not None:
                 async with self._asking(target):
                     await self.folders.uploads.objects.delete(target, content.key, etag=found.etag)
                 tx.on_commit(metrics.OBJECTS_REMOVED.labels(content.tenant).inc)
-            return ends and await tell(tx, content, ContentNews.REMOVED)
+                end = ContentEnd.REMOVED
+            if ends and not await tell_end(tx, content, end):
+                return None
+            return end
 
     async def _remove_beside(self, content: Content, target: Target, name: str) -> None:
         """Remove what is beside an archive, if it has the marks of its delivery."""
@@ -295,9 +316,10 @@ class Retention:
     async def _remove_folder(self, due: DueContent, target: Target) -> bool:
         """Remove a manifest, then its files, as long as their turn lasts."""
         content, delivery = due.content, due.content.as_delivery()
+        end: ContentEnd | None = ContentEnd.REMOVED
         if due.position < 0:
             await self._check_files_known(content)
-            await self._remove_object(content, target, ends=False)
+            end = await self._remove_object(due, target, ends=False)
             await self._remove_beside(content, target, _BESIDE[-1])
         ends, position = time.monotonic() + _FILES_TURN, due.position
         refused = None if position < 0 else due.cause  # of an earlier turn of this pass
@@ -318,7 +340,7 @@ class Retention:
         if await self._has_files(content, behind=position):
             raise _Busy(f"another delivery is putting files beside {content.url}")
         async with self.store.transaction() as tx:
-            return await tell(tx, content, ContentNews.REMOVED)
+            return await tell_end(tx, content, end or ContentEnd.REMOVED)
 
     async def _check_files_known(self, content: Content) -> None:
         """Raise PermanentError if the files of a folder are forgotten: the manifest alone has them.

@@ -15,8 +15,11 @@ _MOST_RETRIES = 5
 def next_retry(delivery: Delivery, error: SourceGoneError) -> int | None:
     """Return which retry the next one would be, from 1; None: there were enough.
 
-    They are counted from the first again once a file further on in the archive is gone.
+    They are counted from the first again once a file further on in the archive is gone. Of a
+    partial delivery not once there were as many as there may be: what it was left without then does
+    not come again, and each file further on costs one retry, not all of them.
     """
     if error.position is not None and error.position > delivery.retried_for:
-        return 1
+        spent = delivery.partial and delivery.retries >= _MOST_RETRIES
+        return _MOST_RETRIES if spent else 1
     return delivery.retries + 1 if delivery.retries < _MOST_RETRIES else None

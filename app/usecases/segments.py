@@ -7,7 +7,7 @@ listed, laid out behind what the archive has, and transferred; then the next one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,17 +15,17 @@ from functools import partial
 from typing import TypeVar
 
 from app.delivery.lease import Lease
-from app.delivery.listing import Listing
-from app.delivery.manifest import Addition, Extent, ManifestFile, Seam, ids_of
+from app.delivery.manifest import Addition, Extent, ListedFile, ManifestFile, Seam, ids_of
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
-from app.delivery.order_facts import OrderFacts, OrderFile
+from app.delivery.order_facts import OrderFacts
 from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
 from app.errors import (
     EmptyOrderError,
     IncompleteOrderError,
     LeaseLostError,
+    OrderFailedError,
     OrderNotToldError,
     RetryableError,
     SourceNotReadyError,
@@ -115,7 +115,12 @@ class SegmentFiles:
         while True:
             so_far = await self._look()
             segment = so_far.segment(self.segments + 1)
-            if segment is None and so_far.done:
+            if more := so_far.listed_in(self.segments) - given:
+                async for file in self._files(given, more):
+                    yield file
+                given += more
+                yield Seam.SEGMENT
+            elif segment is None and so_far.done:
                 whole = await self._unless_away(self._is_whole(so_far, given))
                 if whole is None:
                     yield Seam.PAUSE
@@ -129,17 +134,11 @@ class SegmentFiles:
                 if not await self._comes() and self._by.pauses:
                     yield Seam.PAUSE
                     return
-            else:
-                listed = await self._listed(segment, so_far, given)
-                if listed is None:
-                    yield Seam.PAUSE
-                    return
-                async for file in self._files(given, listed.file_count):
-                    yield file
-                given += listed.file_count
+            elif await self._listed(segment, so_far, given):
                 self.segments += 1
-                if listed.file_count:
-                    yield Seam.SEGMENT
+            else:
+                yield Seam.PAUSE
+                return
 
     async def _look(self) -> OrderSoFar:
         so_far = await until_answered(
@@ -147,6 +146,9 @@ class SegmentFiles:
         )
         self.total_suborders = so_far.total_suborders
         self._with_errors = so_far.with_errors
+        if so_far.with_errors and not (self._plan.told or self._delivery.partial):
+            # It ended so just before this was planned, and no list would tell what it lacks.
+            raise OrderFailedError(so_far.said or "the order ended with errors")
         return so_far
 
     async def _files(self, first: int, count: int) -> AsyncIterator[ManifestFile]:
@@ -193,18 +195,18 @@ class SegmentFiles:
                 return True
         return False
 
-    async def _listed(self, segment: Segment, so_far: OrderSoFar, given: int) -> Segment | None:
-        """Return a segment that is in the manifest; None where this attempt can't have it.
+    async def _listed(self, segment: Segment, so_far: OrderSoFar, given: int) -> bool:
+        """Have a segment in the manifest; return whether this attempt can go on with it.
 
         It has no room, or listing it fails for now: what there is can be kept until it does not.
         """
         if not segment.listed:
             listed = await self._unless_away(self._list(segment, so_far, given))
             if listed is None:
-                return None
+                return False
             segment = listed
         self.full = given + segment.file_count > self.most_files
-        return None if self.full else segment
+        return not self.full
 
     async def _unless_away(self, asked: Awaitable[T]) -> T | None:
         """Return what was asked for; None when it fails for now, and the archive can pause.
@@ -236,12 +238,20 @@ class SegmentFiles:
             return await self._write(segment, listing, addition, given)
 
     async def _write(
-        self, segment: Segment, listing: Listing, addition: Addition, given: int
+        self,
+        segment: Segment,
+        listing: Iterable[ListedFile],
+        addition: Addition,
+        given: int,
+        *,
+        extends: bool = False,
     ) -> Segment:
+        """Write the files of a segment, or more of one that is listed."""
         delivery, plan = self._delivery, self._plan
         async with self._by.store.transaction() as tx:
             written = await write(tx, delivery, addition.of(listing), told=plan.told)
-            listed = replace(segment, listed=True, file_count=written.files)
+            files = segment.file_count + written.files if extends else written.files
+            listed = replace(segment, listed=True, file_count=files)
             renamed = {str(product): folder for product, folder in addition.renamed.items()}
             plan = replace(plan, renamed=renamed)
             told = max(0, delivery.file_count - given) if plan.told else 0
@@ -249,7 +259,9 @@ class SegmentFiles:
             size = 0 if plan.told else written.size
             if delivery.partial:  # what was never listed may be among these
                 await tx.forget_never_listed(delivery)
-            if not await tx.list_segment(delivery, listed, plan, more_files=more, more_bytes=size):
+            if not await tx.list_segment(
+                delivery, listed, plan, more_files=more, more_bytes=size, extends=extends
+            ):
                 raise LeaseLostError(f"{delivery} was taken over while a suborder was listed")
         self._plan = plan
         log.info(
@@ -289,7 +301,12 @@ class SegmentFiles:
             )
         else:
             return
-        facts = await self._facts(files)
+        try:
+            facts = await self._facts(files)
+        except IncompleteOrderError:
+            if not delivery.partial or not files:
+                raise
+            return  # what came before is delivered: what the rest was, is told at the end
         if await self._has_all_of(segment, facts, files):
             return
         if segment.age < _EMPTY_AGE or delivery.tries < TRIES:
@@ -309,8 +326,8 @@ class SegmentFiles:
         # A number that is told of an order that is still being made, may grow.
         return facts is not None and facts.complete and 0 < (facts.files or 0) <= files
 
-    async def _is_whole(self, so_far: OrderSoFar, files: int) -> bool:
-        """Whether the archive has all files of an order that is done.
+    async def _is_whole(self, so_far: OrderSoFar, files: int) -> bool | None:
+        """Whether the archive has all files of an order that is done; None: not in this attempt.
 
         Where some may be missing, all of the order is listed once more, as another segment. Raises
         IncompleteOrderError, EmptyOrderError.
@@ -321,9 +338,8 @@ class SegmentFiles:
             return True
         if so_far.rest_is_listed:
             if self._delivery.partial:
-                await self._note_missing(so_far, files)
-            else:
-                await self._check(files)
+                return await self._note_missing(so_far, files)
+            await self._check(files)
             return True
         async with self._by.store.transaction() as tx:
             await tx.announce(self._delivery, None)
@@ -436,11 +452,12 @@ class SegmentFiles:
             ids = ids_of([file], ids)
         return ids == self._plan.ids
 
-    async def _note_missing(self, so_far: OrderSoFar, files: int) -> None:
+    async def _note_missing(self, so_far: OrderSoFar, files: int) -> bool | None:
         """Note what rs-order never made available of an order that is done, of a partial delivery.
 
-        Raises SourceNotReadyError while some may be only late, EmptyOrderError where there is none,
-        and SourceUnavailableError.
+        False: some of what it never listed can be read, and comes behind the last segment; None:
+        so it does, and this attempt has no room for it. Raises SourceNotReadyError while some may
+        be only late, EmptyOrderError where there is none, and SourceUnavailableError.
         """
         delivery, by = self._delivery, self._by
         if not files:
@@ -453,24 +470,35 @@ class SegmentFiles:
             least = 1  # it is gone: what was not listed before, is not known
         ordered = max(files, (facts.files if facts else None) or 0)
         async with by.room.beside(self.beside).of(delivery, ordered):
-            missing = None
+            unlisted = None
             if facts is not None:
                 known = {file.file_id async for file in self._known(files)}
-                missing = await self._never_listed(facts, known)
-            if missing is not None:
+                unlisted = await self._never_listed(facts, known)
+            if unlisted is not None:
                 addition = self._addition()
                 async for file in self._known(files):
                     addition.behind(file)
-                noted = await never_listed.named(missing, addition, so_far.said)
+                if unlisted.readable:
+                    last = so_far.segments[self.segments - 1]
+                    await self._write(last, unlisted.readable, addition, files, extends=True)
+                    self.full = files + len(unlisted.readable) > self.most_files
+                    return None if self.full else False
+                noted = await never_listed.named(unlisted.missing, addition, so_far.said)
             else:
                 least = max(least, await self._least_missing(so_far, facts, files))
                 counted = never_listed.Counted(
-                    least=least, said=so_far.said, in_error=so_far.in_error
+                    least=least,
+                    said=so_far.said,
+                    in_error=so_far.in_error,
+                    exact=never_listed.is_exact(delivery, facts),
                 )
                 noted = never_listed.unnamed(delivery, counted)
             await never_listed.note(by.store, delivery, noted)
+        return True
 
-    async def _never_listed(self, facts: OrderFacts, known: set[int]) -> list[OrderFile] | None:
+    async def _never_listed(
+        self, facts: OrderFacts, known: set[int]
+    ) -> never_listed.Unlisted | None:
         source = self._by.source
         try:
             return await never_listed.never_listed(source, self._delivery, facts, known)
@@ -481,10 +509,10 @@ class SegmentFiles:
 
     async def _least_missing(self, so_far: OrderSoFar, facts: OrderFacts | None, files: int) -> int:
         """Return how many files are missing at least, by their numbers alone."""
+        if facts is not None and never_listed.is_exact(self._delivery, facts):
+            return max((facts.files or 0) - files, 0)
         unheard = (so_far.total_suborders or 0) - so_far.heard_of
         ordered = self._plan.files if self._plan.told else 0
-        if facts is not None and not never_listed.filters_files(self._delivery):
-            ordered = max(ordered, facts.files or 0)
         return max(ordered - files, unheard, 0)
 
     def _addition(self) -> Addition:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from app.codes import Code
 from app.delivery import outgoing
 from app.delivery.model import Delivery
+from app.delivery.notices import Tell, of_error, silent
 from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, Leases, OrderSource
+from app.delivery.report_document import Failure
 from app.delivery.states import State, Work
 from app.errors import (
     DeliveryError,
@@ -19,6 +22,8 @@ from app.errors import (
     IncompleteOrderError,
     LeaseLostError,
     NothingAvailableError,
+    OrderFailedError,
+    PausedError,
     PermanentError,
     RetryableError,
     SourceGoneError,
@@ -32,6 +37,8 @@ from app.errors import (
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
+from app.usecases.leaving_out import tell_left_out
+from app.usecases.reports import Reports, no_report
 from app.usecases.retried import next_retry
 from app.waiting.backoff import Backoff
 
@@ -58,14 +65,17 @@ class Settlement:
     backoff: Backoff  # between attempts
     attempts: int  # that may fail
     source: OrderSource
+    tell: Tell = silent  # operators, what they must act on
+    reports: Reports | None = None  # of those that fail
 
     async def settle(self, delivery: Delivery, error: DeliveryError) -> None:
         """Decide what an error of checking, planning or transferring means for the delivery."""
         context = {
             **delivery.log_context,
             "attempt": delivery.attempt,
-            "cause": str(error),
+            **_why(str(error), error.code),
         }
+        self._tell_operators(delivery, error)
         match error:
             case LeaseLostError():
                 log.warning("lease_lost", **context)
@@ -88,10 +98,15 @@ class Settlement:
                 else:
                     await self._retry(delivery, context, failed=True)
             case WorkerStoppedError():
-                await self._hand_over(delivery, context)
+                await self._hand_over(delivery, context, wakes=not isinstance(error, PausedError))
             case RetryableError() | _:
                 asked = error.retry_after if isinstance(error, RetryableError) else None
                 await self._retry(delivery, context, failed=False, asked=asked)
+
+    def _tell_operators(self, delivery: Delivery, error: DeliveryError) -> None:
+        notice = of_error(delivery, error)
+        if notice is not None:
+            self.tell(notice)
 
     async def _forgets_crc32s(self, delivery: Delivery, context: dict[str, object]) -> bool:
         """Believe no CRC-32 that was told of the delivery's files any more, where there is an MD5.
@@ -127,26 +142,26 @@ class Settlement:
         try:
             begun = await self.source.retry(delivery)
         except SourceUnavailableError as away:
-            await self._retry(delivery, context | {"cause": f"{error}; {away}"}, failed=False)
+            await self._retry(delivery, context | _why(f"{error}; {away}", away.code), failed=False)
             return
         except PermanentError as refused:
             if await self._may_come_yet(delivery, context, f"{error}; {refused}"):
                 return
-            if not await self._goes_on_without(delivery, context, error, str(refused)):
+            if not await self._goes_on_without(delivery, error, str(refused)):
                 await self._fail(delivery, refused.error_type, refused)
             return
         if not begun:
             stays = f"{error}; as the order stands, rs-order does not make it available again"
             if await self._may_come_yet(delivery, context, stays):
                 return
-            if await self._goes_on_without(delivery, context, error, stays):
+            if await self._goes_on_without(delivery, error, stays):
                 return
             await self._fail(delivery, error.error_type, SourceGoneError(f"{stays}: ask again"))
             return
         cause = f"{error}; rs-order makes it available again"
         position = -1 if error.position is None else error.position
         retried = number, max(delivery.retried_for, position)
-        context |= {"cause": cause, "order_retry": number}
+        context |= {**_why(cause, Code.SOURCE_NOT_READY), "order_retry": number}
         await self._retry(delivery, context, failed=False, asked=_RESTORING, retried=retried)
 
     async def _may_come_yet(
@@ -159,19 +174,20 @@ class Settlement:
         if not delivery.partial or delivery.order_done:
             return False
         cause += ", while more of the order comes"
-        await self._retry(delivery, context | {"cause": cause}, failed=False, asked=_RESTORING)
+        context = context | _why(cause, Code.SOURCE_NOT_READY)
+        await self._retry(delivery, context, failed=False, asked=_RESTORING)
         return True
 
     async def _goes_on_without(
-        self, delivery: Delivery, context: dict[str, object], error: SourceGoneError, cause: str
+        self, delivery: Delivery, error: SourceGoneError, cause: str
     ) -> bool:
         """Let a partial delivery go on at once without a file that does not come again."""
         if not delivery.partial or error.position is None:
             return False
         if await self.leases.leave_out(delivery, error.position, cause):
-            log.warning("file_left_out", **context | {"cause": cause}, position=error.position)
+            tell_left_out(delivery, error.position, error, cause)
             await self.leases.release(
-                delivery, after=timedelta(), failed=False, tried=False, cause=cause
+                delivery, after=timedelta(), failed=False, tried=False, cause=cause, code=error.code
             )
         return True
 
@@ -189,18 +205,19 @@ class Settlement:
     async def _fail(self, delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> None:
         if isinstance(error, NothingAvailableError):
             error = await self._nothing(delivery)
-        async with self.store.transaction() as tx:
+        failure = Failure.of(*_told(delivery, error_type, error), error)
+        async with (
+            no_report() if self.reports is None else self.reports.of(delivery, failure) as report,
+            self.store.transaction() as tx,
+        ):
             current: Delivery | None = delivery
-            if delivery.state is State.TRANSFERRING:  # how it ends may have been noted meanwhile
+            # How it ends may have been noted meanwhile.
+            if delivery.state is State.TRANSFERRING or report is not None:
                 current = await tx.lock(delivery.tenant, delivery.correlation_id)
             if current is None or (current.id, current.attempt) != (delivery.id, delivery.attempt):
                 return
-            message = str(error)
-            if current.order_error is not None and isinstance(error, _OF_THE_ORDER):
-                message += f"; rs-order said that {current.order_error.message}"
-                if error_type is ErrorType.INTERNAL_ERROR:
-                    error_type = current.order_error.error_type
-            await fail(tx, current, error_type, message, lets_go=True)
+            told = _told(current, error_type, error)
+            await fail(tx, current, *told, code=error.code, lets_go=True, report=report)
 
     async def _end(self, delivery: Delivery, error: EndingError) -> None:
         """End what was claimed to look for its archive, which is not there; else let it be claimed.
@@ -209,24 +226,46 @@ class Settlement:
         """
         ending = delivery.ending
         if ending is None:
-            await self.leases.release(delivery, after=timedelta(), failed=False, cause=str(error))
+            await self.leases.release(
+                delivery, after=timedelta(), failed=False, cause=str(error), code=error.code
+            )
             return
-        async with self.store.transaction() as tx:
-            await fail(tx, delivery, ending.error_type, ending.message, decided=True)
+        failure = Failure(error_type=ending.error_type, message=ending.message)
+        async with (
+            no_report() if self.reports is None else self.reports.of(delivery, failure) as report,
+            self.store.transaction() as tx,
+        ):
+            if report is not None:
+                current = await tx.lock(delivery.tenant, delivery.correlation_id)
+                if current is None or current.id != delivery.id:
+                    return
+            ends = ending.error_type, ending.message
+            await fail(tx, delivery, *ends, code=ending.code, decided=True, report=report)
 
-    async def _hand_over(self, delivery: Delivery, context: dict[str, object]) -> None:
-        """Let another worker take it at once: nothing was wrong with it, nor with its peers."""
-        log.info("work_handed_over", state=delivery.state.value, **context)
+    async def _hand_over(
+        self, delivery: Delivery, context: dict[str, object], *, wakes: bool
+    ) -> None:
+        """Let another worker take it at once: nothing was wrong with it, nor with its peers.
+
+        Where it is paused, none is woken: whichever worker claims it, once it is not, goes on.
+        """
+        event = "work_handed_over" if wakes else "work_paused"
+        log.info(event, state=delivery.state.value, **context)
         metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
         await self.leases.release(
-            delivery, after=timedelta(), failed=False, tried=False, cause=str(context["cause"])
+            delivery,
+            after=timedelta(),
+            failed=False,
+            tried=False,
+            cause=str(context["cause"]),
+            code=str(context["code"]),
         )
         kind = _WAKES.get(delivery.state.work)
-        if kind is None:
+        if kind is None or not wakes:
             return
         try:
             async with self.store.transaction() as tx:
-                await tx.enqueue(outgoing.wake(delivery, kind))
+                await tx.hint(outgoing.wake(delivery, kind))
         except StoreUnavailableError as error:
             # It is due all the same: the others find it when they look by themselves.
             log.warning("wake_not_sent", **delivery.log_context, cause=str(error))
@@ -249,5 +288,26 @@ class Settlement:
         )
         metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
         await self.leases.release(
-            delivery, after=after, failed=failed, cause=str(context["cause"]), retried=retried
+            delivery,
+            after=after,
+            failed=failed,
+            cause=str(context["cause"]),
+            code=str(context["code"]),
+            retried=retried,
         )
+
+
+def _why(cause: str, code: Code) -> dict[str, str]:
+    return {"cause": cause, "code": code.value}
+
+
+def _told(delivery: Delivery, error_type: ErrorType, error: DeliveryError) -> tuple[ErrorType, str]:
+    """Return what a client is told of an error, with what rs-order said of its order."""
+    message = str(error)
+    if delivery.order_error is not None and isinstance(error, OrderFailedError):
+        return delivery.order_error.error_type, message
+    if delivery.order_error is not None and isinstance(error, _OF_THE_ORDER):
+        message += f"; rs-order said that {delivery.order_error.message}"
+        if error_type is ErrorType.INTERNAL_ERROR:
+            error_type = delivery.order_error.error_type
+    return error_type, message

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from app.delivery import outgoing
 from app.delivery.formats import AS_FILES
 from app.delivery.ingress import DeliveryRequest, IncomingMessage, Opening
 from app.delivery.model import Delivery, Denied, Ended
 from app.delivery.ports import DeliveryStore, UnitOfWork, Users
+from app.delivery.quotas import Over
 from app.delivery.requests import parse_request
 from app.delivery.states import State, Work
 from app.errors import ErrorType, InvalidRequestError, as_cause
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.quotas import let_in, note_waits
 from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
@@ -34,7 +37,8 @@ async def receive(
 
     What breaks rules is denied. A delivery whose user is known without asking is granted; others
     are left RECEIVED, `checks` is notified, and `check` asks: no request waits here for rs-admin.
-    Those of a tenant in maintenance are left RECEIVED, too, until it is over.
+    Those of a tenant in maintenance are left RECEIVED, too, until it is over. So are, held, those
+    that a quota has no place for; or they are denied, as their tenant chooses.
 
     No two of them may have the same tenant and correlation id.
     """
@@ -55,7 +59,8 @@ async def receive(
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, "; ".join(flaws))
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
-        deliveries = await save(tx, openings, tenants=tenants) if openings else []
+        deliveries, over = await save(tx, openings, tenants=tenants) if openings else ([], {})
+        kept = await _wait_or_deny(tx, deliveries, over, tenants=tenants)
         if refused:
             await _tell_again(tx, refused)
     saved = {delivery.id for delivery in deliveries}
@@ -65,7 +70,7 @@ async def receive(
             reason = "a delivery with this correlationId is still active"
             _note("request_ignored", request, reason=reason)
             metrics.REQUESTS.labels(request.tenant, "ignored").inc()
-    if any(delivery.state.work is Work.CHECK for delivery in deliveries):
+    if any(delivery.work is Work.CHECK for delivery in kept):
         checks.notify()
 
 
@@ -167,8 +172,13 @@ def opening(
     users: Users,
 ) -> Opening:
     """Return what a request would open, requested then (None: now) by the store's clock."""
-    at_once = users.remembers(request.tenant, request.user) and not tenants.paused(request.tenant)
     settings = tenants.settings(request.tenant)
+    held = settings.quota.limits_requests  # until it is known that there is a place for it
+    at_once = (
+        not held
+        and users.remembers(request.tenant, request.user)
+        and not tenants.paused(request.tenant)
+    )
     form = format_of(request, tenants=tenants)
     name, prefix = request.archive_template, request.prefix_template
     if form == AS_FILES:
@@ -181,20 +191,44 @@ def opening(
         format=form,
         archive_template=settings.archive_name if name is None else name,
         prefix_template=settings.prefix if prefix is None else prefix,
+        held=held,
     )
 
 
 async def save(
     tx: UnitOfWork, openings: Sequence[Opening], *, tenants: ConfiguredTenants
-) -> list[Delivery]:
+) -> tuple[list[Delivery], dict[UUID, Over]]:
     """Save new deliveries, and enqueue what those are told that are granted at once.
 
-    Those whose correlation id is in use by an active one are left out.
+    Those whose correlation id is in use by an active one are left out. Of those that a quota has no
+    place for, which are held, it is told why, by their ids.
     """
-    deliveries = await tx.open_deliveries(openings)
+    opened = await tx.open_deliveries(openings)
+    deliveries, over = await let_in(tx, opened, tenants=tenants)
     granted = [delivery for delivery in deliveries if delivery.state is State.GRANTED]
     await _granted(tx, granted, tenants=tenants)
-    return deliveries
+    return deliveries, over
+
+
+async def _wait_or_deny(
+    tx: UnitOfWork,
+    deliveries: Sequence[Delivery],
+    over: Mapping[UUID, Over],
+    *,
+    tenants: ConfiguredTenants,
+) -> list[Delivery]:
+    """Deny what is over a quota, or note why it waits; return what is kept."""
+    kept, waiting = [], []
+    for delivery in deliveries:
+        if delivery.id not in over:
+            kept.append(delivery)
+        elif tenants.settings(delivery.tenant).quota.over_requests == "wait":
+            waiting.append(delivery)
+        elif await tx.delete_ungranted(delivery):
+            why = f"over the quota: {over[delivery.id].words}; ask again later"
+            await _denied(tx, delivery, ErrorType.INVALID_CONTENT, why)
+    await note_waits(tx, waiting, over)
+    return kept + waiting
 
 
 async def check(

@@ -58,8 +58,8 @@ class _Pause:
 class _Pass:
     """How far the files of a folder were looked for."""
 
+    began: float  # by the monotonic clock
     last: int = -1  # the position up to which none is left, but for what is refused
-    began: float = field(default_factory=time.monotonic)
     refused: PermanentError | None = None  # the first
 
 
@@ -330,7 +330,7 @@ class Sweep:
         passes = self._passes.setdefault(folder.name, [])
         for number, clear in enumerate(clears):
             if number == len(passes):
-                passes.append(_Pass())
+                passes.append(_Pass(began=time.monotonic()))
             clearing = clear(delivery, place, manifest_key, after=passes[number].last)
             if not await self._go_on(passes[number], clearing, place, ends=ends):
                 return _SOON
@@ -415,7 +415,7 @@ class Sweep:
         return _Leftover(delivery=delivery, recorded=recorded, current=self._current(delivery))
 
     def _current(self, delivery: Delivery) -> Target | None:
-        if not self.tenants.known(delivery.tenant):
+        if not self.tenants.works_for(delivery.tenant):
             return None
         with contextlib.suppress(TargetUnavailableError):  # of another version's kind
             return self.tenants.settings(delivery.tenant).target_named(delivery.target)

@@ -48,9 +48,10 @@ from app.tenants.registry import ConfiguredTenants
 from app.usecases.archive_manifests import NOT_WRITTEN, ArchiveManifests, Written
 from app.usecases.completion import CompletionGuard
 from app.usecases.folders import AttemptFolder, Folders
-from app.usecases.free_place import Places, may_keep_place
+from app.usecases.free_place import Places, may_keep, may_keep_place
 from app.usecases.leaving_out import LeavingOut, of_a_file
 from app.usecases.remove import Removal
+from app.usecases.reports import clear_report
 from app.usecases.resume import FROM_THE_START, Resumption, Unfinished, tell_unusable
 from app.usecases.retried import next_retry
 from app.usecases.segments import SegmentFiles, Segments
@@ -237,7 +238,7 @@ class Transfers:
     ) -> Unfinished | None:
         """Return what can be gone on with, of a file that can't be had once some of it went out.
 
-        It is left out from now on; or, where its bytes were wrong, and may be right another time,
+        It is left out from now on; or, where it was wrong or refused, and may not be another time,
         read again after a pause, without a slot. None, and nothing is open: it begins again. What
         rs-order may make available again is raised, and what ends a delivery of all or nothing.
         """
@@ -245,7 +246,7 @@ class Transfers:
         if leaving_out is None or position is None:
             raise error
         if not await leaving_out.decides(position, error):
-            if not isinstance(error, WrongFileError):
+            if isinstance(error, SourceGoneError):
                 raise error
             async with lease.aside():
                 await lease.unless_stopping(asyncio.sleep(self.patience.backoff.first))
@@ -281,7 +282,7 @@ class Transfers:
         written = NOT_WRITTEN
         assert place is not None  # noqa: S101 - something was found there
         assert delivery.upload is not None  # noqa: S101 - as it was
-        if self.tenants.known(delivery.tenant) and self._is_listed(delivery):
+        if self.tenants.works_for(delivery.tenant) and self._is_listed(delivery):
             write = self.manifests.write
             written = await write(delivery, place, delivery.upload.key, result, lease, waits=False)
         lease.finishes()
@@ -296,8 +297,12 @@ class Transfers:
 
     def _wanted(self, delivery: Delivery) -> Wanted:
         """Return what is to be known of an archive and its files."""
-        sha256 = self.tenants.settings(delivery.tenant).sha256
-        return Wanted(contents=self._is_listed(delivery), sha256=sha256)
+        settings = self.tenants.settings(delivery.tenant)
+        return Wanted(
+            contents=self._is_listed(delivery),
+            sha256=settings.sha256,
+            compression_threshold=settings.compression_threshold,
+        )
 
     async def _fence(
         self, delivery: Delivery, target: Target, key: str, lease: Lease
@@ -465,6 +470,7 @@ class Transfers:
             within=self.completion,
             clear=partial(self.manifests.clear, delivery, target, upload.key),
             listed=not self._is_listed(delivery),
+            clear_report=partial(clear_report, self.objects, delivery, target, upload.key),
         )
         kept = KeptArchive(self.tails, delivery, target, upload, lease)
         try:
@@ -652,20 +658,23 @@ class Transfers:
         missing = 0
         if delivery.partial:
             missing = (await self.store.missing_so_far(delivery)).files
+        told = replace(Told.of(result, manifest_url=written.url), missing=missing or None)
+        # What was sent of a file before it was left out may be open.
+        left_open = written.left_open or (missing > 0 and delivery.archive_name == MANIFEST_NAME)
+        count = partial(metrics.ended, delivery.tenant, State.DONE.value, labels=delivery.labels)
+        if self._ends_alone(delivery):
+            answer = outgoing.done(delivery, result, told)
+            finished = await self.store.finish(delivery, result, told, answer, left_open=left_open)
+            if finished is not None:
+                if finished:
+                    count()
+                return finished or (again and await self.store.done_by(delivery))
         async with self.store.transaction() as tx:
             until = await self._stays_until(tx, delivery)
-            told = Told.of(result, manifest_url=written.url)
-            told = replace(told, missing=missing or None)
             if until is not None:
                 told = replace(told, expires=in_words(until))
             ended = await tx.advance(
-                delivery,
-                State.DONE,
-                result=result,
-                told=told,
-                # What was sent of a file before it was left out may be open.
-                left_open=written.left_open
-                or (missing > 0 and delivery.archive_name == MANIFEST_NAME),
+                delivery, State.DONE, result=result, told=told, left_open=left_open
             )
             if ended:
                 if until is not None:
@@ -674,10 +683,14 @@ class Transfers:
                 await tx.enqueue(outgoing.done(delivery, result, told))
                 if self.frees_places:
                     await may_keep_place(tx, delivery)
-                count = partial(metrics.ended, delivery.tenant, State.DONE.value)
-                tx.on_commit(partial(count, labels=delivery.labels))
+                tx.on_commit(count)
         # An earlier try may have done it, and only its answer was lost.
         return ended or (again and await self.store.done_by(delivery))
+
+    def _ends_alone(self, delivery: Delivery) -> bool:
+        """Whether nothing is noted with the end of a delivery that is done, but its answer."""
+        keeps = self.frees_places and may_keep(delivery)
+        return not keeps and not self.tenants.settings(delivery.tenant).delivered_ttl
 
     async def _stays_until(self, tx: UnitOfWork, delivery: Delivery) -> datetime | None:
         """Return until when what is done now stays at the target, by the store's clock.

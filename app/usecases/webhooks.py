@@ -45,9 +45,14 @@ class Courier:
     given_up_after: timedelta = GIVEN_UP_AFTER
     clock: Callable[[], float] = time.monotonic
 
-    async def claim(self, *, steady: bool = False) -> Claim | None:
-        """Take a webhook that something is due to; with `steady`, none that fails."""
-        known = [webhook for webhook in self.webhooks() if webhook.usable]
+    async def claim(
+        self, *, steady: bool = False, has_room: Callable[[Webhook], bool] = lambda _: True
+    ) -> Claim | None:
+        """Take a webhook that something is due to, of those that there is room for.
+
+        With `steady`, none that fails.
+        """
+        known = [webhook for webhook in self.webhooks() if webhook.usable and has_room(webhook)]
         return await self.outbox.claim(known, limit=_ROUND, steady=steady) if known else None
 
     async def serve(self, claim: Claim, *, stopping: Callable[[], bool] = lambda: False) -> Round:
@@ -118,6 +123,7 @@ class _Course:
             self.done,
             failure=answer.flaw,
             pause=max(asked, self.done.pause or timedelta()),
+            throttles=self.done.throttles or answer.throttles,
             gone=self.done.gone or answer.gone,
         )
 

@@ -121,7 +121,7 @@ class DeadLetterTrail:
     def requeued(
         self, dead_letter: DeadLetter, place: str | None
     ) -> AbstractAsyncContextManager[None]:
-        """Record that a letter goes back to a place, unless the block raises: `Audited`."""
+        """Record that a letter goes back to a place, unless the block raises."""
         return self._recording("requeue", dead_letter, after=place)
 
     def purged(self, dead_letter: DeadLetter) -> AbstractAsyncContextManager[None]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol, Self
 from uuid import UUID
 
 from pydantic import Field
 
+from app.codes import PAGE, Code, fails_again
+from app.delivery.attempts import Attempt
 from app.delivery.content import ContentSeen, ContentState
 from app.delivery.manifest import ManifestFile, told_url
 from app.delivery.missing import MissingFile
@@ -17,10 +20,18 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State
 from app.delivery.told import Told
-from app.views.progress import ProgressView
+from app.errors import ErrorType
+from app.views.progress import ProgressView, UnderwayReader
 from app.views.segments import SegmentSeen, suborders_in_words
 from app.views.view import Milliseconds, Query, Text, Texts, Time, View
 
+# What deliveries that failed before codes were stored have.
+_OF_TYPE = {
+    ErrorType.EMPTY_ORDER.value: Code.EMPTY_ORDER.value,
+    ErrorType.EXPIRED.value: Code.EXPIRED.value,
+    ErrorType.TOO_MANY_SUBORDERS.value: Code.TOO_MANY_SUBORDERS.value,
+}
+MISSING_SHOWN = 10  # files that a delivery is without, where not all are asked for
 _WORKER_TIMEOUT = 60.0  # seconds after which a worker counts as gone; it tells every ten
 
 
@@ -36,6 +47,7 @@ class Tracked:
     worker: str | None  # who works on it now
     result: StoredObject | None
     error: tuple[str, str] | None  # an `ErrorType`, as it is written: also one of a later version
+    error_code: str | None = None  # of the catalogue, likewise
     listed: int = 0  # segments whose files are in the manifest
     told: Told = field(default_factory=Told)  # to its client, beside result and error
     content: ContentSeen | None = None  # of DONE; None: it stays, as far as is known
@@ -44,6 +56,36 @@ class Tracked:
     def ended(self) -> bool:
         """Whether nothing more will happen."""
         return self.delivery.state.ended
+
+    @property
+    def code(self) -> str | None:
+        """The code of why it failed, or waits; None: there is no cause, or it is not known."""
+        if self.error is not None:
+            return self.error_code or _OF_TYPE.get(self.error[0])
+        delivery = self.delivery
+        if self.ended or delivery.parked:
+            return None
+        if delivery.ending is not None:
+            return delivery.ending.code
+        return Code.OVER_QUOTA.value if delivery.held else delivery.last_code
+
+    @property
+    def activity(self) -> Activity | None:
+        """What goes on; None: it has ended. Whether a transfer stalls, its progress tells."""
+        if self.ended:
+            return None
+        if self.worker is not None:
+            return Activity.MOVING
+        if self.code == Code.PAUSED:
+            return Activity.PAUSED
+        delivery = self.delivery
+        waits = delivery.parked or delivery.held
+        return Activity.RETRYING if delivery.tries and not waits else Activity.WAITING
+
+    @property
+    def fails_again(self) -> bool:
+        """Whether it would end the same way, were it asked for again as it is."""
+        return self.error is not None and fails_again(self.code)
 
     @property
     def since(self) -> datetime:
@@ -70,6 +112,7 @@ class Step:
     attempt: int
     at: datetime
     cause: str | None = None  # why the attempt was given up; None: it came into the state
+    code: str | None = None  # of that cause
     news: str | None = None  # a `ContentNews`, as it is written: of its content, after its end
 
 
@@ -79,6 +122,16 @@ class Change:
 
     step: Step
     tracked: Tracked
+
+
+class Activity(StrEnum):
+    """What goes on with a delivery that has not ended."""
+
+    MOVING = "moving"  # a worker is at it
+    STALLED = "stalled"  # a worker is at it, and no byte has come for long
+    RETRYING = "retrying"  # an attempt was given up, and the next one is to come
+    WAITING = "waiting"  # for its turn, for rs-order, or for a quota
+    PAUSED = "paused"  # an operator or administrator has paused it
 
 
 class Filter(Query):
@@ -131,6 +184,7 @@ class Depth:
     oldest: float  # seconds that the oldest has been in this state
     parked: int = 0  # of them, those whose archive waits for the next suborder
     oldest_parked: float = 0.0  # seconds that the one of those waits that has waited longest
+    held: int = 0  # of them, those that wait for their quota
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +226,7 @@ class Outcome:
     median_seconds: float  # from request to end
 
 
-class Tracking(Protocol):
+class Tracking(UnderwayReader, Protocol):
     """Where deliveries are looked up."""
 
     async def browse(
@@ -197,6 +251,9 @@ class Tracking(Protocol):
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
 
+    async def attempts(self, delivery: UUID) -> list[Attempt]:
+        """Return the attempts of a delivery's transfer that are kept, the newest first."""
+
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position (-1: from the first)."""
 
@@ -205,6 +262,9 @@ class Tracking(Protocol):
 
     async def missing(self, delivery: UUID, *, limit: int) -> list[MissingFile]:
         """Return files that a delivery is without, the first of them."""
+
+    async def missing_count(self, delivery: UUID) -> int:
+        """Return how many files a delivery is without, also those that rs-order does not name."""
 
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced, in that order."""
@@ -245,6 +305,14 @@ class Overview(Protocol):
         """Return what became of deliveries that ended since then."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MissingSeen:
+    """What a delivery is without, in short."""
+
+    files: int
+    first: Sequence[MissingFile]
+
+
 class DeliveryView(View):
     """A delivery as it is shown everywhere: HTTP, events, command line."""
 
@@ -252,6 +320,9 @@ class DeliveryView(View):
     tenant: str
     correlation_id: str
     state: State
+    activity: Activity | None = Field(
+        None, description="What goes on in that state; missing: it has ended."
+    )
     user: str
     target: str
     origin_app: str | None = None
@@ -282,7 +353,7 @@ class DeliveryView(View):
         None, description="True: what there is, is delivered, and what is missing is told."
     )
     missing: int | None = Field(
-        None, description="Files that were ordered, and are not there, once it is done."
+        None, description="Files that were ordered, and are not there. In lists: once it is done."
     )
     labels: list[str] | None = Field(None, description="What its client calls it.")
     deadline: Milliseconds | None = Field(
@@ -295,6 +366,9 @@ class DeliveryView(View):
     files: int | None = None
     bytes: int | None = Field(None, description="Of the files together.")
     attempt: int | None = None
+    tries: int | None = Field(
+        None, description="Times that the work due now was given up; the next is at nextAttemptAt."
+    )
     worker: str | None = None
     last_cause: str | None = Field(
         None, description="Why the last attempt was given up, or why none begins."
@@ -318,26 +392,40 @@ class DeliveryView(View):
     )
     removed_at: Milliseconds | None = Field(None, description="When its content was removed.")
     content_cause: str | None = Field(
-        None, description="Why its content is still there, though it is to be removed."
+        None,
+        description="Why its content is still there, though it is to be removed; or why it is "
+        "gone, where this service has not removed it.",
     )
     error_type: str | None = None
     error_message: str | None = None
+    code: str | None = Field(None, description=f"Of why it failed, or waits; looked up in {PAGE}.")
+    fails_again: bool | None = Field(
+        None, description="True: asked for again as it is, it would end the same way."
+    )
+    report_url: str | None = Field(
+        None, description="Of what is told of each file of a delivery that failed, where it is."
+    )
     progress: ProgressView | None = None
 
     @classmethod
-    def of(cls, tracked: Tracked, **more: Any) -> Self:
-        """Show a delivery, with `more` fields than are known of it here."""
+    def of(cls, tracked: Tracked, *, missing: MissingSeen | None = None, **more: Any) -> Self:
+        """Show a delivery, with `more` fields than are known of it here.
+
+        And what is `missing`, where that was asked for before it is done.
+        """
         delivery, result = tracked.delivery, tracked.result
         error_type, error_message = tracked.error or (None, None)
         cause = None if tracked.ended else delivery.last_cause
         if delivery.ending is not None:
             cause = f"{delivery.ending.message}; it ends when its completion has, or has failed"
         waits = cause is not None and tracked.worker is None and not delivery.parked
+        waits = waits and not delivery.held  # that has no time
         return cls(
             id=str(delivery.id),
             tenant=delivery.tenant,
             correlation_id=delivery.correlation_id,
             state=delivery.state,
+            activity=_activity(tracked, more.get("progress")),
             user=delivery.user,
             target=delivery.target,
             origin_app=delivery.origin_app,
@@ -355,7 +443,7 @@ class DeliveryView(View):
             parked_since=tracked.parked_since,
             format=delivery.format,
             partial=delivery.partial or None,
-            missing=tracked.told.missing,
+            missing=tracked.told.missing if missing is None else missing.files,
             labels=list(delivery.labels) or None,
             deadline=delivery.deadline,
             archive_name=delivery.archive_name,
@@ -363,6 +451,7 @@ class DeliveryView(View):
             files=delivery.file_count,
             bytes=delivery.total_bytes,
             attempt=delivery.attempt,
+            tries=None if tracked.ended else delivery.tries or None,
             worker=tracked.worker,
             last_cause=cause,
             next_attempt_at=tracked.not_before if waits else None,
@@ -377,8 +466,53 @@ class DeliveryView(View):
             content_cause=None if tracked.content is None else tracked.content.cause,
             error_type=error_type,
             error_message=error_message,
+            code=tracked.code,
+            fails_again=tracked.fails_again or None,
+            report_url=tracked.told.report_url,
             **more,
         )
+
+
+def _activity(tracked: Tracked, progress: ProgressView | None) -> Activity | None:
+    stalled = progress is not None and progress.stalled_for is not None
+    if stalled and tracked.activity is Activity.MOVING:
+        return Activity.STALLED
+    return tracked.activity
+
+
+class MissingFileView(View):
+    """A file that was ordered, and is not delivered."""
+
+    file_id: int | None = Field(None, description="rs-order's; null: it does not tell which.")
+    member: str | None = Field(None, description="The name that it would have.")
+    bytes: int | None = None
+    product: str | None = None
+    version: int | None = Field(None, description="Of the product.")
+    files: int = Field(description="How many this stands for, where rs-order does not tell which.")
+    cause: str
+
+    @classmethod
+    def of(cls, file: MissingFile) -> Self:
+        """Show a file."""
+        return cls(
+            file_id=file.file_id,
+            member=file.member,
+            bytes=file.size,
+            product=file.product_id,
+            version=file.product_version,
+            files=file.files,
+            cause=file.cause,
+        )
+
+
+async def missing_of(tracking: Tracking, tracked: Tracked) -> MissingSeen | None:
+    """Return what a delivery that takes a part is without, up to now; None: nothing."""
+    if not tracked.delivery.partial:
+        return None
+    first = await tracking.missing(tracked.delivery.id, limit=MISSING_SHOWN)
+    if not first:
+        return None
+    return MissingSeen(files=await tracking.missing_count(tracked.delivery.id), first=first)
 
 
 class DeliveryStepView(View):
@@ -388,6 +522,7 @@ class DeliveryStepView(View):
     attempt: int
     at: Milliseconds
     cause: str | None = Field(None, description="Why the attempt was given up.")
+    code: str | None = Field(None, description="Of that cause.")
     news: str | None = Field(None, description="What happened to its content since.")
 
     @classmethod
@@ -398,5 +533,35 @@ class DeliveryStepView(View):
             attempt=step.attempt,
             at=step.at,
             cause=step.cause,
+            code=step.code,
             news=step.news,
         )
+
+
+class AttemptView(View):
+    """An attempt of a delivery's transfer."""
+
+    attempt: int = Field(description="Of the delivery, from 1.")
+    worker: str
+    target: str
+    began: Milliseconds
+    ended: Milliseconds | None = Field(
+        None,
+        description="Missing: it is under way. Of one that was lost: when its lease ran out.",
+    )
+    outcome: str | None = Field(
+        None,
+        description="done; error: its delivery ended in ERROR; postponed: another follows after a "
+        "pause; parked: more of its order is awaited; handed_over: its worker let go, nothing was "
+        "wrong with it; lost: its worker fell silent.",
+    )
+    code: str | None = Field(None, description="Of the cause, where it has one.")
+    cause: str | None = None
+    bytes: int | None = Field(
+        None, description="Of the delivery's files that were archived by then, as its worker told."
+    )
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        """Show an attempt."""
+        return cls(**asdict(attempt))

@@ -14,6 +14,7 @@ from app.views.view import Milliseconds, View
 # What is shown of a delivery with the step that it is in, and with none before.
 _OF_THE_PRESENT = (
     *("url", "md5", "archive_bytes", "error_type", "error_message"),
+    *("code", "fails_again", "activity", "tries"),
     *("state_since", "finished_at", "parked_since"),
     *("expires", "content", "removed_at", "content_cause"),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Self
 
 from pydantic import Field
@@ -58,12 +59,20 @@ def shown_segments(
     delivery: Delivery, segments: Sequence[SegmentSeen], *, files_done: int = 0
 ) -> list[SegmentView]:
     """Show the segments of a delivery of whose archive so many files are made."""
-    shown, files = [], 0
-    for segment in segments:
-        files += segment.file_count
-        archived = segment.listed_at is not None and (delivery.parked or files <= files_done)
-        shown.append(SegmentView.of(segment, archived=archived or delivery.state is State.DONE))
-    return shown
+    archived = are_archived(delivery, [each.file_count for each in segments], files_done)
+    return [
+        SegmentView.of(
+            segment,
+            archived=(whole and segment.listed_at is not None) or delivery.state is State.DONE,
+        )
+        for segment, whole in zip(segments, archived, strict=True)
+    ]
+
+
+def are_archived(delivery: Delivery, file_counts: Iterable[int], files_done: int) -> Iterator[bool]:
+    """Tell of each listed segment, by its number of files, whether all of it is in the archive."""
+    for files in accumulate(file_counts):
+        yield delivery.parked or files <= files_done
 
 
 def suborders_in_words(

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from app.encoding import is_plain
 from app.errors import InvalidRequestError
 
 _MAX_TEXT = 300  # characters of a text that is looked for
@@ -80,8 +81,8 @@ def moment(given: str) -> datetime:
 def _read_text(given: str | None) -> str | None:
     if not given:
         return None
-    if len(given) > _MAX_TEXT or not given.isprintable():
-        raise ValueError(f"printable, of at most {_MAX_TEXT} characters")
+    if len(given) > _MAX_TEXT or not is_plain(given):
+        raise ValueError(f"without control characters, of at most {_MAX_TEXT} characters")
     return given
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from app.delivery.webhooks import DeadEvent, Webhook, WebhookSeen, type_on_the_wire
+from app.network.urls import told
 from app.views.findings import Finding, bad, good
 from app.views.view import Milliseconds, View
 
@@ -17,7 +18,10 @@ class WebhookView(View):
     """A webhook of a tenant."""
 
     name: str
-    url: str
+    url: str = Field(
+        description="Scheme and host; where there is more, a short hash of the whole URL: the rest "
+        "may be a secret."
+    )
     state: WebhookState = Field(
         description="FAILING: it took none of what it was sent last; GONE: it answered 410, and is "
         "sent nothing more; UNREADABLE: no key opens its secret."
@@ -38,7 +42,7 @@ class WebhookView(View):
         known = seen or WebhookSeen(tenant=webhook.tenant, name=webhook.name)
         return cls(
             name=webhook.name,
-            url=webhook.url,
+            url=told(webhook.url),
             state=_state_of(webhook, known),
             events=None if webhook.events is None else sorted(webhook.events),
             owed=known.owed,
@@ -90,9 +94,11 @@ def _state_of(webhook: Webhook, seen: WebhookSeen) -> WebhookState:
 
 
 def webhooks_found(seen: list[WebhookSeen]) -> list[Finding]:
-    """Report, for an operator, which webhooks take no events."""
+    """Report, for an operator, which webhooks take no events; of one that is disabled, nothing."""
     found = []
     for webhook in seen:
+        if not webhook.enabled:
+            continue
         check = f"{webhook.tenant} {webhook.name}"
         if webhook.gone_url is None and webhook.failing_since is None and not webhook.dead:
             continue
@@ -103,7 +109,7 @@ def webhooks_found(seen: list[WebhookSeen]) -> list[Finding]:
                 f"it has taken no event since {webhook.failing_since:%FT%TZ} ({webhook.last_error})"
             )
         else:
-            what = "it takes events"
+            what = "it does not fail"
         found.append(
             bad(
                 "webhooks",

@@ -1,4 +1,8 @@
-"""A broker that speaks Kafka's protocol: Tansu, one static binary, everything in memory."""
+"""A broker that speaks Kafka's protocol: Tansu, one static binary, everything in memory.
+
+It answers no member of a consumer group any more whose leader leaves while it lets another in, as
+when workers are restarted one right after the other; Apache Kafka does.
+"""
 
 from __future__ import annotations
 

@@ -55,6 +55,9 @@ class Child:
     def __init__(self, name: str, begin: Callable[[], Guarded], log: Path) -> None:
         self.name = name
         self.log = log
+        self._others = (
+            log.stat().st_size if log.exists() else 0
+        )  # bytes of earlier ones that had it
         self._begin = begin
         self.process = begin()
 
@@ -62,6 +65,10 @@ class Child:
     def running(self) -> bool:
         """Whether the program still runs."""
         return self.process.poll() is None
+
+    def output(self) -> str:
+        """Return what it has printed, in all its runs."""
+        return self.log.read_bytes()[self._others :].decode("utf-8", "replace")
 
     def tail(self, lines: int = 15) -> str:
         """Return the end of its output."""

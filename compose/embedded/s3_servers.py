@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,6 +24,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from compose.embedded import s3
+from compose.embedded.go_programs import GoProgram
 from compose.embedded.processes import (
     Server,
     StackError,
@@ -39,55 +38,12 @@ _HOME = Path(__file__).resolve().parents[2] / ".tools" / "s3"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Make:
+class Make(GoProgram):
     """A server: how it is had, and how it is started."""
 
-    name: str
-    version: str  # as people know it
-    module: str
-    at: str  # the module's version
-    digest: str  # of the module, as Go has it in a go.sum
-    package: str = ""  # within the module
-    newer: tuple[str, ...] = ()  # modules that today's Go needs newer than this server asks for
     arguments: Callable[[int, Path], Sequence[str | Path]]  # for a port of loopback and a folder
     environment: Mapping[str, str] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()  # as `sinks/stores/s3/abilities.py` calls it; a test holds it
-
-    @property
-    def program(self) -> Path:
-        """Where it is kept."""
-        return _HOME / f"{self.name}-{self.version}"
-
-    def built(self) -> Path:
-        """Return the program; Go builds it once, for all processes. Raises StackError."""
-        _HOME.mkdir(parents=True, exist_ok=True)
-        with (_HOME / f"{self.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not self.program.exists():
-                print(f"building {self.name} {self.version}", file=sys.stderr, flush=True)
-                self._build()
-        return self.program
-
-    def _build(self) -> None:
-        package = f"{self.module}/{self.package}".rstrip("/")
-        with tempfile.TemporaryDirectory(dir=_HOME) as name:
-            folder = Path(name)
-            self._go(folder, "mod", "init", "server")
-            told = self._go(folder, "mod", "download", "-json", f"{self.module}@{self.at}")
-            digest: str = json.loads(told)["Sum"]
-            if digest != self.digest:
-                raise StackError(f"{self.module} {self.at} is {digest}; expected {self.digest}")
-            self._go(folder, "get", f"{package}@{self.at}", *self.newer)
-            self._go(folder, "build", "-p", "1", "-o", "program", package)
-            (folder / "program").rename(self.program)  # whole, or not at all
-
-    def _go(self, folder: Path, *arguments: str) -> str:
-        command = ["go", *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stderr or done.stdout)[-2000:]
-            raise StackError(f"Go did not build {self.name} {self.version}:\n{said}")
-        return done.stdout
 
 
 def _versitygw(port: int, home: Path) -> Sequence[str | Path]:
@@ -191,7 +147,7 @@ MAKES = {
 @contextlib.asynccontextmanager
 async def s3_server(make: Make, folder: Path) -> AsyncIterator[Server]:
     """Run one, with an empty bucket. Raises StackError naming what is missing."""
-    program = await asyncio.to_thread(make.built)
+    program = await asyncio.to_thread(make.built, _HOME)
     port = free_port()
     home = folder / make.name
     home.mkdir()
@@ -238,7 +194,9 @@ def main() -> int:
     if unknown := [name for name in names if name not in MAKES]:
         print(f"there is no {', '.join(unknown)}: choose of {', '.join(MAKES)}", file=sys.stderr)
         return 2
-    if shutil.which("go") is None and not all(MAKES[name].program.exists() for name in names):
+    if shutil.which("go") is None and not all(
+        MAKES[name].program(_HOME).exists() for name in names
+    ):
         print("skipped: these servers are built by Go, and there is no `go`")
         return 0
     codes: dict[str, int] = {}

@@ -41,6 +41,8 @@ _QUICK = {
     "DELIVERY_KAFKA_HEARTBEAT_INTERVAL": "1",
     "DELIVERY_CLAIM_POLL_INTERVAL": "1",
     "DELIVERY_RETRY_BACKOFF": "0.5",
+    # The embedded broker holds a fetch back for all of it, also when an event comes.
+    "DELIVERY_KAFKA_FETCH_MAX_WAIT_MS": "25",
 }
 
 

@@ -86,8 +86,8 @@ class Downloads:
         faults, switches, user = self._behaviour.faults, self._behaviour.switches, order.owner
         if faults.use("answers_500"):
             raise RefusedError(500, "told to fail")
-        if faults.refuse:
-            raise RefusedError(faults.refuse, "told to refuse")
+        if refusal := faults.refusal_of(file.file.path.name):
+            raise RefusedError(refusal, "told to refuse")
         if file.state is FileState.PENDING or faults.use("not_ready"):
             raise RefusedError(202, "the file is not restored yet")
         if file.state is FileState.ERROR:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compose.rs_order.patterns import Pattern, picks
+
 
 class Faults(BaseModel):
     """What goes wrong from now on. Counters are used up; everything else holds until changed."""
@@ -38,12 +40,19 @@ class Faults(BaseModel):
     not_ready: int = Field(0, ge=0, description="Downloads to come that are a 202.")
     listing_not_ready: int = Field(0, ge=0, description="Listings to come that are a 206.")
     refuse: int | None = Field(None, ge=400, le=499, description="Status of every download.")
+    refuse_names: Pattern = Field(
+        "", description="Regular expression of names of files that `refuse` is for; empty: all."
+    )
     bytes_per_second: int | None = Field(None, ge=1, description="Rate of each download.")
     drop_after: int | None = Field(None, ge=0, description="Bytes after which downloads break.")
     drops: int = Field(0, ge=0, description="Downloads to come that break.")
     ranges: bool = Field(False, description="Answer a Range, which rs-order ignores.")
     # Lies
     wrong_checksums: int = Field(0, ge=0, description="Downloads to come with a changed byte.")
+    spoilt_names: Pattern = Field(
+        "",
+        description="Regular expression of names of files that come with a changed byte each time.",
+    )
     wrong_sizes: bool = Field(False, description="List each file a byte too long.")
     no_checksum: bool = Field(False, description="List files without their checksum.")
     no_size: bool = Field(False, description="List files without their size.")
@@ -52,6 +61,14 @@ class Faults(BaseModel):
     def fate(self) -> Literal["fail", "stuck"] | None:
         """What becomes of an order that is granted now; None: it is done."""
         return self.order if self.order in ("fail", "stuck") else None
+
+    def refusal_of(self, name: str) -> int | None:
+        """Return the status that a download of a file is refused with; None: it is served."""
+        return self.refuse if not self.refuse_names or picks(self.refuse_names, name) else None
+
+    def spoils(self, name: str) -> bool:
+        """Return whether a file comes with a changed byte; uses up a counter where it has to."""
+        return picks(self.spoilt_names, name) or self.use("wrong_checksums")
 
     def use(self, counter: str) -> bool:
         """Use up one of a counter; False when none is left."""

@@ -6,7 +6,6 @@ Nothing here waits or speaks: time is the clock's, what is to be said is handed 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -17,6 +16,7 @@ from compose.rs_order.catalog import File
 from compose.rs_order.clock import Clock
 from compose.rs_order.cutting import cut, dataset_of
 from compose.rs_order.order import Dataset, Order, OrderedFile, Suborder, User
+from compose.rs_order.patterns import picks
 from compose.rs_order.places import Places
 from compose.rs_order.states import (
     FileState,
@@ -74,7 +74,6 @@ class Orders:
         for file in files:
             name = dataset_of(file.product_id, switches.datasets)
             datasets.setdefault(name, []).append(file)
-        external = re.compile(switches.external) if switches.external else None
         for of_dataset in datasets.values():
             dataset = Dataset(task_id=next(self._task_ids))
             order.datasets.append(dataset)
@@ -87,7 +86,7 @@ class Orders:
                         size=size,
                         dataset=dataset,
                         suborder=suborder,
-                        external=bool(external and external.search(file.path.name)),
+                        external=picks(switches.external, file.path.name),
                     )
                     suborder.take(ordered)
                     dataset.files.append(ordered)
@@ -214,11 +213,12 @@ class Orders:
         if suborder.order.status.gone:
             return
         switches = self._behaviour.switches
-        lost = re.compile(switches.unrestorable) if switches.unrestorable else None
         for file in files:
             if file.suborder is not suborder:
                 continue  # it was asked for too early, then retried
-            fails = suborder.order.fate == "fail" or (lost and lost.search(file.file.path.name))
+            fails = suborder.order.fate == "fail" or picks(
+                switches.unrestorable, file.file.path.name
+            )
             file.happens(Happening.LOST if fails else Happening.RESTORED)
             file.cached_until = self.clock.now() + switches.cache_seconds
         self._look(suborder)

@@ -218,7 +218,7 @@ class Rest:
             response.headers["Accept-Ranges"] = "bytes"
         if offset:
             response.headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
-        spoil = self._faults.use("wrong_checksums")
+        spoil = self._faults.spoils(file.file.path.name)
         drop = self._faults.drop_after if self._faults.use("drops") else None
         await response.prepare(request)
         sent = 0

@@ -6,25 +6,17 @@ Each is an option of `python -m compose.rs_order` (`--suborder-bytes`), is chang
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from compose.rs_order.cutting import Datasets
+from compose.rs_order.patterns import Pattern
 
 
 class SwitchError(ValueError):
     """A switch is unknown, or has a value that it can't have; the message names each."""
-
-
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
-    return text
 
 
 def _refusal(status: int) -> int:
@@ -33,7 +25,6 @@ def _refusal(status: int) -> int:
     return status
 
 
-Pattern = Annotated[str, AfterValidator(_pattern)]
 Refusal = Annotated[int, AfterValidator(_refusal)]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.delivery.checkpoint import Checkpoint
+from app.delivery.contents import Wanted
 from app.delivery.formats import AS_FILES
 from app.errors import RetryableError
 from sinks.formats.archive_format import ArchiveFormat, Form
+from sinks.formats.deflate import DeflatePool
 from sinks.formats.files import Files
 from sinks.formats.tar import Tar
 from sinks.formats.tar_zst import DEFAULT_LEVEL, TarZst
@@ -14,13 +18,25 @@ from sinks.formats.zip import Zip
 FormatsMade = tuple[ArchiveFormat, ...]
 
 
-def formats_with(*, zstd_level: int) -> FormatsMade:
-    """Return the formats as an operator wants them; `zstd_level` is 1 to 19."""
-    return Zip(), Tar(), TarZst(zstd_level)
+def formats_with(*, zstd_level: int, deflate_threads: int = 0) -> FormatsMade:
+    """Return the formats as an operator wants them, for a whole process.
+
+    `zstd_level` is 1 to 19; `deflate_threads` 0 means as many as there are processors, up to 8.
+    """
+    return Zip(pool=DeflatePool(deflate_threads)), Tar(), TarZst(zstd_level)
 
 
 FORMATS = formats_with(zstd_level=DEFAULT_LEVEL)
 FILES = Files()
+
+
+def as_wanted(form: ArchiveFormat | Files, wanted: Wanted) -> ArchiveFormat | Files:
+    """Return a form as the tenant of a delivery wants it, as far as its bytes depend on that."""
+    if isinstance(form, Files):
+        return replace(form, sha256=wanted.sha256)
+    if isinstance(form, Zip):
+        return replace(form, threshold=wanted.compression_threshold)
+    return form
 
 
 def has_sizes_first(form: ArchiveFormat | Files) -> bool:
@@ -34,7 +50,7 @@ def has_sizes_first(form: ArchiveFormat | Files) -> bool:
 
 def made_by_of(form: ArchiveFormat | Files) -> str:
     """Return what a form's bytes depend on beside the files, where it tells; else nothing."""
-    return form.made_by if isinstance(form, TarZst | Files) else ""
+    return form.made_by if isinstance(form, Zip | TarZst | Files) else ""
 
 
 def going_on(form: ArchiveFormat | Files, after: Checkpoint) -> ArchiveFormat | Files:
@@ -45,9 +61,11 @@ def going_on(form: ArchiveFormat | Files, after: Checkpoint) -> ArchiveFormat | 
     """
     if isinstance(form, Files):
         return form.as_made_by(after.made_by)
-    if not (isinstance(form, TarZst) and after.made_by and after.remade):
-        return form
-    return form.as_made_by(after.made_by)
+    if isinstance(form, Zip) and after.remade:
+        return form.as_made_by(after.made_by)
+    if isinstance(form, TarZst) and after.made_by and after.remade:
+        return form.as_made_by(after.made_by)
+    return form
 
 
 def least_of(form: Form, *, total_bytes: int, file_count: int) -> int:

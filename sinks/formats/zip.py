@@ -5,8 +5,9 @@ header that tells both. Else both are told behind the member's bytes, which defl
 then: only so does a reader find their end.
 
 The same members give the same bytes, as long as the same is known of them: they carry one fixed
-date, and what is compressed is decided by name and bytes alone. Of a delivery that is so, but for
-CRC-32s that were told wrongly (`told_crc32s_forgotten`). Two deliveries of the same files differ
+date, and what is compressed is decided by name, bytes and threshold alone; with an archive that is
+half made, that of its beginning is kept. Of a delivery that is so, but for CRC-32s that were told
+wrongly (`told_crc32s_forgotten`). Two deliveries of the same files differ
 where rs-order told CRC-32s for one of them only.
 """
 
@@ -14,28 +15,39 @@ from __future__ import annotations
 
 import itertools
 import struct
-import zlib
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
-from isal import isal_zlib
-
 from app.delivery.checkpoint import FinishedMember
+from app.delivery.formats import DEFAULT_THRESHOLD
 from app.delivery.manifest import ManifestFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import CheckpointUnusableError
 from sinks.formats.archive_format import BLOCK, Member
+from sinks.formats.deflate import (
+    Begun,
+    BlockDeflate,
+    Deflate,
+    DeflatePool,
+    UnderWay,
+    begun,
+    compressed,
+    earlier_compressed,
+    earlier_stream,
+)
 
 _STORED = 0xFFFF  # bytes; the longest stored block of deflate
 _OUT = BLOCK // _STORED * (_STORED + 5)  # what a stored BLOCK becomes
 _SAMPLE = 256 * 1024  # bytes of a file that decide whether it is compressed
-_LEVEL = 1  # of ISA-L; 0 is no faster, 2 is slower for little gain
-_WORTH_IT = 0.95  # a sample that does not shrink below this is stored
+# What made archives before `made_by` was told: members of any length as one stream.
+_EARLIER_THRESHOLD = 0.95
+_MADE_BY = "deflate in blocks, below "
 # Formats that are compressed already; their headers may look otherwise.
 _COMPRESSED = frozenset(
     {".7z", ".br", ".bz2", ".gz", ".j2k", ".jp2", ".jpeg", ".jpg", ".lz4", ".mp4", ".png"}
@@ -48,9 +60,6 @@ _MEMBERS_32 = 0xFFFF
 # Headers, at most: local 50 bytes, descriptor 24, directory 74, the name twice, deflate's own ends.
 _MEMBER = 50 + 24 + 74 + 2 * MAX_MEMBER_BYTES + 64
 _END = 1024  # bytes; the records behind the directory
-# The header of a stored member, beside its name; of ZIP64, with both sizes behind it.
-_HEADER_32 = 30
-_HEADER_64 = _HEADER_32 + 20
 # A member's entry in the directory, beside its name; of ZIP64, with sizes and offset behind it.
 _ENTRY_32 = 46
 _ENTRY_64 = _ENTRY_32 + 28
@@ -85,62 +94,77 @@ class StoredBlocks:
             out += (struct.pack("<BHH", 0, len(piece), len(piece) ^ _STORED), piece)
         return b"".join(out)
 
+    def feed(self, blocks: Iterable[bytes]) -> Iterable[bytes]:
+        """Return what to call `compress` with."""
+        return blocks
+
     def flush(self) -> bytes:
         """Return the last block, which is empty."""
         return b"\x01\x00\x00\xff\xff"
 
 
-class _PrimedDeflate:
-    """Deflate that has compressed the first bytes already, to see whether that is worth it."""
+class _OneStream:
+    """A member whose first bytes are compressed already, to see whether that is worth it."""
 
-    def __init__(self, begun: bytes, taken: int, deflate: Any | None) -> None:
-        self._begun = begun
-        self._taken = taken
-        self._deflate = deflate  # for what comes behind them, if anything does
+    def __init__(self, started: Begun) -> None:
+        self._started: Begun | None = started
+        self._deflate = started.deflate  # for what comes behind them; None: nothing does
+
+    def feed(self, blocks: Iterable[bytes]) -> Iterable[bytes]:
+        """Return what to call `compress` with."""
+        return blocks
 
     def compress(self, data: bytes) -> bytes:
         """Return what became of the first bytes, and go on with those behind them."""
-        begun, taken = self._begun, self._taken
-        self._begun, self._taken = b"", 0
+        made, taken, _ = self._started or Begun(b"", 0, None)
+        self._started = None
         if self._deflate is None:
-            return begun
+            return made
         rest: bytes = self._deflate.compress(memoryview(data)[taken:])
-        return begun + rest if begun else rest
+        return made + rest if made else rest
 
     def flush(self) -> bytes:
         """Return the end."""
         return b"" if self._deflate is None else self._deflate.flush()
 
 
-def _is_stored(file: ManifestFile, compression: str) -> bool:
-    """Whether a member is not compressed, whatever its bytes are."""
-    if compression == "store" or file.size == 0:
-        return True
-    return compression == "auto" and PurePosixPath(file.member).suffix.lower() in _COMPRESSED
+class _Compression:
+    """How the members of one archive are compressed."""
 
+    def __init__(self, compression: str, threshold: float, under_way: UnderWay | None) -> None:
+        self._compression = compression
+        self._threshold = threshold
+        self._under_way = under_way  # None: a member is one stream, however long it is
 
-def _compressor(file: ManifestFile, first: bytes, compression: str) -> Any | None:
-    """Choose how a member is compressed that begins with this block; None: not at all."""
-    if not first or _is_stored(file, compression):
-        return None
-    if compression == "deflate":
-        return _deflate()
-    # The sample is the beginning of the member, too, if it is worth it: no work is done twice.
-    taken = min(len(first), _SAMPLE)
-    deflate = None
-    if taken == len(first):
-        begun = isal_zlib.compress(first, _LEVEL, -zlib.MAX_WBITS)
-    else:
-        deflate = _deflate()
-        begun = deflate.compress(memoryview(first)[:taken])
-        begun += deflate.flush(isal_zlib.Z_SYNC_FLUSH)
-    if len(begun) >= taken * _WORTH_IT:
-        return None
-    return _PrimedDeflate(begun, taken, deflate)
+    def of(self, file: ManifestFile, first: bytes) -> _OneStream | BlockDeflate | None:
+        """Choose what compresses a member that begins with this block; None: nothing does."""
+        if not first or self._is_stored(file):
+            return None
+        if self._compression == "deflate":
+            if self._under_way is None:
+                return _OneStream(Begun(b"", 0, earlier_stream()))
+            return BlockDeflate(self._under_way)
+        # The sample is the beginning of the member, too, if it is worth it: no work is done twice.
+        taken = min(len(first), _SAMPLE)
+        is_earlier = self._under_way is None
+        if taken == len(first):
+            made = earlier_compressed(first) if is_earlier else compressed(first)
+            started = Begun(made, taken, None)
+        else:
+            started = begun(first, taken, earlier_stream() if is_earlier else Deflate())
+        if len(started.made) >= taken * self._threshold:
+            return None
+        if self._under_way is None or started.deflate is None:
+            return _OneStream(started)
+        return BlockDeflate(self._under_way, started)
 
-
-def _deflate() -> Any:
-    return isal_zlib.compressobj(level=_LEVEL, wbits=-zlib.MAX_WBITS)
+    def _is_stored(self, file: ManifestFile) -> bool:
+        """Whether a member is not compressed, whatever its bytes are."""
+        if self._compression == "store" or file.size == 0:
+            return True
+        if self._compression == "deflate":
+            return False
+        return not self._threshold or PurePosixPath(file.member).suffix.lower() in _COMPRESSED
 
 
 @cache
@@ -168,7 +192,9 @@ class _StoredAsItIs:
 class _Batch:
     """Members that `stream_zip` makes at once: an archive of their own, whose end is taken off."""
 
-    def __init__(self, members: Iterator[Member], compression: str, before: _Extent) -> None:
+    def __init__(
+        self, members: Iterator[Member], compression: _Compression, before: _Extent
+    ) -> None:
         self._members = members
         self._compression = compression
         self._compressor: Any = None  # of the member that is made; None: it is stored
@@ -231,13 +257,13 @@ class _Batch:
         from stream_zip import ZIP_32, ZIP_64
 
         first = next(blocks, b"")
-        self._compressor = _compressor(file, first, self._compression)
+        self._compressor = self._compression.of(file, first)
         whole = itertools.chain([first], blocks)
         if self._compressor is None:
             if file.size is not None and file.crc32 is not None:
                 return _StoredAsItIs(file.size, file.crc32, is_64=is_64), whole
             self._compressor = StoredBlocks()
-        return ZIP_64 if is_64 else ZIP_32, whole
+        return ZIP_64 if is_64 else ZIP_32, self._compressor.feed(whole)
 
 
 def _most(size: int, name_size: int) -> int:
@@ -277,8 +303,9 @@ class ZipWriter:
     The directory is put together here, so that members may be in it that another worker made.
     """
 
-    def __init__(self, compression: str) -> None:
-        self._compression = compression
+    def __init__(self, compression: str, threshold: float, under_way: UnderWay | None) -> None:
+        self._under_way = under_way
+        self._compression = _Compression(compression, threshold, under_way)
         # Of each member its entry in the directory, and where it ends: the next one begins there,
         # which its entry may not say.
         self._entries: list[bytes] = []
@@ -365,27 +392,9 @@ class ZipWriter:
         yield _DIRECTORY_END.pack(b"PK\x05\x06", disk, disk, count, count, size, start, 0)
 
     def close(self) -> None:
-        """End nothing: it has no threads."""
-
-
-def size_of(files: Iterable[ManifestFile], *, compression: str) -> int | None:
-    """Return the bytes of an archive of these files, before its first one is made.
-
-    None where that is not known: a size or a CRC-32 is not, or a member may be compressed.
-    """
-    size = directory = 0
-    end = _END_32
-    for count, file in enumerate(files):
-        if file.size is None or file.crc32 is None or not _is_stored(file, compression):
-            return None
-        name_size = len(file.member.encode())
-        before = _Extent(count, size + directory)
-        is_64 = not before.has_room(1, _most(file.size, name_size))
-        size += (_HEADER_64 if is_64 else _HEADER_32) + name_size + file.size
-        directory += (_ENTRY_64 if is_64 else _ENTRY_32) + name_size
-        if is_64:
-            end = _END_64
-    return size + directory + end
+        """End what threads make of it, and the threads if no other transfer needs them."""
+        if self._under_way is not None:
+            self._under_way.close()
 
 
 def _entries_of(directory: bytes) -> list[bytes]:
@@ -421,20 +430,47 @@ def _at(entry: bytes, start: int) -> bytes:
     return entry[:42] + start.to_bytes(4, "little") + entry[46:]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Zip:
     """See `ArchiveFormat`."""
 
+    threshold: float = DEFAULT_THRESHOLD  # 0 to 1; 0: all is stored
+    in_blocks: bool = True  # False: as before, a member is one stream
+    pool: DeflatePool = field(default_factory=DeflatePool, compare=False)
+
     suffix: ClassVar[str] = ".zip"
     media_type: ClassVar[str] = "application/zip"
+
+    @property
+    def made_by(self) -> str:
+        """What the bytes depend on beside the files; as before, it is not told."""
+        return f"{_MADE_BY}{self.threshold!r}" if self.in_blocks else ""
+
+    def as_made_by(self, made_by: str) -> Zip:
+        """Return this format as a half-made archive has it, whatever its tenant wants by now.
+
+        Raises CheckpointUnusableError where a later version has begun it.
+        """
+        if not made_by:
+            return replace(self, threshold=_EARLIER_THRESHOLD, in_blocks=False)
+        threshold = made_by.removeprefix(_MADE_BY)
+        try:
+            return replace(self, threshold=float(threshold), in_blocks=True)
+        except ValueError:
+            raise CheckpointUnusableError(
+                f"what was sent was made by {made_by}, which this version does not know: it begins "
+                "again"
+            ) from None
 
     def largest(self, *, total_bytes: int, file_count: int) -> int:
         """Return the bytes at most: what deflate can add, and a member's headers, of ZIP64."""
         return total_bytes + total_bytes // 1000 + file_count * _MEMBER + _END
 
     def memory(self, *, file_count: int, name_bytes: int) -> int:
-        """Return the bytes that the directory takes at most."""
-        return file_count * _KEPT + name_bytes
+        """Return the bytes that the directory takes at most, and what is being deflated."""
+        return file_count * _KEPT + name_bytes + self.pool.memory
 
     def writer(self, *, compression: str) -> ZipWriter:
         """Begin a ZIP file."""
-        return ZipWriter(compression)
+        under_way = UnderWay(self.pool) if self.in_blocks else None
+        return ZipWriter(compression, self.threshold, under_way)

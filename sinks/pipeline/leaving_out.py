@@ -19,7 +19,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.ports import LeavesOut
-from app.errors import SourceRefusedError, WrongCrc32Error, WrongFileError
+from app.errors import SourceGoneError, SourceRefusedError, WrongCrc32Error, WrongFileError
 from sinks.pipeline.prefetch import FileSource
 from sinks.pipeline.verify import check_whole
 
@@ -62,7 +62,8 @@ class UnlessMissing:
     """Files of a delivery; reading one that is left out raises FileMissingError before any byte.
 
     One of `whole_up_to` bytes or less is read whole before its first byte is given, and again, with
-    `pauses` in seconds between, while it is another one than the listing says.
+    `pauses` in seconds between, while it is another one than the listing says. A larger one is
+    asked for again so while it is refused before its first byte.
     """
 
     def __init__(
@@ -97,17 +98,23 @@ class UnlessMissing:
         self, delivery: Delivery, file: ManifestFile, tell: Callable[[int | None], None]
     ) -> AsyncGenerator[bytes, None]:
         begun = False
-        try:
-            async with self._source.download(delivery, file) as stream:
-                async for chunk in stream:
-                    if not begun and isinstance(stream, FileBytes):
-                        tell(stream.size)
-                    begun = True
-                    yield chunk
-        except SourceRefusedError as error:
-            if begun or not await self._may.leaves_out(file, error):
-                raise
-            raise FileMissingError(file.member) from error
+        for pause in self._pauses():
+            try:
+                async with self._source.download(delivery, file) as stream:
+                    async for chunk in stream:
+                        if not begun and isinstance(stream, FileBytes):
+                            tell(stream.size)
+                        begun = True
+                        yield chunk
+                break
+            except SourceRefusedError as error:
+                if begun:
+                    raise  # it is decided where the archive can be gone on with
+                if await self._may.leaves_out(file, error):
+                    raise FileMissingError(file.member) from error
+                if isinstance(error, SourceGoneError):
+                    raise
+            await asyncio.sleep(pause)
 
     async def _whole(self, delivery: Delivery, file: ManifestFile) -> AsyncGenerator[bytes, None]:
         for pause in self._pauses():
@@ -119,7 +126,7 @@ class UnlessMissing:
             except (SourceRefusedError, WrongFileError) as error:
                 if await self._may.leaves_out(file, error):
                     raise FileMissingError(file.member) from error
-                if not isinstance(error, WrongFileError):
+                if isinstance(error, SourceGoneError):
                     raise
             await asyncio.sleep(pause)
         while pieces:

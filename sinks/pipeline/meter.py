@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Callable
 
 from app.delivery.model import Delivery
 from app.delivery.progress import Phase, Progress, Report
 from app.telemetry.metrics import SOURCE_BYTES, SOURCE_BYTES_AGAIN, SOURCE_FILES_AGAIN
 
 _INTERVAL = 0.5  # seconds between looks at the counters
+_RECENT = 15.0  # seconds that the rate is told of
 
 
 class Meter:
     """Counts what went through; the archiving thread counts, the loop reads."""
 
-    def __init__(self, delivery: Delivery, report: Report) -> None:
+    def __init__(
+        self, delivery: Delivery, report: Report, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._delivery = delivery
         self._tell = report
-        self._began = time.monotonic()
+        self._clock = clock
+        self._began = self._last_byte_at = clock()
+        self._looks = deque([(self._began, 0)])  # time, and bytes that had come by then
         self._phase = Phase.TRANSFERRING
         self._elapsed: float | None = None  # set when no more bytes come
         self._counted = SOURCE_BYTES.labels(delivery.tenant)
@@ -59,12 +66,25 @@ class Meter:
     def enter(self, phase: Phase) -> None:
         """Change the phase, and report it. The rate is of the bytes: its clock stops with them."""
         if self._elapsed is None:
-            self._elapsed = time.monotonic() - self._began
+            self._elapsed = self._clock() - self._began
         self._phase = phase
-        self._report()
+        self.report()
 
-    def _report(self) -> None:
-        elapsed = self._elapsed
+    def _recent(self, now: float) -> float:
+        """Return bytes a second of the last 15 seconds, or since it began."""
+        looks, come = self._looks, self.bytes
+        if come != looks[-1][1]:
+            self._last_byte_at = now
+        looks.append((now, come))
+        while len(looks) > 2 and looks[1][0] <= now - _RECENT:
+            looks.popleft()
+        at, before = looks[0]
+        return (come - before) / (now - at) if now > at else 0.0
+
+    def report(self) -> None:
+        """Tell how far it is."""
+        elapsed, now = self._elapsed, self._clock()
+        recent = self._recent(now)
         self._tell(
             Progress(
                 tenant=self._delivery.tenant,
@@ -77,12 +97,14 @@ class Meter:
                 bytes_total=self._delivery.total_bytes,
                 files_done=self.files,
                 files_total=self._files_total,
-                elapsed=time.monotonic() - self._began if elapsed is None else elapsed,
+                elapsed=now - self._began if elapsed is None else elapsed,
+                recent=recent if elapsed is None else None,
+                silent=round(now - self._last_byte_at, 1) if elapsed is None else 0.0,
             )
         )
 
     async def tick(self) -> None:
         """Report again and again, until cancelled."""
         while True:
-            self._report()
+            self.report()
             await asyncio.sleep(_INTERVAL)

@@ -241,7 +241,8 @@ def memory_lack(
     return (
         f"a {suffix} of whatever size takes {least[suffix]} bytes of memory, and "
         f"DELIVERY_WORKER_MEMORY is {worker_memory}: raise it to {least[suffix]} or more; or lower "
-        "DELIVERY_PART_SIZE, DELIVERY_TRANSFER_MEMORY or, for .tar.zst, DELIVERY_ZSTD_LEVEL"
+        "DELIVERY_PART_SIZE, DELIVERY_TRANSFER_MEMORY or, for .zip, DELIVERY_DEFLATE_THREADS, for "
+        ".tar.zst, DELIVERY_ZSTD_LEVEL"
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from uuid import uuid4
 
 from aio_pika import Message
 from aio_pika.abc import (
@@ -18,7 +19,9 @@ from aio_pika.abc import (
     HeadersType,
 )
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelClosed, PublishError
+from pamqp import encode
 
+from app.codes import Code
 from app.errors import (
     BrokerUnavailableError,
     DeliveryError,
@@ -42,13 +45,15 @@ QUEUES = {
 }
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _COUNT_TIMEOUT = 10.0  # seconds
-_PREFETCH = 65_535  # AMQP's largest
+_WINDOW = 250  # letters that are pushed at once
 _DIGEST_LENGTH = 32  # hexadecimal, of a digest: no two letters share them
 _OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
 
 
 class NoSuchDeadLetterError(DeliveryError):
     """No dead letter has this id."""
+
+    code = Code.UNKNOWN_DEAD_LETTER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,8 @@ class DeadMessage:
     id: str  # its queue, and a digest of its content: the same at each look
     queue: str  # a key of QUEUES
     message: AbstractIncomingMessage
+    digest: str = ""  # of the content: copies share it
+    is_lacking: bool = False  # its properties are not known: it was kept without them
 
     @property
     def origin(self) -> str | None:
@@ -77,7 +84,7 @@ class DeadMessage:
             return told
         if broken := undecodable(self.message):
             return f"its AMQP properties can't be decoded: {broken}"
-        if not _encodable(copy(self.message, headers=self.message.headers)):
+        if not encodable(copy(self.message, headers=self.message.headers)):
             return "its AMQP properties can't be written again"
         return "not told"
 
@@ -120,24 +127,48 @@ class DeadLetterQueues:
         return queue.declaration_result.message_count or 0
 
     async def read(self, name: str, *, limit: int) -> AsyncGenerator[DeadMessage, None]:
-        """Take up to `limit` letters of a queue, as RabbitMQ hands them over."""
-        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        """Take up to `limit` letters of a queue, as RabbitMQ hands them over.
+
+        So many at once that their bodies fit into memory; none of those taken comes again before
+        the channel closes.
+        """
         with _asking():
             queue = await self._channel.get_queue(QUEUES[name], ensure=False)
-            await self._channel.set_qos(prefetch_count=min(limit, _PREFETCH))
-            # They are pushed: to fetch each of thousands is a round trip each.
-            consumer = await queue.consume(arrived.put)
         seen: dict[str, int] = {}
+        left = limit
+        # Of all windows: when one is over, one more may have been pushed than was looked at.
+        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        while left > 0:
+            window = min(left, _WINDOW)
+            count = 0
+            async with contextlib.aclosing(self._pushed(queue, arrived, window)) as messages:
+                async for message in messages:
+                    count += 1
+                    digest = digest_of(message)
+                    seen[digest] = number = seen.get(digest, 0) + 1
+                    suffix = "" if number == 1 else f"-{number}"
+                    yield DeadMessage(
+                        id=f"{name}:{digest}{suffix}", queue=name, message=message, digest=digest
+                    )
+            if count < window:
+                return
+            left -= count
+
+    async def _pushed(
+        self, queue: AbstractQueue, arrived: asyncio.Queue[AbstractIncomingMessage], most: int
+    ) -> AsyncGenerator[AbstractIncomingMessage, None]:
+        """Take messages that are pushed: to fetch each of thousands is a round trip each."""
+        with _asking():
+            # It holds for a consumer that begins after it, whatever others of the channel have.
+            await self._channel.set_qos(prefetch_count=most)
+            consumer = await queue.consume(arrived.put)
         try:
-            for _ in range(limit):
+            for _ in range(most):
                 with _asking():
                     message = await _next(queue, arrived)
                 if message is None:
                     return
-                digest = _digest(message)
-                seen[digest] = count = seen.get(digest, 0) + 1
-                number = "" if count == 1 else f"-{count}"
-                yield DeadMessage(id=f"{name}:{digest}{number}", queue=name, message=message)
+                yield message
         finally:
             with _asking():
                 await queue.cancel(consumer)
@@ -150,6 +181,17 @@ class DeadLetterQueues:
         It leaves the dead letters once RabbitMQ has confirmed it where it goes. Raises
         NotPossibleError where it can't go back.
         """
+        origin = await self.publish_back(dead_letter, body=body, tenant=tenant)
+        await self.remove(dead_letter)
+        return origin
+
+    async def publish_back(
+        self, dead_letter: DeadMessage, *, body: bytes | None = None, tenant: str | None = None
+    ) -> str:
+        """Publish a letter where it was, with another body or tenant if given; return the queue.
+
+        Raises NotPossibleError where it can't go back.
+        """
         origin, back = going_back(dead_letter, body=body, tenant=tenant)
         with _asking():
             try:
@@ -161,13 +203,17 @@ class DeadLetterQueues:
                     f"{dead_letter.id} can't go back: there is no queue {origin}; start the "
                     "service that reads it once, or publish the message by hand"
                 ) from None
-            await dead_letter.message.ack()
         return origin
 
     async def remove(self, dead_letter: DeadMessage) -> None:
         """Forget a letter for good."""
         with _asking():
             await dead_letter.message.ack()
+
+    async def flush(self) -> None:
+        """Return once RabbitMQ has read all acknowledgements: it reads a channel in its order."""
+        with _asking():
+            await self._channel.set_qos(prefetch_count=_WINDOW)
 
 
 @contextlib.asynccontextmanager
@@ -214,12 +260,14 @@ def going_back(
     message = dead_letter.message
     headers = {k: v for k, v in message.headers.items() if not _of_death(k)}
     back = copy(message, headers=headers, body=body)
-    if undecodable(message) or not _encodable(back):
+    # A digest so that one that is put back twice is known as a repeat.
+    back.message_id = _own_id(message) or dead_letter.digest or None
+    if undecodable(message) or dead_letter.is_lacking or not encodable(back):
         if body is None or tenant is None:
             raise NotPossibleError(
                 f"{dead_letter.id} can't go back as it is ({dead_letter.reason}); give --tenant "
-                "and --body to `delivery dlq requeue` (`delivery dlq show --body` prints it) to "
-                "make it again"
+                "and --body to `delivery dlq requeue` (`delivery dlq show --body` prints it), or "
+                "mend both, to make it again"
             )
         back = Message(body, delivery_mode=2)
     if tenant is not None:
@@ -227,11 +275,11 @@ def going_back(
     return origin, back
 
 
-async def count_dead_letters(connection: AbstractConnection) -> None:
+async def count_dead_letters(connection: AbstractConnection) -> dict[str, int]:
     """Ask RabbitMQ how many wait in each queue, without declaring it, and set the gauge.
 
     An alert lasts for as long as some do. Where that can't be told, the gauge tells nothing: an old
-    figure would be taken for a new one.
+    figure would be taken for a new one. Return what was found, by queue.
     """
     found: dict[str, int] = {}
     try:
@@ -248,6 +296,7 @@ async def count_dead_letters(connection: AbstractConnection) -> None:
         DEAD_LETTERS.clear()
         for queue, waiting in found.items():
             DEAD_LETTERS.labels(queue).set(waiting)
+    return found
 
 
 async def _next(
@@ -269,7 +318,17 @@ def copied(message: AbstractIncomingMessage, *, headers: HeadersType) -> Message
     if undecodable(message):
         return None
     made = copy(message, headers=headers)
-    return made if _encodable(made) else None
+    if not message.message_id:
+        # What RabbitMQ returns, as it has no queue for it, is known by its id alone: without one it
+        # would seem to be there. But one without an id is one letter, however often it is buried.
+        made.message_id = uuid4().hex
+        made.headers[names.HEADER_WITHOUT_ID] = True
+    return made if encodable(made) else None
+
+
+def _own_id(message: AbstractIncomingMessage) -> str | None:
+    """Return the id that a message came with, before it was buried."""
+    return None if names.HEADER_WITHOUT_ID in message.headers else message.message_id
 
 
 def copy(
@@ -292,7 +351,7 @@ def copy(
     )
 
 
-def _encodable(message: Message) -> bool:
+def encodable(message: Message) -> bool:
     """Whether it can be sent: some headers can be read and not written."""
     try:
         message.properties.marshal()
@@ -307,13 +366,22 @@ def _of_death(header: str) -> bool:
     )
 
 
-def _digest(message: AbstractIncomingMessage) -> str:
-    headers = {k: v for k, v in message.headers.items() if k not in _OF_THE_LOOK}
+def digest_of(message: AbstractIncomingMessage) -> str:
+    """Return a digest of all that a message is, but why and how often it was buried."""
+    headers = {
+        name: value
+        for name, value in sorted(message.headers.items())
+        if name not in _OF_THE_LOOK and not _of_death(name)
+    }
+    written: object = headers
+    with contextlib.suppress(TypeError, ValueError, OverflowError, struct.error):
+        # What a copy has is what this is read as, and then written the same.
+        written = encode.field_table(headers)
     known = [
-        *(message.message_id, message.timestamp, message.correlation_id, message.app_id),
+        *(_own_id(message), message.timestamp, message.correlation_id, message.app_id),
         *(message.type, message.reply_to, message.priority),
         *(message.content_type, message.content_encoding),
-        sorted(headers.items(), key=lambda item: item[0]),
+        written,
     ]
     digest = hashlib.sha256(repr(known).encode(errors="surrogatepass"))
     digest.update(message.body)

@@ -11,16 +11,19 @@ from typing import Any
 from uuid import uuid4
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from app.delivery.ingress import ArrivalKind, IncomingMessage, Ingress
-from app.delivery.messages import as_property
+from app.delivery.messages import DeliveryProgressDtoEvent, as_property
+from app.delivery.model import Delivery
 from app.delivery.outgoing import OutgoingMessage
 from app.encoding import dumps, flaw_of
 from app.errors import UnreadableMessageError
 from app.telemetry import tracing
 from streams.amqp import names
-from streams.channels import over_amqp
+from streams.channels import PROGRESS_EVENTS, over_amqp
+
+PROGRESS_LIFETIME = 60  # seconds that RabbitMQ keeps what tells how far a delivery is
 
 
 def read_tenant(message: AbstractIncomingMessage) -> str:
@@ -106,17 +109,43 @@ def read(message: AbstractIncomingMessage, kind: ArrivalKind) -> IncomingMessage
     )
 
 
+def headers_of(tenant: str, java_type: str) -> HeadersType:
+    """Return the headers that consumers in Java look for."""
+    return {
+        names.HEADER_TENANT: tenant,
+        names.HEADER_CONVERTER: "GSON",
+        names.HEADER_JAVA_TYPE: java_type,
+        names.HEADER_TYPE: java_type,
+    }
+
+
+def encode_progress(delivery: Delivery, body: DeliveryProgressDtoEvent) -> Message:
+    """Make the AMQP message that tells how far a delivery is.
+
+    RabbitMQ keeps it neither over a restart nor for long: by then it is not true any more.
+    """
+    return Message(
+        dumps(body.body()),
+        headers=headers_of(delivery.tenant, PROGRESS_EVENTS.exchange.type_id),
+        content_type="application/json",
+        content_encoding="UTF-8",
+        delivery_mode=DeliveryMode.NOT_PERSISTENT,
+        expiration=PROGRESS_LIFETIME,
+        timestamp=datetime.now(UTC),
+        priority=delivery.priority,
+        app_id=as_property(delivery.origin_app),
+        correlation_id=as_property(delivery.correlation_id),
+        message_id=str(uuid4()),
+    )
+
+
 def encode(outgoing: OutgoingMessage) -> Message:
     """Make the AMQP message of a response, an order request or a cancel."""
-    java_type = over_amqp(outgoing.kind).exchange.type_id
     traced = {tracing.HEADER: outgoing.trace} if outgoing.trace else {}
     return Message(
         dumps(outgoing.body),
         headers={
-            names.HEADER_TENANT: outgoing.tenant,
-            names.HEADER_CONVERTER: "GSON",
-            names.HEADER_JAVA_TYPE: java_type,
-            names.HEADER_TYPE: java_type,
+            **headers_of(outgoing.tenant, over_amqp(outgoing.kind).exchange.type_id),
             **traced,
         },
         content_type="application/json",

@@ -6,9 +6,15 @@ from typing import Literal
 
 from aiormq.abc import FieldTable
 
-from streams.channels import AMQP, MISSPELT_RESPONSES
+from streams.channels import AMQP, MISSPELT_RESPONSES, OUTGOING
 
-EXCHANGES = (*(channel.exchange.name for channel in AMQP), MISSPELT_RESPONSES)
+# Those that are declared when something is sent there.
+OPTIONAL_EXCHANGES = tuple(channel.exchange.name for channel in OUTGOING if channel.optional)
+# Those that are there while a worker runs.
+EXCHANGES = (
+    *(each.exchange.name for each in AMQP if each.exchange.name not in OPTIONAL_EXCHANGES),
+    MISSPELT_RESPONSES,
+)
 
 DEAD_LETTER_EXCHANGE = "regards.DLX"
 DEAD_LETTER_QUEUE = "regards.DLQ"
@@ -22,6 +28,7 @@ HEADER_REASON = "x-exception-message"
 # Where a dead letter comes from; RabbitMQ's own x-death can't be written by a client.
 HEADER_ORIGIN_QUEUE = "x-death-queue"
 HEADER_ORIGIN_EXCHANGE = "x-death-exchange"
+HEADER_WITHOUT_ID = "x-death-without-id"
 
 MAX_PRIORITY = 255
 _UNLIMITED = 2**31 - 1  # times that a message may be given back

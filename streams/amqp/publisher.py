@@ -34,7 +34,7 @@ from streams.amqp.messages import encode
 from streams.amqp.parameters import AmqpParameters, parameters_to
 from streams.amqp.properties import accept_any_properties
 from streams.amqp.topology import REFUSALS, Topology, refused
-from streams.channels import over_amqp
+from streams.channels import NOTICES, over_amqp
 
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _CLOSE_TIMEOUT = 3.0  # seconds
@@ -59,11 +59,14 @@ class AmqpPublisher:
         orders: AbstractChannel,
         *,
         topology: Topology,
+        notices: AbstractChannel | None = None,
         ready_timeout: float = _CONFIRM_TIMEOUT,
         confirm_timeout: float = _CONFIRM_TIMEOUT,
     ) -> None:
         self._responses = responses
         self._orders = orders
+        # Of its own: what RabbitMQ refuses of them closes it, and leaves no response unconfirmed.
+        self._notices = notices or responses
         self._topology = topology
         self._ready_timeout = ready_timeout  # seconds that a message waits for its channel
         self._confirm_timeout = confirm_timeout
@@ -90,7 +93,7 @@ class AmqpPublisher:
                 return
             await self._ready(channel, exchange)
             writing = asyncio.create_task(
-                _write(channel, exchange, encode(outgoing), mandatory=way.mandatory)
+                write(channel, exchange, encode(outgoing), mandatory=way.mandatory)
             )
             self._out[outgoing.message_id] = writing
             writing.add_done_callback(partial(self._forget, outgoing.message_id))
@@ -131,6 +134,13 @@ class AmqpPublisher:
                 f"there is no channel to publish on ({type(error).__name__}: {error}); it is "
                 "opened again"
             ) from error
+
+    async def tell_operators(self, message: aio_pika.Message) -> None:
+        """Publish a notice. Raises BrokerUnavailableError.
+
+        Its exchange is there: `Topology` was told that there are notices.
+        """
+        await self._publish(self._notices, NOTICES.exchange.name, message, mandatory=False)
 
     async def dead_letter(self, queue: str, message: aio_pika.Message) -> None:
         """Put a message into a queue's dead-letter queue. Raises BrokerUnavailableError.
@@ -174,7 +184,7 @@ class AmqpPublisher:
         mandatory: bool,
     ) -> None:
         await self._ready(channel, exchange)
-        await _write(
+        await write(
             channel,
             exchange,
             message,
@@ -202,7 +212,7 @@ class AmqpPublisher:
             ) from error
 
 
-async def _write(
+async def write(
     channel: AbstractChannel,
     exchange: str,
     message: aio_pika.Message,
@@ -333,13 +343,18 @@ async def open_publisher(
     connection: AbstractRobustConnection, *, topology: Topology = _DECLARED_HERE
 ) -> AsyncIterator[AmqpPublisher]:
     """Declare the topology and open the channels to publish on. Raises ConfigurationError."""
-    orders = await open_channel(connection, on_return_raises=True)
-    responses = await open_channel(connection)
-    try:
-        await topology.all(orders)
-        yield AmqpPublisher(responses, orders, topology=topology)
-    except REFUSALS as error:
-        raise refused(error) from None
-    finally:
-        await close_quietly(orders.close())
-        await close_quietly(responses.close())
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def channel(*, on_return_raises: bool = False) -> AbstractChannel:
+            opened = await open_channel(connection, on_return_raises=on_return_raises)
+            stack.push_async_callback(lambda: close_quietly(opened.close()))
+            return opened
+
+        orders = await channel(on_return_raises=True)
+        responses = await channel()
+        notices = await channel() if topology.notices else None
+        try:
+            await topology.all(orders)
+            yield AmqpPublisher(responses, orders, topology=topology, notices=notices)
+        except REFUSALS as error:
+            raise refused(error) from None

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from streams.amqp import names
 from streams.amqp.topology import QUEUES
-from streams.channels import MISSPELT_RESPONSES, OUTGOING, RESPONSES
+from streams.channels import MISSPELT_RESPONSES, NOTICES, OUTGOING, RESPONSES
 
 DEFAULT_EXCHANGE = "amq.default"  # what permissions call it
 
@@ -21,7 +21,7 @@ DEAD_LETTERS = (*map(names.dead_letters_of, _READ_QUEUES), names.DEAD_LETTER_QUE
 
 # What the service publishes to, the last to put dead letters back.
 WRITES = (
-    *(channel.exchange.name for channel in OUTGOING),
+    *(channel.exchange.name for channel in OUTGOING if not channel.optional),
     names.DEAD_LETTER_EXCHANGE,
     DEFAULT_EXCHANGE,
 )
@@ -42,14 +42,19 @@ class Permissions:
         return _pattern(self.configure), _pattern(self.write), _pattern(self.read)
 
 
-def needed(*, declares: bool) -> Permissions:
-    """Return what the service needs; more where it declares exchanges and queues itself."""
+def needed(*, declares: bool, notices: bool = False) -> Permissions:
+    """Return what the service needs; more where it declares exchanges and queues itself.
+
+    What tenants may switch on is among it; `notices` are those to operators.
+    """
+    told = (*names.OPTIONAL_EXCHANGES, *((NOTICES.exchange.name,) if notices else ()))
+    write = (*WRITES, *told)
     if not declares:
-        return Permissions(configure=(), write=WRITES, read=READS)
+        return Permissions(configure=(), write=write, read=READS)
     return Permissions(
-        configure=(names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES, *READS),
+        configure=(names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES, *told, *READS),
         # To bind is to write to what is bound, and to read from where its messages come.
-        write=(*WRITES, MISSPELT_RESPONSES, *READS),
+        write=(*write, MISSPELT_RESPONSES, *READS),
         read=(
             *READS,
             RESPONSES.exchange.name,

@@ -6,7 +6,7 @@ what it refuses for another reason, or what has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from uuid import uuid4
 
@@ -32,11 +32,28 @@ async def missing_rights(connection: AbstractConnection, topology: Topology) -> 
 
     Those on what does not exist can't be told.
     """
+    acts = [*_used(), *(_declared(topology) if topology.declares else ())]
+    return await _missing(connection, acts)
+
+
+async def _missing(connection: AbstractConnection, acts: Iterable[tuple[_Act, _Told]]) -> list[str]:
     found: dict[str, None] = {}
-    for act, told in [*_used(), *(_declared(topology) if topology.declares else ())]:
+    for act, told in acts:
         if error := await _is_refused(connection, act):
             found[told(str(error))] = None
     return list(found)
+
+
+async def missing_optional_rights(connection: AbstractConnection, topology: Topology) -> list[str]:
+    """Return the like of exchanges that only what a tenant has switched on needs."""
+    return await _missing(connection, _optional(topology))
+
+
+def _optional(topology: Topology) -> Iterator[tuple[_Act, _Told]]:
+    for exchange in names.OPTIONAL_EXCHANGES:
+        yield partial(_publish, exchange), _always(f"write on {exchange}")
+        if topology.declares:
+            yield partial(_declare_exchange, exchange), _always(f"configure on {exchange}")
 
 
 def _used() -> Iterator[tuple[_Act, _Told]]:

@@ -18,7 +18,7 @@ from aiormq.exceptions import (
 
 from app.errors import ConfigurationError
 from streams.amqp import names
-from streams.channels import INCOMING, MISSPELT_RESPONSES, RESPONSES
+from streams.channels import INCOMING, MISSPELT_RESPONSES, NOTICES, RESPONSES
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
@@ -38,6 +38,7 @@ class Topology:
 
     kind: names.QueueType = "classic"  # of queues that it alone reads; what is shared is REGARDS'
     declares: bool = True  # if not, another user has
+    notices: bool = False  # operators are told what they must act on
 
     def arguments(self, queue: str) -> FieldTable:
         """Return what a queue is declared with."""
@@ -65,15 +66,22 @@ class Topology:
         return queue
 
     async def all(self, channel: AbstractChannel) -> None:
-        """Declare everything of contract.md, section 1. Repeating it changes nothing."""
+        """Declare everything that the service can't do without. Repeating it changes nothing."""
         for exchange in (names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES):
             await self.exchange(channel, exchange)
         if self.declares:
             misspelt = await channel.get_exchange(MISSPELT_RESPONSES, ensure=False)
             await misspelt.bind(RESPONSES.exchange.name)
+        if self.notices:
+            await self.exchange(channel, NOTICES.exchange.name)
         await self.dead_letters(channel, names.DEAD_LETTER_QUEUE)
         for queue, exchange in QUEUES:
             await self.queue(channel, queue, exchange)
+
+    async def optional(self, channel: AbstractChannel) -> None:
+        """Declare what `all` leaves to those who send there first. Repeating it changes nothing."""
+        for exchange in names.OPTIONAL_EXCHANGES:
+            await self.exchange(channel, exchange)
 
     async def exchange(self, channel: AbstractChannel, name: str) -> AbstractExchange:
         """Declare an exchange."""
@@ -86,7 +94,11 @@ class Topology:
 
 def topology_of(settings: Settings) -> Topology:
     """Return what the settings say."""
-    return Topology(kind=settings.amqp_queue_type, declares=settings.amqp_declare)
+    return Topology(
+        kind=settings.amqp_queue_type,
+        declares=settings.amqp_declare,
+        notices=bool(settings.notice_roles),
+    )
 
 
 def refused(error: Exception) -> ConfigurationError:

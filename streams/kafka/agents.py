@@ -14,15 +14,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
 from app.delivery.orders import OrderStatus
 from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.states import Work
+from app.encoding import is_crowded
 from app.errors import DeliveryError, RetryableError, UnreadableMessageError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import EVENTS_DEAD_LETTERED
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.bury import Keep, keep_nowhere
 from app.usecases.intervene import apply_cancel
 from app.usecases.order_progress import END_FOLLOWS, order_progressed
 from app.usecases.submit import receive
@@ -39,6 +42,7 @@ from streams.events import (
     ingress_id_of,
 )
 from streams.kafka.dispatch import Dispatcher, PendingEvent
+from streams.kafka.kept_letters import kept_of
 from streams.kafka.log import EventLog
 
 log = get_logger(__name__)
@@ -66,7 +70,7 @@ async def submit(values: Sequence[bytes], to: Dependencies) -> None:
     messages = []
     for value in values:
         await asyncio.sleep(0)  # a batch of large ones takes long: leases are renewed meanwhile
-        messages.append(_read(RequestReceived, value, to.tenants).message)
+        messages.append((await _read(RequestReceived, value, to.tenants)).message)
     await receive(
         messages,
         store=to.store,
@@ -79,9 +83,14 @@ async def submit(values: Sequence[bytes], to: Dependencies) -> None:
 async def follow_orders(values: Sequence[bytes], to: Dependencies) -> None:
     """Move deliveries on by what rs-order says."""
     for value in values:
-        event = _read(OrderProgressed, value, to.tenants)
-        most = to.tenants.settings(event.tenant).max_suborders
-        await order_progressed(event.order_event, store=to.store, max_suborders=most)
+        event = await _read(OrderProgressed, value, to.tenants)
+        settings = to.tenants.settings(event.tenant)
+        await order_progressed(
+            event.order_event,
+            store=to.store,
+            max_suborders=settings.max_suborders,
+            reports=settings.report,
+        )
         if event.status is OrderStatus.SUBORDER_DONE and event.total_suborders != 1:
             # It is laid out then, unless its end follows at once, which is an event, too.
             asyncio.get_running_loop().call_later(_PLANS_AFTER, to.wake[Work.PLAN].notify)
@@ -90,7 +99,7 @@ async def follow_orders(values: Sequence[bytes], to: Dependencies) -> None:
 async def cancel(values: Sequence[bytes], to: Dependencies) -> None:
     """End deliveries that clients have no more use for."""
     for value in values:
-        event = _read(CancelRequested, value, to.tenants)
+        event = await _read(CancelRequested, value, to.tenants)
         await apply_cancel(event.cancel, store=to.store)
 
 
@@ -122,9 +131,12 @@ def handler_of(channel: Channel, dependencies: Dependencies) -> Handler:
     return lambda values: handle(values, dependencies)
 
 
-def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Event:
+async def _read(model: type[_Event], value: bytes, tenants: ConfiguredTenants) -> _Event:
     """Read an event of a tenant that is served here. Raises UnreadableMessageError."""
-    event = model.decode(value)
+    if is_crowded(value):
+        event = await asyncio.to_thread(model.decode, value)
+    else:
+        event = model.decode(value)
     check_tenant(event, tenants, requeue="delivery dlt requeue")
     return event
 
@@ -138,6 +150,7 @@ def agent(
     crash: Callable[[BaseException], Awaitable[None]],
     concurrency: int,
     batch: int,
+    keep: Keep = keep_nowhere,
 ) -> Callable[[Any], Awaitable[None]]:
     """Make a Faust agent of a handler, which runs `concurrency` batches at once.
 
@@ -150,7 +163,14 @@ def agent(
         topic = stream.channel.get_topic_name()
 
         async def handle(batch: Sequence[PendingEvent]) -> None:
-            await process(batch, topic=topic, handler=handler, events=events, arrivals=arrivals)
+            await process(
+                batch,
+                topic=topic,
+                handler=handler,
+                events=events,
+                arrivals=arrivals,
+                keep=keep,
+            )
 
         dispatcher = Dispatcher(handle, concurrency=concurrency, batch=batch)
         register(dispatcher)
@@ -181,6 +201,7 @@ async def process(
     events: EventLog,
     arrivals: Arrivals,
     tries: int = _MAX_TRIES,
+    keep: Keep = keep_nowhere,
 ) -> None:
     """Handle events until they are handled: an exception that left here would skip them.
 
@@ -205,6 +226,7 @@ async def process(
                         events=events,
                         arrivals=arrivals,
                         tries=tries,
+                        keep=keep,
                     )
                 return
             (event,) = batch
@@ -219,7 +241,7 @@ async def process(
         else:
             return
         await asyncio.sleep(pause)
-    await publish_dead_letter(event, topic=topic, reason=reason, events=events)
+    await publish_dead_letter(event, topic=topic, reason=reason, events=events, keep=keep)
     await _forget(event, arrivals=arrivals)
 
 
@@ -242,9 +264,17 @@ def _text(key: bytes) -> str:
 
 
 async def publish_dead_letter(
-    event: PendingEvent, *, topic: str, reason: str, events: EventLog
+    event: PendingEvent,
+    *,
+    topic: str,
+    reason: str,
+    events: EventLog,
+    keep: Keep = keep_nowhere,
 ) -> None:
-    """Put an event of `topic` where operators find it; wait while Kafka is away."""
+    """Put an event of `topic` where operators find it; wait while Kafka is away.
+
+    Once it is confirmed there, it is kept beside it, too, if PostgreSQL answers.
+    """
     EVENTS_DEAD_LETTERED.labels(topic).inc()
     log.error("event_dead_lettered", topic=topic, key=_text(event.key), reason=reason)
     dead = events.topics.of(channels.DEAD_LETTERS)
@@ -254,11 +284,20 @@ async def publish_dead_letter(
     ]
     for pause in _BACKOFF.pauses():
         try:
-            await events.append(dead, key=event.key, value=event.value, headers=headers)
+            copy = await events.append(dead, key=event.key, value=event.value, headers=headers)
         except UnreadableMessageError:
             headers = None  # it fits only as it came; the reason is in the log
         except DeliveryError as error:
             log.warning("dead_letter_waits", retry_in_seconds=pause, cause=str(error))
             await asyncio.sleep(pause)
         else:
+            letter = kept_of(
+                topic=topic,
+                key=event.key,
+                value=event.value,
+                reason=reason[:_MAX_REASON],
+                at=datetime.now(UTC),
+                copies=[copy],
+            )
+            await keep(letter)
             return

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.codes import Code
 from app.errors import (
     BrokerUnavailableError,
     DeliveryError,
@@ -28,14 +29,14 @@ from streams.kafka.brokers import cause_of, open_consumer
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
-_TIMEOUT = 30.0  # seconds for the broker to hand over what it has
+_TIMEOUT = 30.0  # seconds in which the broker has to hand over something
 REQUEUED = "requeued"  # header of a marker: the id of the event
-TOO_LARGE = "these letters are too large to be put back at once; choose fewer"
-_ID = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")  # partition, offset
 
 
 class NoSuchEventError(DeliveryError):
     """No dead event has this id."""
+
+    code = Code.UNKNOWN_DEAD_LETTER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +55,7 @@ class DeadEvent:
 class Requeued:
     """A mark: an event was put back."""
 
+    id: str  # of the mark: partition:offset
     event_id: str
     key: bytes  # of the event
 
@@ -83,38 +85,6 @@ async def look(settings: Settings) -> list[DeadEvent]:
     return sorted(events.values(), key=lambda event: event.at)
 
 
-async def find(settings: Settings, ids: Collection[str], *, most: int) -> dict[str, DeadEvent]:
-    """Return those of some events that are there, and were not put back.
-
-    Raises BrokerUnavailableError; NotPossibleError when they have more than so many bytes.
-    """
-    first: dict[int, int] = {}
-    for name in ids:
-        match = _ID.fullmatch(name)
-        if match is not None:
-            partition, offset = int(match[1]), int(match[2])
-            first[partition] = min(offset, first.get(partition, offset))
-
-    def since(partition: int, begin: int, _end: int) -> int | None:
-        return max(begin, first[partition]) if partition in first else None
-
-    events: dict[str, DeadEvent] = {}
-    size = 0
-    if not first:
-        return events
-    # Closed at once where it is left early: its consumer, and its deadline, are this task's.
-    async with contextlib.aclosing(read(settings, since=since)) as read_so_far:
-        async for event in read_so_far:
-            if isinstance(event, Requeued):
-                events.pop(event.event_id, None)
-            elif event.id in ids:
-                events[event.id] = event
-                size += len(event.value)
-                if size > most and len(events) > 1:
-                    raise NotPossibleError(TOO_LARGE)
-    return events
-
-
 async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent | Requeued, None]:
     """Iterate over events, and over the marks of those that were put back; each after its event.
 
@@ -122,10 +92,7 @@ async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent 
     """
     topic = Topics(prefix=settings.kafka_topic_prefix).of(DEAD_LETTERS)
     try:
-        async with (
-            asyncio.timeout(_TIMEOUT),
-            contextlib.aclosing(_records(settings, topic, since)) as records,
-        ):
+        async with contextlib.aclosing(_records(settings, topic, since)) as records:
             async for record in records:
                 yield _decoded(record)
     except (KafkaError, TimeoutError, OSError) as error:
@@ -137,10 +104,11 @@ async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent 
 
 def _decoded(record: Any) -> DeadEvent | Requeued:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    place = f"{record.partition}:{record.offset}"
     if REQUEUED in headers:
-        return Requeued(event_id=headers[REQUEUED], key=record.key or b"")
+        return Requeued(id=place, event_id=headers[REQUEUED], key=record.key or b"")
     return DeadEvent(
-        id=f"{record.partition}:{record.offset}",
+        id=place,
         topic=headers.get("origin-topic"),
         reason=headers.get("reason", "it did not fit with its reason; see the log"),
         key=record.key or b"",
@@ -150,15 +118,21 @@ def _decoded(record: Any) -> DeadEvent | Requeued:
 
 
 async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerator[Any, None]:
-    """Iterate over all that is there now; a partition's records in their order."""
-    partitions = (await partitions_of(settings)).get(topic)
-    if not partitions:
-        return
+    """Iterate over all that is there now; a partition's records in their order.
+
+    Deadlines are for the broker alone: one around a `yield` would end what is done with a record,
+    and that as if its task was cancelled.
+    """
     options = {"fetch_max_wait_ms": 50, "auto_offset_reset": "earliest"}
-    async with open_consumer(settings, **options) as consumer:
-        consumer.assign(partitions)
-        begins = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(_TIMEOUT):
+            partitions = (await partitions_of(settings)).get(topic)
+            if not partitions:
+                return
+            consumer = await stack.enter_async_context(open_consumer(settings, **options))
+            consumer.assign(partitions)
+            begins = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
         unread = set()
         for partition in partitions:
             start = since(partition.partition, begins[partition], ends[partition])
@@ -168,16 +142,35 @@ async def _records(settings: Settings, topic: str, since: Since) -> AsyncGenerat
             else:
                 consumer.pause(partition)
         while unread:
-            for partition, records in (await consumer.getmany(timeout_ms=200)).items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield record
-            # What was deleted by time is not handed over: the position tells, not a count.
-            unread = {
-                partition
-                for partition in unread
-                if await consumer.position(partition) < ends[partition]
-            }
+            async with asyncio.timeout(_TIMEOUT):
+                records, unread = await _handed_over(consumer, unread, ends)
+            for record in records:
+                yield record
+
+
+async def _handed_over(
+    consumer: AIOKafkaConsumer, unread: set[TopicPartition], ends: Mapping[TopicPartition, int]
+) -> tuple[list[Any], set[TopicPartition]]:
+    """Wait for the next records, up to `ends`; return them, and what has more."""
+    while True:
+        found = await consumer.getmany(timeout_ms=200)
+        # What was deleted by time is not handed over: the position tells, not a count.
+        left = {each for each in unread if await consumer.position(each) < ends[each]}
+        records = [
+            record
+            for partition, handed in found.items()
+            for record in handed
+            if record.offset < ends[partition]
+        ]
+        if records or not left:
+            return records, left
+        unread = left
+
+
+def position_of(record_id: str) -> tuple[int, int]:
+    """Return partition and offset of a record that was read."""
+    partition, _, offset = record_id.partition(":")
+    return int(partition), int(offset)
 
 
 def pick(events: Sequence[DeadEvent], ids: Sequence[str]) -> list[DeadEvent]:

@@ -12,6 +12,7 @@ from app.delivery.ports import Arrivals, DeliveryStore, Users
 from app.delivery.states import Work
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
+from app.usecases.bury import Keep, keep_nowhere
 from app.waiting.wakeup import Wakeup
 from streams.channels import KAFKA
 from streams.kafka.agents import Dependencies, agent, handler_of
@@ -59,6 +60,7 @@ def create_app(
     users: Users,
     events: EventLog,
     wake: Mapping[Work, Wakeup],
+    keep: Keep = keep_nowhere,
 ) -> DeliveryApp:
     """Make the app and its agents."""
     brokers = ";".join(
@@ -97,6 +99,7 @@ def create_app(
             crash=app.crash,
             concurrency=channel.agent.concurrency,
             batch=channel.agent.batch,
+            keep=keep,
         )
         topic = app.topic(events.topics.of(channel), key_type=bytes, value_type=bytes)
         app.agent(topic, name=channel.agent.name)(run)

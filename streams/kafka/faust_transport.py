@@ -66,12 +66,18 @@ def _resumed(coroutine: Any, future: Any) -> Any:
 
 
 async def seek_to_committed(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None]:
-    """Go on where the group was; at the beginning where that is beyond the end.
+    """Go on where the group was; at the beginning where that is beyond the end, or it was nowhere.
 
     Beyond the end, nothing would be read until the log is as long again: what was appended to it
-    since, below, never. To read an event twice changes nothing. Returns the offsets.
+    since, below, never. And aiokafka seeks nowhere in a partition that nothing was committed of:
+    what it has read there, and Faust has dropped in a rebalance, would be passed over. To read an
+    event twice changes nothing. Returns the offsets.
     """
     committed: dict[TopicPartition, int | None] = await consumer.seek_to_committed()
+    new = [partition for partition, offset in committed.items() if not offset]
+    if new:
+        for partition, offset in (await consumer.beginning_offsets(new)).items():
+            consumer.seek(partition, offset)
     far = {partition: offset for partition, offset in committed.items() if offset}
     beyond = await beyond_end(consumer, far, await consumer.end_offsets(list(far)) if far else {})
     if beyond:

@@ -49,8 +49,8 @@ class EventLog:
         key: bytes,
         value: bytes,
         headers: list[tuple[str, bytes]] | None = None,
-    ) -> None:
-        """Return once Kafka has confirmed (acks=all).
+    ) -> str:
+        """Return where it is, as partition:offset, once Kafka has confirmed (acks=all).
 
         Raises BrokerUnavailableError, or UnreadableMessageError when the event is too large to ever
         be taken.
@@ -60,7 +60,9 @@ class EventLog:
             headers = [*(headers or []), (tracing.HEADER, trace.encode())]
         try:
             async with asyncio.timeout(self._confirm_timeout):
-                await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
+                where = await self._producer.send_and_wait(
+                    topic, value=value, key=key, headers=headers
+                )
         except MessageSizeTooLargeError:
             raise UnreadableMessageError(
                 f"the event of {len(value)} bytes is larger than Kafka takes; lower "
@@ -70,6 +72,7 @@ class EventLog:
             raise BrokerUnavailableError(
                 f"Kafka did not confirm an event on {topic} ({cause_of(error)}); it is tried again"
             ) from error
+        return f"{where.partition}:{where.offset}"
 
     async def carry(self, arrival: Arrival) -> None:
         """Append what arrived over AMQP to its topic. Raises like `append`."""
@@ -78,7 +81,7 @@ class EventLog:
         )
 
     async def publish(self, outgoing: OutgoingMessage) -> None:
-        """Publish a message of the outbox's event lane."""
+        """Publish a hint: of a commit of this process, or one that an older version owes."""
         topic = self.topics.of(over_kafka(outgoing.kind))
         key = event_key(outgoing.tenant, outgoing.correlation_id)
         with tracing.span(f"{topic} send", parent=outgoing.trace, kind=tracing.PRODUCER):

@@ -24,11 +24,14 @@ from app.waiting.backoff import Backoff
 from streams.kafka.brokers import cause_of
 from streams.kafka.faust_app import DeliveryApp
 from streams.kafka.lag import ConsumerLag, GroupLag
+from streams.kafka.standstill import Standstills
 
 log = get_logger(__name__)
 
 CHECKS_UNTIL_STUCK = 6  # in the time after which a partition counts as stuck
-_START_TIMEOUT = 30.0  # seconds, or `stuck_after` if that is more: it waits for a rebalance
+_CHECKS_UNTIL_TOLD = 2  # until it is told that a partition stands still, this worker's or not
+_START_TIMEOUT = 30.0  # seconds, or that of some rebalances if that is more: it waits for one
+_REBALANCES = 3  # one that others are in, its own, and what they take beside their time
 _STOP_TIMEOUT = 30.0  # seconds
 _LEAVE_TIMEOUT = 5.0  # seconds for the rest of an app, when a part of it does not stop
 _BACKOFF = Backoff(first=1.0, longest=30.0)  # between attempts to start
@@ -37,7 +40,8 @@ _BACKOFF = Backoff(first=1.0, longest=30.0)  # between attempts to start
 class Consumer(Service):
     """Runs a Faust app; makes another when that one crashes, or is stuck for `stuck_after` seconds.
 
-    Its start does not wait for the group: `check` and the log tell when events are read.
+    Its start does not wait for the group: `check` and the log tell when events are read. A group
+    that has not let it in after three times `rebalance_timeout` seconds is asked again.
     A part of an app that does not stop is left behind, to end when Kafka lets it. When an app can't
     even be left, this service crashes, and with it the process: its supervisor starts it again.
     """
@@ -49,6 +53,7 @@ class Consumer(Service):
         lag: ConsumerLag,
         make_topics: Callable[[], Awaitable[object]],
         stuck_after: float,
+        rebalance_timeout: float,
         start_timeout: float = _START_TIMEOUT,
         stop_timeout: float = _STOP_TIMEOUT,
         leave_timeout: float = _LEAVE_TIMEOUT,
@@ -59,11 +64,13 @@ class Consumer(Service):
         self._make_topics = make_topics
         self._stuck_after = stuck_after
         # One that waits for its group for ever is no better than one that is stuck.
-        self._start_timeout = max(stuck_after, start_timeout)
+        self._start_timeout = max(start_timeout, _REBALANCES * rebalance_timeout)
         self._stop_timeouts = stop_timeout, leave_timeout
         self._app = make()
         # What was committed of a partition, and when it was last as it should be.
         self._seen: dict[TopicPartition, tuple[int, float]] = {}
+        told_after = stuck_after * _CHECKS_UNTIL_TOLD / CHECKS_UNTIL_STUCK
+        self._standstills = Standstills(told_after, self._whose)
         self._joined = False
         self._trouble: str | None = None
 
@@ -135,12 +142,14 @@ class Consumer(Service):
             except DeliveryError as error:
                 log.warning("lag_unknown", cause=str(error))
                 self._seen.clear()
+                self._standstills.forget()
                 continue
             if lag.unread:
                 # Where this app is in them says nothing of those that were made.
                 await self._replace(f"topics were missing: {', '.join(lag.unread)}")
                 continue
             _count(lag.behind)
+            self._standstills.look(lag.behind)
             stuck = self._stuck(lag.behind)
             if stuck:
                 await self._replace(f"stuck: {', '.join(stuck)}")
@@ -166,10 +175,22 @@ class Consumer(Service):
 
         Or another worker reads this partition.
         """
-        if any(dispatcher.holds(partition) for dispatcher in self._app.dispatchers):
-            return True
+        return self._handles(partition) or self._is_anothers(partition)
+
+    def _handles(self, partition: TopicPartition) -> bool:
+        return any(dispatcher.holds(partition) for dispatcher in self._app.dispatchers)
+
+    def _is_anothers(self, partition: TopicPartition) -> bool:
         assigned = self._app.consumer.assignment()
         return bool(assigned) and partition not in assigned
+
+    def _whose(self, partition: TopicPartition) -> str:
+        """Say who has a partition that stands still."""
+        if self._handles(partition):
+            return "this worker has read it, and is handling it"
+        if self._is_anothers(partition):
+            return "another worker's, or none's"
+        return "this worker's, which reads nothing of it"
 
     async def _replace(self, reason: str) -> None:
         self._trouble = reason

@@ -17,9 +17,11 @@ from streams.amqp import names
 from streams.channels import (
     INCOMING,
     KAFKA,
+    NOTICES,
     OUTGOING,
     IncomingChannel,
     InternalChannel,
+    NoticeChannel,
     OutgoingChannel,
     Topic,
 )
@@ -68,7 +70,11 @@ _HEADERS: tuple[type[BaseModel], ...] = (
 )
 
 # Those that are received first.
-_OVER_AMQP: tuple[IncomingChannel | OutgoingChannel, ...] = (*INCOMING, *OUTGOING)
+_OVER_AMQP: tuple[IncomingChannel | OutgoingChannel | NoticeChannel, ...] = (
+    *INCOMING,
+    *OUTGOING,
+    NOTICES,
+)
 _BODIES: tuple[type[BaseModel], ...] = tuple(
     dict.fromkeys(
         [
@@ -148,7 +154,7 @@ class _Ways:
     operations: Json = field(default_factory=dict)
     messages: Json = field(default_factory=dict)
 
-    def add_amqp(self, channel: IncomingChannel | OutgoingChannel) -> None:
+    def add_amqp(self, channel: IncomingChannel | OutgoingChannel | NoticeChannel) -> None:
         """Describe an exchange, and the dead letters of what is read."""
         exchange, title = channel.exchange, channel.exchange.title
         name, text = exchange.body.__name__, exchange.text
@@ -189,9 +195,10 @@ def _message(model: type[BaseModel], *, headers: type[BaseModel] | None) -> Json
         "name": name,
         "summary": (model.__doc__ or "").split("\n")[0],
         "contentType": "application/json",
-        "correlationId": {"location": "$message.payload#/correlationId"},
         "payload": {"$ref": f"#/components/schemas/{name}"},
     }
+    if "correlation_id" in model.model_fields:
+        found["correlationId"] = {"location": "$message.payload#/correlationId"}
     if headers is not None:
         found["headers"] = {"$ref": f"#/components/schemas/{headers.__name__}"}
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -14,12 +14,13 @@ from aiokafka.errors import KafkaError
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
 from app.errors import ConfigurationError, DeliveryError
+from app.network.https import connector_of, said, trust
 from app.settings import Settings
 from app.views.findings import Finding, bad, good
 from streams.amqp import names
 from streams.amqp.parameters import parameters_of
 from streams.amqp.publisher import ADVICE
-from streams.amqp.rights_probe import missing_rights
+from streams.amqp.rights_probe import missing_optional_rights, missing_rights
 from streams.amqp.topology import Topology, topology_of
 from streams.channels import INCOMING
 from streams.kafka.brokers import cause_of
@@ -27,7 +28,6 @@ from streams.kafka.lag import ConsumerLag
 from streams.kafka.refusals import REFUSALS
 from streams.kafka.topic_check import differences
 from streams.kafka.topics import Topics, partitions_of
-from streams.regards.https import connector_of, said, trust
 from streams.regards.tokens import TokenSigner
 
 _MAX_CLOCK_SKEW = 5.0  # seconds that clocks may differ: an HTTP date has whole ones
@@ -78,6 +78,49 @@ async def _rights(connection: AbstractConnection, topology: Topology) -> Finding
             "`delivery topology permissions USER` prints the command that grants all",
         )
     return good("rabbitmq", "rights", "the user has all that the service needs")
+
+
+async def check_progress(settings: Settings, tenants: Sequence[str]) -> AsyncIterator[Finding]:
+    """Look whether clients of tenants that have `progress_events` can be told."""
+    if not tenants:
+        return
+    part, check = "rabbitmq", "progress"
+    try:
+        parameters = parameters_of(settings)
+        connection = await aio_pika.connect(**parameters.arguments, timeout=5)
+    except (ConfigurationError, *CONNECTION_EXCEPTIONS):
+        return  # that is told
+    async with connection:
+        topology = topology_of(settings)
+        for name in names.OPTIONAL_EXCHANGES:
+            if await _has_exchange(connection, name):
+                continue
+            if topology.declares:
+                told = "a worker makes its exchange when there is something to tell"
+                yield good(part, check, f"{_of(tenants)} progress_events on; {told}")
+            else:
+                yield bad(
+                    part,
+                    check,
+                    f"exchange {name} is missing, and {_of(tenants)} progress_events on",
+                    "run `delivery topology apply` as a user that may declare it",
+                )
+            return
+        missing = await missing_optional_rights(connection, topology)
+        if missing:
+            yield bad(
+                part,
+                check,
+                f"{_of(tenants)} progress_events on, and the user of DELIVERY_AMQP_URL lacks "
+                f"{', '.join(missing)}",
+                "`delivery topology permissions USER` prints the command that grants all",
+            )
+        else:
+            yield good(part, check, f"{_of(tenants)} progress_events on, and can be told")
+
+
+def _of(tenants: Sequence[str]) -> str:
+    return f"{', '.join(tenants)} {'has' if len(tenants) == 1 else 'have'}"
 
 
 async def _has_exchange(connection: AbstractConnection, name: str) -> bool:

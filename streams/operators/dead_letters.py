@@ -1,9 +1,21 @@
-"""Dead letters of both kinds, looked at together. See `app.views.dead_letters.DeadLetterStore`.
+"""Dead letters of both kinds: looked for in the table, put back and removed there and at brokers.
 
-A look at a queue takes what is in it until it is over, so looks and what is put back go one after
-the other in a process, and all who ask within some seconds are shown the same. (A table of letters
-will end that.) Of each message and event only what is shown is kept, and of each owner so many:
-no tenant's letters hide another's.
+A letter is its row; what lies in RabbitMQ's dead-letter queue, or on Kafka's dead-letter topic, is
+its copy. To put one back:
+
+1. its copies are taken from their queue, and held; those of many letters in one pass, so that the
+   order of all others stays;
+2. what it is, mended or as it came, is published where it was, and confirmed there;
+3. its row is handled, and that is in the audit trail: one transaction, around 2;
+4. its copies are acknowledged, or, on Kafka's topic, marked as put back;
+5. its row is forgotten.
+
+Who is stopped between 2 and 3 leaves a letter that waits and may be put back twice: a repeat has
+the effect of one. Between 3 and 5, `sweep` does the rest. All of that is done by one process at a
+time, and a row is locked: two who put the same letter back do it once.
+
+What was buried without a row (by RabbitMQ itself, by an earlier version, while PostgreSQL was away)
+is found by `sweep`. A row whose copy was taken by other means stays: nothing is lost by itself.
 """
 
 from __future__ import annotations
@@ -11,209 +23,279 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal
 
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+
+from app.audit import Actor, AuditRecord
 from app.errors import (
     BrokerUnavailableError,
     ConfigurationError,
     NotPossibleError,
     UnknownDeadLetterError,
+    UnreadableMessageError,
+    as_cause,
 )
 from app.settings import Settings
-from app.views.dead_letters import Audited, DeadLetter, DeadLetterList
-from streams.amqp import names
+from app.telemetry.logs import get_logger
+from app.tenants.registry import ConfiguredTenants
+from app.views.audit import of_dead_letter
+from app.views.dead_letters import (
+    MAX_KEPT_BODY,
+    BuriedLetter,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterTable,
+    Handled,
+    KeptLetter,
+    LetterKind,
+    Mend,
+)
+from streams.amqp import kept_letters as kept_messages
 from streams.amqp.dead_letters import (
     QUEUES,
     DeadLetterQueues,
     DeadMessage,
-    going_back,
     open_dead_letter_queues,
 )
 from streams.amqp.parameters import parameters_of
 from streams.amqp.publisher import connect
 from streams.amqp.topology import topology_of
+from streams.channels import DEAD_LETTERS
 from streams.kafka import dead_letters as dead_letter_topic
+from streams.kafka import kept_letters as kept_events
 from streams.kafka.dead_letters import DeadEvent, Requeued
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import Topics
+from streams.operators.mending import check_mend, key_of
 
-_MAX_KEPT_IN_ALL = 2_500  # letters of all owners in one place; many owners have fewer each
-_MAX_SHOWN_IN_ALL = 2_000  # letters that one who sees all is shown
-_MAX_SHOWN_BODY = 2000  # characters of a body
+log = get_logger(__name__)
+
+JOB = "dead letters"  # that one process does at a time
 _CONNECT_TIMEOUT = 5.0  # seconds to connect
-_QUEUE_TIMEOUT = 30.0  # seconds for the queues to hand over what they have
+_TURN_TIMEOUT = 30.0  # seconds that one who puts letters back waits for others
+_TURN_INTERVAL = 0.2  # seconds between two tries
+_MAX_HELD = 64 * 1024 * 1024  # bytes of bodies that are in no row, at once
+_MAX_PASS = 100_000  # letters of a queue that one pass goes through
+_SLICE = 10.0  # seconds of reading the topic in one turn: others wait for theirs
+_KEPT_AT_ONCE = 100  # letters
+_SLICE_RECORDS = 1000  # of the topic, that are in memory
+_KEPT_BYTES = 8 * 1024 * 1024  # of their bodies
+_TOO_LARGE = "these letters are too large to be put back at once; choose fewer"
+_MAX_NAMED = 300  # characters of ids in a sentence
+_MAX_HEADER = 500  # characters of a header that is shown
 
-_EVENTS = "events"
-_OURS = {queue.removesuffix(names.DEAD_LETTER_SUFFIX) for queue in QUEUES.values()}
-_AMQP, _EVENT = "amqp:", "event:"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LookLimits:
-    """How much is read, kept and put back."""
-
-    read: int = 5_000  # letters of a queue, and events of a partition, that a look goes through
-    seconds: float = 10.0  # that it takes from the queues; then it is content with what it has seen
-    kept: int = 500  # letters of an owner in one place
-    put_back: int = 64 * 1024 * 1024  # bytes of bodies at once
-    fresh: float = 5.0  # seconds that a look is shown to all who ask
+Action = Literal["requeue", "purge"]
+Leading = Callable[[str], AbstractAsyncContextManager[bool]]
 
 
-class _Seen:
-    """What a look keeps."""
-
-    def __init__(self, each: int) -> None:
-        self._each = each
-        self._dead_letters: dict[tuple[str | None, str], dict[str, DeadLetter]] = defaultdict(dict)
-        self._cut: set[str | None] = set()  # owners who have more
-        self.partly = False  # not all was read
-
-    def add(self, place: str, dead_letter: DeadLetter) -> None:
-        """Keep a letter, instead of its owner's first one where there are too many."""
-        mine = self._dead_letters[dead_letter.owner, place]
-        mine[dead_letter.id] = dead_letter
-        if len(mine) > self._each:
-            del mine[next(iter(mine))]
-            self._cut.add(dead_letter.owner)
-
-    def drop(self, place: str, owner: str | None, dead_letter_id: str) -> None:
-        """Forget a dead letter that was put back."""
-        self._dead_letters[owner, place].pop(dead_letter_id, None)
-
-    def shown(self, owner: str | None) -> DeadLetterList:
-        """Return an owner's dead letters, or all for None; place by place, the oldest first."""
-        found = [
-            dead_letter
-            for (whose, _), dead_letters in self._dead_letters.items()
-            for dead_letter in dead_letters.values()
-            if owner is None or whose == owner
-        ]
-        cut = bool(self._cut) if owner is None else owner in self._cut
-        return DeadLetterList(
-            dead_letters=found[:_MAX_SHOWN_IN_ALL] if owner is None else found,
-            truncated=self.partly or cut or (owner is None and len(found) > _MAX_SHOWN_IN_ALL),
-        )
-
-
-class BrokerDeadLetters:
-    """Connects for each look: dead letters are few, and looked at rarely."""
+class BrokerDesk:
+    """Connects to RabbitMQ and Kafka for each that puts letters back: that is rare."""
 
     def __init__(
-        self, settings: Settings, *, known: Callable[[str], bool], limits: LookLimits | None = None
+        self,
+        settings: Settings,
+        *,
+        table: DeadLetterTable,
+        leading: Leading,
+        tenants: ConfiguredTenants,
     ) -> None:
         self._settings = settings
-        self._known = known
-        self._limits = limits or LookLimits()
-        self._each = min(
-            self._limits.kept, max(20, _MAX_KEPT_IN_ALL // (len(settings.tenants) + 1))
-        )
-        self._turn = asyncio.Lock()
-        self._seen: _Seen | BrokerUnavailableError | None = None
-        self._seen_at = 0.0
+        self._table = table
+        self._leading = leading
+        self._tenants = tenants
+        self._less: dict[str, int] = {}  # by queue that had less than was seen: messages over rows
+        self._topics = Topics(prefix=settings.kafka_topic_prefix)
 
-    async def look(self, tenant: str | None) -> DeadLetterList:
-        """Return the dead letters that a tenant owns; all of them for None."""
-        async with self._turn:
-            if self._seen is None or time.monotonic() - self._seen_at > self._limits.fresh:
-                try:
-                    self._seen = await self._read_all()
-                except BrokerUnavailableError as error:
-                    self._seen = error  # who waits need not find out, too
-                self._seen_at = time.monotonic()
-            seen = self._seen
-        if isinstance(seen, BrokerUnavailableError):
-            raise BrokerUnavailableError(str(seen))
-        return seen.shown(tenant)
+    # To look, and to mend.
 
-    async def _read_all(self) -> _Seen:
-        seen = _Seen(self._each)
-        until = time.monotonic() + self._limits.seconds
-        read = self._limits.read
-        async with self._queues() as queues:
-            for name in QUEUES:
-                seen.partly |= await queues.waiting(name) > read
-                async with contextlib.aclosing(queues.read(name, limit=read)) as dead_letters:
-                    async for dead_letter in dead_letters:
-                        seen.add(name, self._of_message(dead_letter))
-                        if time.monotonic() > until:
-                            seen.partly = True
-                            break
+    async def browse(
+        self, whose: str | None, wanted: DeadLetterFilter, *, after: int, limit: int
+    ) -> list[KeptLetter]:
+        """Return letters that wait, with the beginning of their bodies."""
+        return await self._table.browse(whose, wanted, after=after, limit=limit)
 
-        def newest(_partition: int, first: int, end: int) -> int:
-            seen.partly |= end - first > read
-            return max(first, end - read)
+    async def count(self, whose: str | None, wanted: DeadLetterFilter, *, after: int = 0) -> int:
+        """Return how many of them wait."""
+        return await self._table.count(whose, wanted, after=after)
 
-        async with contextlib.aclosing(
-            dead_letter_topic.read(self._settings, since=newest)
-        ) as events:
-            async for event in events:
-                if isinstance(event, Requeued):
-                    seen.drop(_EVENTS, self._owner_of(event.key), f"{_EVENT}{event.event_id}")
-                else:
-                    seen.add(_EVENTS, self._of_event(event))
-        return seen
-
-    async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
-    ) -> dict[str, str]:
-        """Put dead letters back, each audited as it goes."""
-        async with self._turn:
-            try:
-                return await self._requeue(tenant, ids, audited)
-            finally:
-                self._seen = None
-
-    async def _requeue(
-        self, tenant: str | None, ids: Sequence[str], audited: Audited
-    ) -> dict[str, str]:
-        where: dict[str, str] = {}
-        wanted = {
-            dead_letter_id.removeprefix(_EVENT)
-            for dead_letter_id in ids
-            if dead_letter_id.startswith(_EVENT)
+    async def one(self, whose: str | None, letter_id: str) -> KeptLetter:
+        """Return a letter with its body. Raises UnknownDeadLetterError."""
+        kept = await self._table.one(whose, letter_id)
+        if kept is None:
+            raise _unknown([letter_id])
+        if kept.letter.kind is not LetterKind.AMQP:
+            return kept
+        headers = kept_messages.dead_message_of(kept).message.headers
+        told = {
+            as_cause(str(name))[:_MAX_HEADER]: as_cause(str(value))[:_MAX_HEADER]
+            for name, value in headers.items()
         }
-        found = await dead_letter_topic.find(self._settings, wanted, most=self._limits.put_back)
-        events = {f"{_EVENT}{name}": event for name, event in found.items()}
+        return replace(kept, headers=told)
+
+    async def several(self, whose: str | None, ids: Sequence[str]) -> list[KeptLetter]:
+        """Return letters with the beginning of their bodies. Raises UnknownDeadLetterError."""
+        found = await self._table.several(whose, ids)
+        missing = {*ids} - {kept.letter.id for kept in found}
+        if missing:
+            raise _unknown([letter_id for letter_id in ids if letter_id in missing])
+        return found
+
+    async def mend(
+        self,
+        actor: Actor,
+        whose: str | None,
+        letter_id: str,
+        *,
+        body: bytes | None,
+        tenant: str | None = None,
+        forced: bool = False,
+    ) -> KeptLetter:
+        """Put another body, or tenant, in the place of a letter's own, for when it is put back.
+
+        Raises UnknownDeadLetterError; InvalidRequestError where it would be refused again.
+        """
+        kept = await self.one(whose, letter_id)
+        if kept.letter.kind is LetterKind.EVENT and tenant is not None:
+            raise NotPossibleError("an event says its tenant in its body: mend that")
+        if body is None and not kept.letter.is_whole:
+            raise NotPossibleError("its body is too large to be kept here: give another")
+        check_mend(
+            kept,
+            body=kept.letter.body if body is None else body,
+            tenant=tenant,
+            whose=whose,
+            tenants=self._tenants,
+            topics=self._topics,
+            max_bytes=self._settings.max_message_bytes,
+            forced=forced,
+        )
+        mend = Mend(body=body, tenant=tenant, by=actor.name, at=datetime.now(UTC))
+        told = {
+            "bytes": len(body) if body is not None else kept.letter.size,
+            **({"tenant": tenant} if tenant is not None else {}),
+            **({"forced": True} if forced else {}),
+        }
+        done = self._noted(actor, "mend", kept.letter.shown, after=told)
+        if not await self._table.mend(letter_id, mend, done=done):
+            raise _unknown([letter_id])
+        return await self.one(whose, letter_id)
+
+    # To put back, and to remove.
+
+    async def requeue(self, actor: Actor, whose: str | None, ids: Sequence[str]) -> Handled:
+        """Put letters back where they were, each noted as it goes.
+
+        Raises UnknownDeadLetterError when one is not there, and NotPossibleError when the only one
+        can't go: then nothing was done.
+        """
+        return await self._handle(actor, whose, ids, "requeue")
+
+    async def remove(self, actor: Actor, whose: str | None, ids: Sequence[str]) -> Handled:
+        """Forget letters for good, each noted as it goes. Raises as `requeue` does."""
+        return await self._handle(actor, whose, ids, "purge")
+
+    async def _handle(
+        self, actor: Actor, whose: str | None, ids: Sequence[str], action: Action
+    ) -> Handled:
+        ids = list(dict.fromkeys(ids))
+        done = Handled(where={}, failed={})
+        async with self._turn():
+            found = await self.several(whose, ids)
+            messages = [kept for kept in found if kept.letter.kind is LetterKind.AMQP]
+            events = [kept for kept in found if kept.letter.kind is LetterKind.EVENT]
+            if messages:
+                await self._handle_messages(actor, action, messages, done)
+            if events:
+                await self._handle_events(actor, action, events, done)
+        # Of many, others may be behind these: who asks is told which wait, and goes on.
+        if done.failed and len(ids) == 1:
+            raise NotPossibleError(next(iter(done.failed.values())))
+        log.info(
+            "dead_letters_requeued" if action == "requeue" else "dead_letters_removed",
+            tenant=actor.tenant,
+            actor=actor.name,
+            role=actor.role,
+            letters=done.where,
+        )
+        return done
+
+    async def _handle_messages(
+        self, actor: Actor, action: Action, letters: Sequence[KeptLetter], done: Handled
+    ) -> None:
         async with self._queues() as queues:
-            messages = await _taken(queues, ids, self._limits)
-            mine = {
-                dead_letter.id
-                for dead_letter in self._dead_letters_of(messages, events)
-                if tenant is None or dead_letter.owner == tenant
-            }
-            _check(ids, mine)
-            self._check_ways(messages.values(), events.values())
-            for dead_letter_id, dead_letter in messages.items():
-                async with audited(self._of_message(dead_letter), dead_letter.origin or "nowhere"):
-                    where[dead_letter_id] = await queues.requeue(dead_letter)
-        if events:
-            async with self._events() as log:
-                for dead_letter_id, event in events.items():
-                    async with audited(self._of_event(event), event.topic or "nowhere"):
-                        where[dead_letter_id] = await dead_letter_topic.put_back(event, log)
-        return where
+            held = await _held(queues, action, letters)
+            for kept in letters:
+                copies = held.get(kept.letter.id, [])
+                async with self._settling(actor, action, kept, done, held=len(copies)) as whole:
+                    if whole is not None and action == "requeue":
+                        done.where[kept.letter.id] = await _publish(queues, whole, copies)
+                if kept.letter.id in done.where:
+                    for copy in copies:
+                        await queues.remove(copy)
+                    # At once: were it buried again before, by who keeps no rows, that copy would
+                    # be taken for one of these.
+                    await queues.flush()
+                    await self._table.settled([kept.letter.id])
 
-    def _check_ways(self, messages: Iterable[DeadMessage], events: Iterable[DeadEvent]) -> None:
-        """Raise NotPossibleError unless all can go back, as far as it is known before."""
-        topics = Topics(prefix=self._settings.kafka_topic_prefix)
-        for dead_letter in messages:
-            going_back(dead_letter)
-        for event in events:
-            dead_letter_topic.going_back(event, topics)
+    async def _handle_events(
+        self, actor: Actor, action: Action, letters: Sequence[KeptLetter], done: Handled
+    ) -> None:
+        async with self._events() as events:
+            for kept in letters:
+                async with self._settling(actor, action, kept, done, held=0) as whole:
+                    if whole is not None and action == "requeue":
+                        done.where[kept.letter.id] = await _append(events, whole)
+                if whole is not None and kept.letter.id in done.where:
+                    # With the copies that it had while it was locked: another is buried again.
+                    await self._mark(events, whole.letter.key or b"", whole.letter.copies)
+                    await self._table.settled([kept.letter.id])
 
-    def _dead_letters_of(
-        self, messages: dict[str, DeadMessage], events: dict[str, DeadEvent]
-    ) -> Iterator[DeadLetter]:
-        yield from (self._of_message(message) for message in messages.values())
-        yield from (self._of_event(event) for event in events.values())
+    @contextlib.asynccontextmanager
+    async def _settling(
+        self, actor: Actor, action: Action, kept: KeptLetter, done: Handled, *, held: int
+    ) -> AsyncIterator[KeptLetter | None]:
+        """Give a letter, locked; when the block ends, it is handled. What can't be is noted."""
+        letter = kept.letter
+        place = (letter.origin or "nowhere") if action == "requeue" else None
+        noted = self._noted(actor, action, kept.letter.shown, after=place)
+        try:
+            async with self._table.settling(letter.id, held=held, done=noted) as whole:
+                if whole is None:
+                    done.failed[letter.id] = f"{letter.id} was handled by another meanwhile"
+                elif action == "purge":
+                    done.where[letter.id] = letter.place
+                yield whole
+        except NotPossibleError as error:
+            done.failed[letter.id] = str(error)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until no other process has copies in its hands. Raises NotPossibleError."""
+        until = time.monotonic() + _TURN_TIMEOUT
+        while True:
+            async with self._leading(JOB) as leads:
+                if leads:
+                    yield
+                    return
+            if time.monotonic() > until:
+                raise NotPossibleError(
+                    "other dead letters are being put back or removed; try again in a moment"
+                )
+            await asyncio.sleep(_TURN_INTERVAL)
+
+    def _noted(self, actor: Actor, action: str, letter: DeadLetter, *, after: Any) -> AuditRecord:
+        served = letter.tenant is not None and self._tenants.known(letter.tenant)
+        return of_dead_letter(actor, action, letter, served=served, after=after)
 
     @contextlib.asynccontextmanager
     async def _queues(self) -> AsyncIterator[DeadLetterQueues]:
         try:
             async with (
-                asyncio.timeout(_QUEUE_TIMEOUT),
                 connect(
                     parameters_of(self._settings), start_timeout=_CONNECT_TIMEOUT
                 ) as connection,
@@ -224,110 +306,268 @@ class BrokerDeadLetters:
                 yield dead_letters
         except ConfigurationError as error:  # it may be mended while this process works
             raise BrokerUnavailableError(str(error)) from error
-        except TimeoutError as error:
-            raise BrokerUnavailableError(
-                f"RabbitMQ does not hand over the dead letters within {_QUEUE_TIMEOUT:g} s"
-            ) from error
 
     @contextlib.asynccontextmanager
     async def _events(self) -> AsyncIterator[EventLog]:
         try:
-            async with open_event_log(self._settings) as log:
-                yield log
+            async with open_event_log(self._settings) as events:
+                yield events
         except ConfigurationError as error:  # likewise
             raise BrokerUnavailableError(str(error)) from error
 
-    def _of_message(self, dead_letter: DeadMessage) -> DeadLetter:
-        # What other services could not handle is in the queue that all of them share.
-        ours = dead_letter.queue != "global" or dead_letter.origin in _OURS
-        shown = of_message(dead_letter)
-        return replace(shown, owner=self._known_one(shown.tenant) if ours else None)
+    # What has no row, and what was not finished.
 
-    def _of_event(self, event: DeadEvent) -> DeadLetter:
-        return replace(of_event(event), owner=self._owner_of(event.key))
+    async def sweep(self, connection: AbstractConnection, events: EventLog) -> None:
+        """Keep what was buried without a row, and take the copies of what was handled.
 
-    def _owner_of(self, key: bytes) -> str | None:
-        return self._known_one(_parts(key)[0])
-
-    def _known_one(self, tenant: str | None) -> str | None:
-        return tenant if tenant is not None and self._known(tenant) else None
-
-
-async def _taken(
-    queues: DeadLetterQueues, ids: Sequence[str], limits: LookLimits
-) -> dict[str, DeadMessage]:
-    """Take messages from the queues that their ids name. Raises NotPossibleError."""
-    wanted = {
-        dead_letter_id.removeprefix(_AMQP)
-        for dead_letter_id in ids
-        if dead_letter_id.startswith(_AMQP)
-    }
-    found: dict[str, DeadMessage] = {}
-    size = 0
-    for name in QUEUES:
-        missing = {
-            dead_letter_id for dead_letter_id in wanted if dead_letter_id.startswith(f"{name}:")
-        }
-        if not missing:
-            continue
-        # Further than a look: what is pushed and what is fetched need not come in one order.
-        async with contextlib.aclosing(queues.read(name, limit=2 * limits.read)) as dead_letters:
-            async for dead_letter in dead_letters:
-                if dead_letter.id not in missing:
+        A queue is only looked through when it has more messages than rows by more than at the last
+        look of any process: each takes all that is in it for a moment, and quorum queues drop what
+        was taken too often. Raises DeliveryError.
+        """
+        async with self._leading(JOB) as leads:
+            if not leads:
+                return
+            topology = topology_of(self._settings)
+            async with open_dead_letter_queues(connection, topology=topology) as queues:
+                waiting = {name: await queues.waiting(name) for name in QUEUES}
+            seen = await self._table.seen()
+            for name, messages in waiting.items():
+                place = QUEUES[name]
+                rows = await self._table.rows(place)
+                # What is buried with its row adds one to both; copies of one letter were seen.
+                more = messages - rows
+                if (messages and more > seen.get(place, 0)) or await self._table.handled(place):
+                    async with open_dead_letter_queues(connection, topology=topology) as queues:
+                        look = _Pass(self._table, queues, name)
+                        await look.run(messages)
+                    more = messages - look.taken - (rows + look.kept - look.forgotten)
+                elif more < seen.get(place, 0) and self._less.get(place) != more:
+                    # What others held a moment ago may not be back yet: the next turn tells.
+                    self._less[place] = more
                     continue
-                missing.remove(dead_letter.id)
-                found[f"{_AMQP}{dead_letter.id}"] = dead_letter
-                size += len(dead_letter.message.body)
-                if size > limits.put_back and len(found) > 1:
-                    raise NotPossibleError(dead_letter_topic.TOO_LARGE)
-                if not missing:
+                self._less.pop(place, None)
+                if more != seen.get(place, 0):
+                    await self._table.saw({place: more})
+            await self._sweep_topic(events, seen)
+
+    async def _sweep_topic(self, events: EventLog, seen: Mapping[str, int]) -> None:
+        """Read on in the dead-letter topic, for a while: the next turn goes on where this ends."""
+        topic = self._topics.of(DEAD_LETTERS)
+        ends: dict[int, int] = {}
+        slice_ = _Slice()
+
+        def since(partition: int, first: int, end: int) -> int:
+            known = seen.get(f"{topic}:{partition}", first)
+            ends[partition] = end
+            return max(first, known) if known <= end else first  # the topic was made again
+
+        until = time.monotonic() + _SLICE
+        async with contextlib.aclosing(
+            dead_letter_topic.read(self._settings, since=since)
+        ) as records:
+            async for record in records:
+                slice_.add(record)
+                if time.monotonic() > until:
                     break
-    return found
+                if slice_.is_full:  # marks may follow: then they are forgotten
+                    await self._keep_slice(topic, slice_)
+                    slice_ = _Slice()
+            else:
+                slice_.ends = ends
+        await self._keep_slice(topic, slice_)
+        for handled in await self._table.handled():
+            await self._mark(events, handled.key or b"", handled.copies)
+            await self._table.settled([handled.id])
+
+    async def _keep_slice(self, topic: str, slice_: _Slice) -> None:
+        letters = [of_event(event) for event in slice_.found.values()]
+        for start in range(0, len(letters), _KEPT_AT_ONCE):
+            await self._table.keep(letters[start : start + _KEPT_AT_ONCE], again=False)
+        if slice_.marked:
+            await self._table.marked(slice_.marked)
+        await self._table.saw({f"{topic}:{each}": end for each, end in slice_.ends.items()})
+
+    async def _mark(self, events: EventLog, key: bytes, copies: Iterable[str]) -> None:
+        for copy in copies:
+            await events.append(
+                self._topics.of(DEAD_LETTERS),
+                key=key,
+                value=b"",
+                headers=[(dead_letter_topic.REQUEUED, copy.encode())],
+            )
 
 
-def _check(ids: Sequence[str], mine: set[str]) -> None:
-    """Raise UnknownDeadLetterError unless all of them are there, and the tenant's."""
-    missing = [dead_letter_id for dead_letter_id in ids if dead_letter_id not in mine]
-    if missing:
-        raise UnknownDeadLetterError(
-            f"there is no dead letter {', '.join(missing)[:300]} (any more); nothing was put back"
+class _Slice:
+    """Of the dead-letter topic: what was read, and is not kept yet."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, DeadEvent] = {}
+        self.marked: list[str] = []
+        self.ends: dict[int, int] = {}  # by partition, as far as it is read
+        self._size = 0
+
+    def add(self, record: DeadEvent | Requeued) -> None:
+        """Take a record."""
+        partition, offset = dead_letter_topic.position_of(record.id)
+        self.ends[partition] = offset + 1
+        if isinstance(record, Requeued):
+            self.found.pop(record.event_id, None)
+            self.marked.append(record.event_id)
+        else:
+            self.found[record.id] = record
+            self._size += len(record.value)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is to be kept now."""
+        return self._size > _KEPT_BYTES or len(self.found) + len(self.marked) >= _SLICE_RECORDS
+
+
+class _Pass:
+    """One look through a dead-letter queue."""
+
+    def __init__(self, table: DeadLetterTable, queues: DeadLetterQueues, name: str) -> None:
+        self._table = table
+        self._queues = queues
+        self._name = name
+        self._batch: list[tuple[BuriedLetter, AbstractIncomingMessage]] = []
+        self._size = 0
+        self._gone: dict[str, int] = {}  # by letter that was handled: copies still to be taken
+        self.taken = 0  # copies
+        self.kept = 0  # letters
+        self.forgotten = 0  # letters
+
+    async def run(self, messages: int) -> None:
+        """Keep what has no row; take the copies of handled letters, and forget those."""
+        handled = await self._table.handled(QUEUES[self._name])
+        self._gone = {letter.id: letter.held for letter in handled}
+        limit = min(messages, _MAX_PASS)
+        async with contextlib.aclosing(self._queues.read(self._name, limit=limit)) as letters:
+            async for dead in letters:
+                letter = kept_messages.kept_of(dead)
+                dead.message.body = b""  # type: ignore[misc]  # it is held until the end of the pass
+                self._batch.append((letter, dead.message))
+                self._size += len(letter.body)
+                if len(self._batch) >= _KEPT_AT_ONCE or self._size > _KEPT_BYTES:
+                    await self._keep()
+        await self._keep()
+        if messages > limit:
+            log.warning("dead_letters_not_all_read", queue=QUEUES[self._name], messages=messages)
+        else:  # of the others there is no copy
+            await self._forget(list(self._gone))
+
+    async def _forget(self, ids: Sequence[str]) -> None:
+        await self._table.settled(ids)
+        self.forgotten += len(ids)
+
+    async def _keep(self) -> None:
+        batch, self._batch, self._size = self._batch, [], 0
+        known = await self._table.known([letter.id for letter, _ in batch])
+        new, again, taken = [], [], set()
+        for letter, message in batch:
+            if letter.id not in known:
+                new.append(letter)
+            elif known[letter.id]:
+                if self._gone.get(letter.id, 0) > 0:
+                    self._gone[letter.id] -= 1
+                    await message.ack()
+                    taken.add(letter.id)
+                    self.taken += 1
+                else:  # buried again since, by who keeps no rows
+                    self._gone.pop(letter.id, None)
+                    again.append(letter)
+        finished = [letter_id for letter_id in taken if self._gone.get(letter_id) == 0]
+        if finished:  # before anything else: what is found of them from now on was buried again
+            await self._queues.flush()
+            await self._forget(finished)
+            for letter_id in finished:
+                del self._gone[letter_id]
+        if new:
+            letters = {letter.id: letter for letter in new}
+            await self._table.keep(list(letters.values()), again=False)
+            self.kept += len(letters)
+            log.info("dead_letters_found", queue=QUEUES[self._name], letters=len(new))
+        if again:
+            await self._table.keep(again, again=True)
+
+
+async def _publish(
+    queues: DeadLetterQueues, kept: KeptLetter, copies: Sequence[DeadMessage]
+) -> str:
+    """Publish a message where it was; return the queue. Raises NotPossibleError."""
+    body, tenant = (kept.mend.body, kept.mend.tenant) if kept.mend else (None, None)
+    dead = kept_messages.dead_message_of(kept)
+    if body is None and not kept.letter.is_whole:
+        if not copies:
+            raise NotPossibleError(
+                f"{kept.letter.id} is too large to be kept here, and its copy is not in "
+                f"{kept.letter.place} any more: mend it, or remove it"
+            )
+        dead = copies[0]
+    return await queues.publish_back(dead, body=body, tenant=tenant)
+
+
+async def _append(events: EventLog, kept: KeptLetter) -> str:
+    """Append an event where it was; return the topic. Raises NotPossibleError."""
+    letter = kept.letter
+    if letter.origin is None or letter.origin not in events.topics.all:
+        raise NotPossibleError(f"{letter.id} does not say which topic it was in; see the log")
+    body = kept.mend.body if kept.mend is not None else None
+    if body is None and not letter.is_whole:
+        raise NotPossibleError(
+            f"{letter.id} is too large to be kept here; `delivery dlt requeue` puts it back"
         )
+    key = letter.key or b"" if body is None else key_of(kept, body, events.topics)
+    try:
+        await events.append(letter.origin, key=key, value=letter.body if body is None else body)
+    except UnreadableMessageError as error:  # it came when more was taken
+        raise NotPossibleError(f"{letter.id} can't go back: {error}") from error
+    return letter.origin
 
 
-def of_message(dead_letter: DeadMessage) -> DeadLetter:
-    """Return a message as operators see it."""
-    return DeadLetter(
-        id=f"{_AMQP}{dead_letter.id}",
-        place=QUEUES[dead_letter.queue],
-        tenant=dead_letter.tenant,
-        correlation_id=dead_letter.correlation_id,
-        at=dead_letter.message.timestamp,
-        size=len(dead_letter.message.body),
-        reason=dead_letter.reason,
-        text=_text(dead_letter.message.body),
-    )
+async def _held(
+    queues: DeadLetterQueues, action: Action, letters: Sequence[KeptLetter]
+) -> dict[str, list[DeadMessage]]:
+    """Take all copies of some letters, in one pass through each of their queues.
+
+    With the body of the first, where it is to go back and is in no row.
+    """
+    wanted = {kept.letter.id: kept for kept in letters}
+    held: dict[str, list[DeadMessage]] = {}
+    size = 0
+    for name in kept_messages.queues_of(wanted):
+        limit = min(await queues.waiting(name), _MAX_PASS)
+        async with contextlib.aclosing(queues.read(name, limit=limit)) as read:
+            async for dead in read:
+                kept = wanted.get(kept_messages.letter_id_of(dead))
+                if kept is None:
+                    continue
+                copies = held.setdefault(kept.letter.id, [])
+                copies.append(dead)
+                # By its size: of its body the letter has only the beginning here.
+                is_in_row = kept.letter.size <= MAX_KEPT_BODY
+                if action == "purge" or is_in_row or len(copies) > 1:
+                    dead.message.body = b""  # type: ignore[misc]  # it is of no use
+                    continue
+                size += len(dead.message.body)
+                if size > _MAX_HELD and len(held) > 1:
+                    raise NotPossibleError(_TOO_LARGE)
+    return held
 
 
-def of_event(event: DeadEvent) -> DeadLetter:
-    """Return an event as operators see it."""
-    tenant, correlation_id = _parts(event.key)
-    return DeadLetter(
-        id=f"{_EVENT}{event.id}",
-        place=event.topic or "unknown topic",
-        tenant=tenant or None,
-        correlation_id=correlation_id or None,
-        at=event.at,
-        size=len(event.value),
+def of_event(event: DeadEvent) -> BuriedLetter:
+    """Return what is kept of an event on the dead-letter topic."""
+    return kept_events.kept_of(
+        topic=event.topic,
+        key=event.key,
+        value=event.value,
         reason=event.reason,
-        text=_text(event.value),
+        at=event.at,
+        copies=[event.id],
     )
 
 
-def _parts(key: bytes) -> tuple[str, str]:
-    """Return the tenant and the correlation id of an event's key."""
-    tenant, _, correlation_id = key.decode(errors="replace").partition("/")
-    return tenant, correlation_id
-
-
-def _text(content: bytes) -> str:
-    return content[: 4 * _MAX_SHOWN_BODY].decode(errors="replace")[:_MAX_SHOWN_BODY]
+def _unknown(ids: Sequence[str]) -> UnknownDeadLetterError:
+    return UnknownDeadLetterError(
+        f"there is no dead letter {', '.join(ids)[:_MAX_NAMED]} (any more); nothing was done"
+    )

@@ -14,9 +14,9 @@ from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts, OrderFile
 from app.errors import OrderNotToldError, SourceNotReadyError, SourceUnavailableError
+from app.network.https import connector_of, trust
 from streams.regards.answers import UNREADABLE, Page, read_facts, read_listed, read_of_dataset
 from streams.regards.downloads import Downloads
-from streams.regards.https import connector_of, trust
 from streams.regards.refusals import detail_of, seen_as, stays
 from streams.regards.requests import Requests, breaking_off, refused
 from streams.regards.resume import Resumption

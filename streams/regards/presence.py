@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 
 from app.errors import SourceUnavailableError
-from streams.regards.https import connector_of, said, trust
+from app.network.https import connector_of, said, trust
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 

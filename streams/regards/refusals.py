@@ -14,6 +14,7 @@ import aiohttp
 
 from app.errors import (
     DeliveryError,
+    SourceCredentialsError,
     SourceGoneError,
     SourceRefusedError,
     SourceUnavailableError,
@@ -23,6 +24,7 @@ from app.errors import (
 _MAX_WAIT = 3600.0  # seconds that a Retry-After may ask for
 _MAX_DETAIL = 500  # bytes of a body
 
+_OF_CREDENTIALS = (401, 407)  # this service's own, not a user's
 _PASSES = {401, 407, 408, 423, 425, 429}
 _HINTS = {
     401: "is its key being changed? check DELIVERY_RS_ORDER_TOKEN_SECRET",
@@ -51,7 +53,8 @@ def refusal(
 ) -> DeliveryError:
     """Return the error that an answer without success is.
 
-    SourceUnavailableError for what passes, SourceRefusedError for what stays (for a 410
+    SourceUnavailableError for what passes (SourceCredentialsError where this service's credentials
+    are at fault), SourceRefusedError for what stays (for a 410
     SourceGoneError), and WrongFileError where a range was asked for that the file doesn't have any
     more. `detail` is what its body says, `check_address` the setting that leads there.
     """
@@ -68,9 +71,8 @@ def refusal(
         return SourceGoneError(sentence)
     if stays(status):
         return SourceRefusedError(sentence)
-    return SourceUnavailableError(
-        sentence, retry_after=seconds_of(response.headers.get("Retry-After"))
-    )
+    passes = SourceCredentialsError if status in _OF_CREDENTIALS else SourceUnavailableError
+    return passes(sentence, retry_after=seconds_of(response.headers.get("Retry-After")))
 
 
 def seen_as(response: aiohttp.ClientResponse) -> str:

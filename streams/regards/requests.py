@@ -11,8 +11,8 @@ import aiohttp
 
 from app.delivery.model import Delivery
 from app.errors import DeliveryError, SourceUnavailableError
+from app.network.https import said
 from app.telemetry import tracing
-from streams.regards.https import said
 from streams.regards.refusals import detail_of, refusal
 from streams.regards.tokens import TokenSigner
 

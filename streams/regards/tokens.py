@@ -16,6 +16,14 @@ class TokenSigner:
         self._ttl = ttl
         self._tokens: dict[tuple[str, str], tuple[float, str]] = {}
 
+    def sign_with(self, secret: str) -> bool:
+        """Sign with this secret from now on; return whether it is another."""
+        if secret == self._secret:
+            return False
+        self._secret = secret
+        self._tokens.clear()
+        return True
+
     def token(self, tenant: str, user: str) -> str:
         """Return a token that is good for at least half its time to live."""
         now = time.time()

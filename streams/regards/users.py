@@ -9,7 +9,7 @@ import aiohttp
 from cachetools import TTLCache
 
 from app.errors import SourceUnavailableError
-from streams.regards.https import said
+from app.network.https import said
 from streams.regards.refusals import seconds_of
 from streams.regards.tokens import TokenSigner
 

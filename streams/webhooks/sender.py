@@ -12,16 +12,28 @@ from email.utils import parsedate_to_datetime
 from ssl import SSLContext
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
 from app import __version__
-from app.delivery.webhooks import CONTENT_TYPE, Answer, DeliveryEvent, Post, Webhook
+from app.delivery.webhooks import (
+    ASKING_FOR_TIME,
+    CONTENT_TYPE,
+    Answer,
+    DeliveryEvent,
+    Post,
+    Webhook,
+)
 from app.encoding import dumps
 from app.network.callbacks import Callbacks
 from app.network.judged import ForbiddenAddressError, judged
+from app.network.resolver import NameService, NameServiceError
 from app.network.tls import TlsFiles, context_of, explain
+from app.telemetry.logs import get_logger
 from streams.webhooks.signature import signed
+
+log = get_logger(__name__)
 
 _FILES_OF = "DELIVERY_HTTP"  # the setting of the site's CAs
 _CONNECT_TIMEOUT = 5.0  # seconds
@@ -29,7 +41,7 @@ _BODY_TIMEOUT = (
     1.0  # seconds for what follows an answer that is good: only so that the line is kept
 )
 _MAX_ANSWER = 16 * 1024  # bytes that are read, so that the connection serves the next event
-_ASKS_FOR_TIME = (429, 503)
+_INSIDE = "no answer from its address, which is not a public one; the operator's log tells why"
 
 
 class HttpWebhooks:
@@ -45,10 +57,12 @@ class HttpWebhooks:
         *,
         timeout: float = 15.0,
         ca: str = "",
+        names: NameService | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._callbacks = callbacks
         self._timeout = timeout
+        self._names = names or NameService()
         self._now = now
         self._tls = context_of(TlsFiles(setting=_FILES_OF, ca=ca), public_too=True)
 
@@ -64,17 +78,23 @@ class HttpWebhooks:
             yield refuse
             return
         proxy = _proxy_for(webhook.url)
-        async with _session(webhook.url, self._callbacks, self._tls, proxy) as session:
+        # What a proxy connects to is not seen here: what it tells of a name may be of the inside.
+        hidden = proxy.url is not None and not self._callbacks.hosts.names_host(webhook.url)
+        line = _Line(url=webhook.url, callbacks=self._callbacks, inside=hidden)
+        names = self._names.for_owner(webhook.tenant)
+        async with _session(line, self._tls, proxy, names) as session:
 
             async def post(event: DeliveryEvent, at: datetime) -> Answer:
+                ends = asyncio.get_running_loop().time() + self._timeout
                 try:
-                    async with asyncio.timeout(self._timeout):
-                        return await self._post(session, proxy, webhook, event, at)
-                except TimeoutError:  # aiohttp's own are, too
+                    return await self._post(session, proxy, webhook, event, at, ends)
+                except aiohttp.ConnectionTimeoutError:
+                    flaw = f"no connection within {_CONNECT_TIMEOUT:g} seconds"
+                except TimeoutError:
                     flaw = f"no answer within {self._timeout:g} seconds"
                 except (aiohttp.ClientError, OSError, ValueError) as error:
                     flaw = _in_words(error)
-                return Answer(taken=False, flaw=flaw)
+                return Answer(taken=False, flaw=await line.told(webhook, flaw, ends))
 
             yield post
 
@@ -85,18 +105,23 @@ class HttpWebhooks:
         webhook: Webhook,
         event: DeliveryEvent,
         at: datetime,
+        ends: float,
     ) -> Answer:
+        """Return what is answered; raises TimeoutError when nothing was by a time of the loop's."""
         body = dumps(event.cloud_event(at))
         now = self._now()
         headers = signed(webhook.secrets, message_id=str(event.id), at=int(now), body=body)
-        async with session.post(
+        posted = session.post(
             URL(webhook.url, encoded=True),
             data=body,
             proxy=proxy.url,
             proxy_auth=proxy.auth,
             headers={**headers, "Content-Type": CONTENT_TYPE},
             allow_redirects=False,
-        ) as response:
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout_at(ends):
+                response = await stack.enter_async_context(posted)
             answer = _answer_of(response, now)
             if answer.taken:  # else the connection is closed, whatever is behind
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -125,18 +150,54 @@ def _proxy_for(url: str) -> _Proxy:
         return _Proxy()
 
 
+@dataclass(slots=True)
+class _Line:
+    """Where connections for a webhook lead to, and how much its tenant may be told of that."""
+
+    url: str
+    callbacks: Callbacks
+    inside: bool = (
+        False  # a connection was tried whose failure would tell of the operator's network
+    )
+
+    def judge(self, address: str) -> str | None:
+        """Return why no connection may be opened to an address; note what is about to be tried."""
+        flaw = self.callbacks.flaw_of_address(self.url, address)
+        if flaw is None and not self.callbacks.tells_of(self.url, address):
+            self.inside = True
+        return flaw
+
+    async def told(self, webhook: Webhook, flaw: str, ends: float) -> str:
+        """Return what a tenant is told of a try that had no answer.
+
+        Inside the operator's network the same for all that may have happened, and at the same time.
+        """
+        if not self.inside:
+            return flaw
+        log.warning(
+            "webhook_not_reached",
+            tenant=webhook.tenant,
+            webhook=webhook.name,
+            cause=flaw,
+            consequence="its tenant is told that there is no answer, and not why",
+            advice="name its host in DELIVERY_WEBHOOK_ALLOWED_HOSTS: its tenant is told why then",
+        )
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(ends - loop.time())
+        return _INSIDE
+
+
 @contextlib.asynccontextmanager
 async def _session(
-    url: str, callbacks: Callbacks, tls: SSLContext, proxy: _Proxy
+    line: _Line, tls: SSLContext, proxy: _Proxy, names: AbstractResolver
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Give a session that opens connections to allowed addresses alone, and keeps no cookies."""
-
-    def judge(found: str) -> str | None:
-        return callbacks.flaw_of_address(url, found)
-
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            ssl=tls, limit=8, socket_factory=judged(judge) if proxy.url is None else None
+            ssl=tls,
+            limit=8,
+            resolver=names,
+            socket_factory=judged(line.judge) if proxy.url is None else None,
         ),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
         headers={"User-Agent": f"rs-delivery/{__version__}", "Accept-Encoding": "identity"},
@@ -155,7 +216,7 @@ def _answer_of(response: aiohttp.ClientResponse, now: float) -> Answer:
         flaw += ": redirects are not followed; give the URL that it leads to"
     if status == 410:
         flaw += ": it is gone for good"
-    asked = response.headers.get("Retry-After") if status in _ASKS_FOR_TIME else None
+    asked = response.headers.get("Retry-After") if status in ASKING_FOR_TIME else None
     return Answer(taken=False, flaw=flaw, status=status, retry_after=_asked(asked, now))
 
 
@@ -178,6 +239,8 @@ def _in_words(error: Exception) -> str:
     for cause in _chain(error):
         if isinstance(cause, ForbiddenAddressError):
             return f"nothing is sent: {cause}"
+        if isinstance(cause, NameServiceError):
+            return f"its host was not looked up: {cause}"
     told = explain(error, TlsFiles(setting=_FILES_OF))
     if told is not None:
         return told

@@ -1,13 +1,14 @@
-"""Sends what is owed to webhooks: some of them at once, those that fail with half of the places."""
+"""Sends what is owed to webhooks: some of them at once, with a bound for each tenant and host."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 
 from mode import Service
 
-from app.delivery.webhooks import WEBHOOKS, Claim
+from app.delivery.webhooks import WEBHOOKS, Claim, Webhook
 from app.errors import StoreUnavailableError
 from app.telemetry.logs import get_logger
 from app.usecases.webhooks import Courier
@@ -22,7 +23,9 @@ class Couriers(Service):
     """Claims webhooks one after the other, and serves up to `places` of them side by side.
 
     One that is silent keeps one place for as long as it may take to answer, then it counts as
-    failing; of those, no more than half of the places are full at any time.
+    failing; of those, no more than half of the places are full at any time. Nor does a tenant have
+    more than half, or a host more than a quarter: one that is slow, and takes what it is sent, does
+    not fail.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class Couriers(Service):
         self._interval = interval
         self._places = places
         self._stop_timeout = stop_timeout
-        self._rounds: dict[asyncio.Task[None], bool] = {}  # and whether its webhook fails
+        self._rounds: dict[asyncio.Task[None], Claim] = {}
 
     async def on_stop(self) -> None:
         """Begin nothing more; let what was sent be answered and noted, else it is sent again."""
@@ -62,7 +65,7 @@ class Couriers(Service):
                 await self._owed.wait(self._interval)
                 continue
             task = asyncio.create_task(self._serve(claim))
-            self._rounds[task] = claim.failing
+            self._rounds[task] = claim
             task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
@@ -70,9 +73,17 @@ class Couriers(Service):
         self._rounds.pop(task, None)
 
     async def _claim(self) -> Claim | None:
-        failing = sum(self._rounds.values())
+        claims = self._rounds.values()
+        tenants = Counter(claim.webhook.tenant for claim in claims)
+        hosts = Counter(claim.webhook.host for claim in claims)
+        half, quarter = max(1, self._places // 2), max(1, self._places // 4)
+
+        def has_room(webhook: Webhook) -> bool:
+            return tenants[webhook.tenant] < half and hosts[webhook.host] < quarter
+
+        failing = sum(claim.failing for claim in claims)
         try:
-            return await self._courier.claim(steady=failing >= self._places // 2)
+            return await self._courier.claim(steady=failing >= half, has_room=has_room)
         except StoreUnavailableError as error:
             log.warning("webhooks_wait", cause=str(error))
             return None
@@ -80,14 +91,12 @@ class Couriers(Service):
     async def _serve(self, claim: Claim) -> None:
         webhook = claim.webhook
         try:
-            done = await self._courier.serve(claim, stopping=lambda: self.should_stop)
+            await self._courier.serve(claim, stopping=lambda: self.should_stop)
         except* StoreUnavailableError as errors:
             log.warning("webhooks_wait", cause=str(errors.exceptions[0]))
         except* Exception:
             # Its claim runs out: it holds up no other webhook, and is tried again.
             log.exception("webhook_not_served", tenant=webhook.tenant, webhook=webhook.name)
-        else:
-            if done.sent:
-                self._owed.event.set()  # what is sent may free what follows it
         with contextlib.suppress(KeyError):
             self._rounds.pop(asyncio.current_task())  # type: ignore[arg-type]
+        self._owed.event.set()  # there is room; and what is sent may free what follows it

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from mode import Service
 
-from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.outgoing import Lane, OutgoingMessage, Relayed
 from app.delivery.ports import Outbox
 from app.errors import StoreUnavailableError
 from app.telemetry.logs import get_logger
@@ -53,14 +53,13 @@ class Relay(Service):
         while not self.should_stop:
             self._idle.clear()
             try:
-                sent, unsent = await self._outbox.relay(self._lane, self._publish)
+                passed = await self._outbox.relay(self._lane, self._publish)
             except StoreUnavailableError as error:
                 log.warning("relay_waits", cause=str(error))
-                sent = unsent = 0
+                passed = Relayed(0, 0, more=False)
             finally:
                 self._idle.set()
-            if unsent:
-                log.warning("relay_postponed", messages=unsent, lane=self._lane.value)
-            if not sent:
-                # Nothing was due, or nothing got through: what is sent may free what follows it.
+            if passed.unsent:
+                log.warning("relay_postponed", messages=passed.unsent, lane=self._lane.value)
+            if not (passed.dealt_with and passed.more):  # or nothing got through
                 await self._owed.wait(self._interval)

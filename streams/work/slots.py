@@ -7,6 +7,7 @@ commits and rebalances of its partitions. Events only say "look again"; what to 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -37,6 +38,14 @@ log = get_logger(__name__)
 _SETTLING = 10.0  # seconds in which what had to end says how
 
 
+# Why a piece of work is to end where it can be gone on with; None: it goes on.
+StoppedBy = Callable[[Work, Delivery], WorkerStoppedError | None]
+
+
+def never_stopped(_work: Work, _delivery: Delivery) -> None:
+    """Return that nothing is paused."""
+
+
 async def without_lease(
     act: Callable[[Delivery], Awaitable[None]], delivery: Delivery, _lease: Lease
 ) -> None:
@@ -59,6 +68,8 @@ class Slots(Service):
         interval: float,
         lease_ttl: float,
         grace: Grace,
+        may_claim: Callable[[], bool] = lambda: True,
+        stopped_by: StoppedBy = never_stopped,
         check_interval: float = 1.0,  # seconds between looks at a lease
     ) -> None:
         super().__init__()
@@ -71,10 +82,13 @@ class Slots(Service):
         self._interval = interval
         self._lease_ttl = lease_ttl
         self._grace = grace
+        self._may_claim = may_claim  # false while the worker is drained
+        self._stopped_by = stopped_by
         self._check_interval = check_interval
         self._claims = True
+        self._due = True  # something may be: until a claim sees that nothing else was
         self._running: dict[asyncio.Task[None], Lease] = {}
-        self._places = Places(count, self._waiter.event.set)
+        self._places = Places(count, self._freed)
         SLOTS.labels(kind.value).set(count)
         RUNNING.labels(kind.value).set_function(lambda: self._places.taken)
 
@@ -82,8 +96,19 @@ class Slots(Service):
     async def _claim_loop(self) -> None:
         """Claim whenever a slot is free and something may be due."""
         while self._claims and not self.should_stop:
-            if not (self._places.take() and await self._claim()):
-                await self._waiter.wait(self._interval)
+            if self._due and self._may_claim() and self._places.take():
+                self._due = False  # what comes from now on, this claim may not see
+                began = await self._claim()
+                self._due = self._leases.sees_more(self._kind) or self._due
+                if began and self._due:
+                    continue
+            await self._waiter.wait(self._interval)
+            self._due = True
+
+    def _freed(self) -> None:
+        """Look for more in a slot that is free again, unless nothing was due at the last look."""
+        if self._due:
+            self._waiter.event.set()
 
     async def _claim(self) -> bool:
         """Claim for the place that was just taken, or leave it. Returns whether work began."""
@@ -93,6 +118,9 @@ class Slots(Service):
             claimed = await self._leases.claim(self._kind)
             if claimed is not None and (self.should_stop or not self._claims):
                 await self._settle(claimed, WorkerStoppedError())
+                claimed = None
+            elif claimed is not None and not self._may_claim():
+                await self._settle(claimed, WorkerStoppedError("the worker was drained"))
                 claimed = None
         except StoreUnavailableError as error:
             log.warning("claim_waits", cause=str(error))
@@ -111,7 +139,7 @@ class Slots(Service):
         self._claims = False
         self._grace.begin()
         for lease in self._running.values():
-            lease.stopping.set()
+            lease.stop()
 
     def _begin(self, delivery: Delivery, asked_at: float) -> None:
         lease = Lease(
@@ -156,15 +184,21 @@ class Slots(Service):
             if not work.done():
                 work.cancel()
                 await asyncio.wait({work})
+                if lease.stopped_by is not None and renewal_task.result():
+                    raise lease.stopped_by
                 LEASES_LOST.labels(self._kind.value).inc()
                 raise LeaseLostError(f"{delivery} was taken over, or has ended")
             await work
+            # It may have been parked as its next segment came.
+            self._due = self._due or delivery.plan is not None
+        except WorkerStoppedError as error:
+            await self._settle(delivery, lease.stopped_by or error)
         except DeliveryError as error:
             await self._settle(delivery, error)
         except asyncio.CancelledError:
             work.cancel()
             await asyncio.wait({work})
-            await self._settle(delivery, WorkerStoppedError())
+            await self._settle(delivery, lease.stopped_by or WorkerStoppedError())
             raise
         except Exception as error:
             log.exception(
@@ -174,22 +208,30 @@ class Slots(Service):
         finally:
             renewal_task.cancel()
 
-    async def _renew(self, delivery: Delivery, lease: Lease) -> None:
+    async def _renew(self, delivery: Delivery, lease: Lease) -> bool:
         """Renew the lease at a third of its time; return when it is lost.
 
         Between renewals, look whether it is still ours: a delivery that was ended, or taken over,
-        must not go on being transferred for more than a moment.
+        must not go on being transferred for more than a moment. And whether it is paused: then it
+        has the grace of a process that stops. True: that has passed, and the lease is not lost.
         """
         renewal = time.monotonic() + self._lease_ttl / 3
+        stops_at = math.inf
         while True:
             await asyncio.sleep(self._check_interval)
             asked_at = time.monotonic()
+            if not lease.stopping.is_set() and (paused := self._stopped_by(self._kind, delivery)):
+                lease.stop(paused)
+                stops_at = asked_at + self._grace.seconds
+                log.info("work_stops", **delivery.log_context, cause=str(paused))
+            if asked_at >= stops_at and lease.ends_when_stopped():
+                return True
             renews = asked_at >= renewal
             try:
                 async with asyncio.timeout(self._lease_ttl / 3):
                     ask = self._leases.renew if renews else self._leases.holds
                     if not await ask(delivery) and lease.ends_when_gone():
-                        return
+                        return False
                 if renews:
                     lease.renewed(asked_at)
                     renewal = asked_at + self._lease_ttl / 3
@@ -200,7 +242,7 @@ class Slots(Service):
                     cause=str(error),
                 )
                 if lease.ends_when_silent():
-                    return
+                    return False
 
     async def _settle(self, delivery: Delivery, error: DeliveryError) -> None:
         try:
@@ -212,6 +254,8 @@ class Slots(Service):
                 **delivery.log_context,
                 cause=str(failure),
             )
+        finally:
+            self._due = True  # what was let go of may be due at once
 
     async def on_stop(self) -> None:
         """Let what runs hand itself over, or end, while there is grace; then hand it back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -26,9 +27,20 @@ class Timer(Service):
         while not self.should_stop:
             try:
                 await self._job()
+            except asyncio.CancelledError as error:
+                if self.should_stop or _is_cancelled():
+                    raise
+                # Of something that the job waited for: that is a failure as any other.
+                log.warning("timer_failed", timer=self._name, cause=repr(error))
             except Exception as error:  # noqa: BLE001 - the next time may be better
                 log.warning("timer_failed", timer=self._name, cause=repr(error))
             await self.sleep(self._interval)
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this task that has to end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def led(

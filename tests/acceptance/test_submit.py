@@ -13,6 +13,7 @@ import pytest
 
 from compose.embedded.stack import ROOT, Stack
 from tests.client import request_for
+from tests.standin import StandIn
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.usefixtures("service")]
 
@@ -38,12 +39,14 @@ async def command(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[in
 
 
 async def test_waiting_shows_the_way_and_prints_the_answer(
-    stack: Stack, make_product: Callable[..., str], tmp_path: Path
+    stack: Stack, standin: StandIn, make_product: Callable[..., str], tmp_path: Path
 ) -> None:
+    await standin.misbehave(bytes_per_second=2000)  # of what ends within a second none is told
     body = request_for(make_product({"a.bin": b"a" * 5000}))
     file = tmp_path / "request.json"
     file.write_text(json.dumps(body))
     code, out, error = await submit(stack, str(file), "--wait")
+    await standin.behave()
     assert code == 0, error
     answer = json.loads(out)
     assert (answer["correlationId"], answer["status"]) == (body["correlationId"], "DONE")

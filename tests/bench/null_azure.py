@@ -44,8 +44,8 @@ class Azure(Connection):
         super().__init__()
         self._account = account
 
-    def keeps(self) -> bool:
-        return "blocklist" in self.query.get("comp", [])
+    def keeps(self) -> int:
+        return self.size if "blocklist" in self.query.get("comp", []) else 0
 
     def answer(self) -> None:
         account, there = self._account, self._account.blobs.get(self.path)

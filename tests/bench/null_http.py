@@ -33,8 +33,8 @@ class Connection(asyncio.BufferedProtocol):
         self.body = bytearray()  # where it `keeps` it
 
     @abstractmethod
-    def keeps(self) -> bool:
-        """Whether the body that comes now is looked at."""
+    def keeps(self) -> int:
+        """Return how many bytes of the body that comes now are looked at."""
 
     @abstractmethod
     def answer(self) -> None:
@@ -54,8 +54,8 @@ class Connection(asyncio.BufferedProtocol):
                 data = self._read_head(data)
             else:
                 taken = min(self._left, len(data))
-                if self._keeps:
-                    self.body += data[:taken]
+                if len(self.body) < self._keeps:
+                    self.body += data[: min(taken, self._keeps - len(self.body))]
                 self._left -= taken
                 data = data[taken:]
             if self._left == 0:

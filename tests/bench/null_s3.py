@@ -72,8 +72,8 @@ class S3(Connection):
         super().__init__()
         self._store = store
 
-    def keeps(self) -> bool:
-        return self._store.folder is not None or self.method == "POST"
+    def keeps(self) -> int:
+        return self.size if self._store.folder is not None or self.method == "POST" else 0
 
     def answer(self) -> None:
         upload_id = self.query.get("uploadId", [""])[0]
@@ -90,12 +90,27 @@ class S3(Connection):
                 done = self._store.complete(self.path, upload_id)
                 assert len(re.findall(rb"<PartNumber>", self.body)) == len(done.sizes)
                 self.say(_xml("CompleteMultipartUploadResult", ETag=f'"{done.etag}"'))
+            case "GET" if upload_id in self._store.uploads:
+                self._list(self._store.uploads[upload_id])
             case "HEAD" if there is None and self.path.count("/") > 1:
                 self.say(status="404 Not Found")
             case "HEAD" if there is not None:
                 self.say("", {"ETag": f'"{there.etag}"'}, length=there.size)
             case _:
                 self.say()
+
+    def _list(self, upload: Object) -> None:
+        after = int(self.query.get("part-number-marker", ["0"])[0])
+        most = int(self.query.get("max-parts", ["1000"])[0])
+        numbers = sorted(number for number in upload.sizes if number > after)
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{upload.md5s[number]}&quot;</ETag>"
+            f"<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+            f"<Size>{upload.sizes[number]}</Size></Part>"
+            for number in numbers[:most]
+        )
+        truncated = str(len(numbers) > most).lower()
+        self.say(_xml("ListPartsResult", IsTruncated=truncated).replace("</L", f"{parts}</L"))
 
     def _put(self, upload_id: str) -> None:
         number = int(self.query.get("partNumber", ["1"])[0])

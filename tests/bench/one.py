@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.bench.upload import Job, Way
+from tests.bench.upload import Job
 from tests.bench.ways import WAYS
 
 _STATUS = Path("/proc/self/status")
@@ -32,23 +32,19 @@ def _processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def _run(way: Way, job: Job) -> str | None:
-    return await way(job)
-
-
 def main() -> None:
     asked = json.load(sys.stdin)
     way = WAYS[asked["way"]]
     files = [tuple(file) for file in asked["files"]]
     warm_up = [tuple(file) for file in asked["warm_up"]]
     # What a first transfer loads and keeps (clients, their models) is not the transfer's.
-    asyncio.run(_run(way, Job(source=asked["warm_up_source"], sink=asked["sink"], files=warm_up)))
+    asyncio.run(way(Job(source=asked["warm_up_source"], sink=asked["sink"], files=warm_up)))
     job = Job(source=asked["source"], sink=asked["sink"], files=files)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now
     idle = _memory("VmRSS")
     cpu, began = _processor(), time.perf_counter()
-    md5 = asyncio.run(_run(way, job))
+    md5 = asyncio.run(way(job))
     print(
         json.dumps(
             {

@@ -12,9 +12,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import asyncssh
 from azure.storage.blob import BlobBlock
 from azure.storage.blob.aio import BlobServiceClient
@@ -27,10 +30,15 @@ from sinks.stores.azure.target import AzureTarget
 from sinks.stores.file.managed import FileStore
 from sinks.stores.file.names import MARKER
 from sinks.stores.file.target import FileTarget
+from sinks.stores.gcs import managed as gcs
+from sinks.stores.gcs.calls import MAX_SOURCES
+from sinks.stores.gcs.target import GcsTarget
+from sinks.stores.gcs.tokens import AccountTokens
 from sinks.stores.s3 import managed as s3
 from sinks.stores.s3.target import S3Target
 from sinks.stores.sftp import managed as sftp
 from sinks.stores.sftp.target import SftpTarget
+from tests import gcs_account
 from tests.bench.processes import server
 from tests.bench.upload import PART, Sending, to_s3
 from tests.sftp_server import openssh
@@ -46,6 +54,8 @@ class Place:
     open: Callable[[Any], AbstractAsyncContextManager[ObjectStore[Any]]]
     # Gives what brings an object there in parts, as a program would that has no more to do.
     copy: Callable[[Any, str], AbstractAsyncContextManager[Sending]]
+    # The same, and reads back what it has written, as ours does where nothing else compares it.
+    copy_read_back: Callable[[Any, str], AbstractAsyncContextManager[Sending]] | None = None
 
 
 def told(target: Target) -> str:
@@ -75,6 +85,12 @@ def _s3(_folder: Path) -> Iterator[Target]:
 def _azure(_folder: Path) -> Iterator[Target]:
     with server("null_azure") as address:
         yield AzureTarget(endpoint=f"{address}/a", account="a", container="bench", key="a2V5")
+
+
+@contextlib.contextmanager
+def _gcs(_folder: Path) -> Iterator[Target]:
+    with server("null_gcs") as address:
+        yield GcsTarget(endpoint=address, container="bench", credentials=gcs_account.credentials())
 
 
 @contextlib.contextmanager
@@ -118,14 +134,53 @@ async def _to_container(target: AzureTarget, key: str) -> AsyncIterator[Sending]
 
 
 @contextlib.asynccontextmanager
-async def _to_folder(target: FileTarget, key: str) -> AsyncIterator[Sending]:
+async def _to_google(target: GcsTarget, key: str) -> AsyncIterator[Sending]:
+    """Put parts as objects, and compose one of all: no other way takes several at once."""
+    token = await AccountTokens(target.credentials).token()
+    signed = {"Authorization": f"Bearer {token}"}
+    bucket = f"{target.endpoint}/storage/v1/b/{target.container}/o"
+    names: dict[int, str] = {}
+    async with aiohttp.ClientSession(headers=signed, raise_for_status=True) as session:
+
+        async def put(number: int, part: bytes) -> None:
+            name = f"{key}.{number}"
+            asked = {"uploadType": "media", "name": name}
+            url = f"{target.endpoint}/upload/storage/v1/b/{target.container}/o"
+            async with session.post(url, params=asked, data=part):
+                names[number] = name
+
+        async def compose(name: str, sources: list[str]) -> str:
+            body = {"sourceObjects": [{"name": source} for source in sources], "destination": {}}
+            async with session.post(f"{bucket}/{quote(name, safe='')}/compose", json=body):
+                return name
+
+        async with Sending.by(put) as sending:
+            yield sending
+        left = [name for _, name in sorted(names.items())]
+        while len(left) > MAX_SOURCES:
+            some = [left[n : n + MAX_SOURCES] for n in range(0, len(left), MAX_SOURCES)]
+            left = [await compose(f"{sources[0]}+", sources) for sources in some]
+        await compose(key, left)
+
+
+@contextlib.asynccontextmanager
+async def _to_folder(
+    target: FileTarget, key: str, *, read_back: bool = False
+) -> AsyncIterator[Sending]:
     made = Path(target.path, key)
     made.parent.mkdir(parents=True, exist_ok=True)
     unfinished = made.with_name(".unfinished")
-    with unfinished.open("wb") as file:
+    with unfinished.open("wb+") as file:
+
+        def write(number: int, part: bytes) -> None:
+            offset = (number - 1) * PART
+            os.pwrite(file.fileno(), part, offset)
+            if read_back:
+                os.fdatasync(file.fileno())
+                assert os.pread(file.fileno(), len(part), offset) == part
 
         async def put(number: int, part: bytes) -> None:
-            await asyncio.to_thread(os.pwrite, file.fileno(), part, (number - 1) * PART)
+            await asyncio.to_thread(write, number, part)
 
         async with Sending.by(put) as sending:
             yield sending
@@ -172,6 +227,13 @@ PLACES = {
     "azure": Place(
         serve=_azure, read=AzureTarget, open=lambda _: azure.open_store(), copy=_to_container
     ),
-    "file": Place(serve=_file, read=FileTarget, open=_folders, copy=_to_folder),
+    "gcs": Place(serve=_gcs, read=GcsTarget, open=lambda _: gcs.open_store(), copy=_to_google),
+    "file": Place(
+        serve=_file,
+        read=FileTarget,
+        open=_folders,
+        copy=_to_folder,
+        copy_read_back=partial(_to_folder, read_back=True),
+    ),
     "sftp": Place(serve=_sftp, read=SftpTarget, open=lambda _: sftp.open_store(), copy=_to_server),
 }

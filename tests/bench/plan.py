@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from asyncio.events import Handle
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -37,61 +36,51 @@ from sinks.pipeline.budget import Budget
 from streams.regards.orders import RsOrder, open_session
 from streams.regards.resume import Resumption
 from streams.regards.tokens import TokenSigner
+from tests.bench.callbacks import Callbacks
 from tests.bench.processes import server
 
 MIB = 1024 * 1024
-
-
-class Callbacks:
-    """Processor time of each callback of the loop, in seconds."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self.total = 0.0
-
-    def watch(self) -> None:
-        """Begin: what asyncio's own debug mode does, but by processor time."""
-        run = Handle._run  # noqa: SLF001 - asyncio's
-
-        def timed(handle: Handle) -> None:
-            began = time.thread_time()
-            run(handle)
-            took = time.thread_time() - began
-            self.total += took
-            self.longest = max(self.longest, took)
-
-        Handle._run = timed  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-async def _available(store: PostgresStore) -> None:
+async def grant(store: PostgresStore, *names: str) -> None:
+    """Let there be a granted delivery of each correlation id."""
+    async with store.transaction() as tx:
+        await tx.open_deliveries([_opening(name) for name in names])
+
+
+def _opening(name: str) -> Opening:
     request = DeliveryRequest(
         id=uuid4(),
         tenant="t",
-        correlation_id="c",
+        correlation_id=name,
         origin_app=None,
         priority=1,
         target="t",
         user="u@example.org",
         order={"queries": ["*:*"]},
     )
-    opening = Opening(
+    return Opening(
         request=request,
         state=State.GRANTED,
         requested_at=None,
         ttl=timedelta(hours=12),
     )
-    async with store.transaction() as tx:
-        await tx.open_deliveries([opening])
+
+
+async def _available(store: PostgresStore) -> None:
+    await grant(store, "c")
     event = OrderEvent(tenant="t", correlation_id="c", status=OrderStatus.DONE, order_id=1)
     await order_progressed(event, store=store)
 
 
-async def measure(files: int, page: int, *, source: str, database: str) -> None:
-    """Plan an order of so many files, and print."""
+async def measure(
+    files: int, page: int, callbacks: Callbacks, *, source: str, database: str
+) -> tuple[float, float]:
+    """Plan an order of so many files; return the seconds it took, and its peak in MiB over idle."""
     async with (
         open_pool(database, size=4, start_timeout=5) as pool,
         open_session(stall_timeout=30) as session,
@@ -114,15 +103,20 @@ async def measure(files: int, page: int, *, source: str, database: str) -> None:
         gc.collect()
         gc.freeze()  # as a worker does
         memory = Budget(1280 * MIB)
-        callbacks = Callbacks()
-        callbacks.watch()
+        callbacks.reset()
         idle, began = _peak(), time.monotonic()
         room = Room(memory=memory.size, reserve=memory.reserve, most_files=1_000_000)
         planning = Planning(source=order, store=store, room=room, suffix_of=formats.suffix_of)
         await planning.plan(delivery)
         took = time.monotonic() - began
         assert await pool.fetchval("SELECT count(*) FROM delivery_file") == files
-    peak = (_peak() - idle) / MIB
+    return took, (_peak() - idle) / MIB
+
+
+async def _measure(files: int, page: int, *, source: str, database: str) -> None:
+    callbacks = Callbacks()
+    callbacks.watch()
+    took, peak = await measure(files, page, callbacks, source=source, database=database)
     print(
         f"{files:8} files   longest on the loop {callbacks.longest * 1000:5.1f} ms   "
         f"on the loop in all {callbacks.total:5.1f} s of {took:6.1f} s   "
@@ -154,7 +148,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.source:
         asyncio.run(
-            measure(given.files[0], given.page, source=given.source, database=given.database)
+            _measure(given.files[0], given.page, source=given.source, database=given.database)
         )
     else:
         asyncio.run(_main(given.files, given.page))

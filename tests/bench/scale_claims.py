@@ -21,7 +21,7 @@ import asyncpg
 from app.delivery.states import Work
 from app.delivery.targets import Blocked
 from app.store import PostgresLeases, migrate, open_pool
-from app.store.leases import SQL
+from app.store.leases import SQL, words_of
 from compose.embedded.postgres import postgres
 
 _CLAIMS = 300
@@ -87,6 +87,7 @@ async def _explain(pool: asyncpg.Pool) -> None:
             owner="bench",
             ttl=timedelta(hours=1),
             work=Work.TRANSFER.value,
+            words=words_of(Work.TRANSFER),
             most=None,
             blocked=[],
             spared_tenants=[],

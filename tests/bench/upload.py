@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import TaskGroup
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class Job:
         return sum(size for _, size, _ in self.files)
 
 
-Way = Callable[[Job], Awaitable[str | None]]
+Way = Callable[[Job], Coroutine[Any, Any, str | None]]
 
 
 def config() -> dict[str, Any]:

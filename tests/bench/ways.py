@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +21,7 @@ from streams.regards.orders import open_session
 from tests.bench.others import staged, stream_zip_defaults, zipstream_ng
 from tests.bench.ours import AS_FILES, ours, saved
 from tests.bench.places import PLACES, Place, s3_at, target_at
-from tests.bench.upload import PART, Job, SendTo, Way, plain_s3, to_s3
+from tests.bench.upload import PART, Job, Sending, SendTo, Way, plain_s3, to_s3
 
 
 async def _parts(job: Job) -> AsyncIterator[bytes]:
@@ -135,8 +136,10 @@ async def with_checkpoints(job: Job) -> str:
     return await _ours(job, compression="store", saving=saved)
 
 
-async def _copy_to(place: Place, job: Job) -> None:
-    await verified_copy(job, send_to=lambda sink, key: place.copy(target_at(place, sink), key))
+async def _copy_to(
+    place: Place, copy: Callable[[Any, str], AbstractAsyncContextManager[Sending]], job: Job
+) -> None:
+    await verified_copy(job, send_to=lambda sink, key: copy(target_at(place, sink), key))
 
 
 async def _ours_to(place: Place, suffix: str, job: Job) -> str:
@@ -158,7 +161,14 @@ FORMS = {"zip": ".zip", "tar": ".tar", "tar.zst": ".tar.zst", "files": AS_FILES}
 # By the place they go to; with each, the sink of a job is a target.
 TO: dict[str, dict[str, Way]] = {
     name: {
-        "verified copy": partial(_copy_to, place),
+        **{
+            called: partial(_copy_to, place, copy)
+            for called, copy in (
+                ("verified copy", place.copy),
+                ("verified copy, read back,", place.copy_read_back),
+            )
+            if copy is not None
+        },
         **{f"ours, {form}": partial(_ours_to, place, ending) for form, ending in FORMS.items()},
     }
     for name, place in PLACES.items()

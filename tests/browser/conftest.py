@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,8 +22,11 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 @pytest.fixture(scope="package")
 async def service(stack: Stack) -> AsyncIterator[str]:
     """The service, shared by this folder and gone after it: it reads the queues; its address."""
-    # A name of its own: the pictures in docs/ show it.
-    async with running_service(stack, extra={"DELIVERY_WORKER_ID": "worker-1"}) as (_, url):
+    extra = {
+        "DELIVERY_WORKER_ID": "worker-1",  # the pictures in docs/ show it
+        "DELIVERY_WEBHOOK_ALLOWED_HOSTS": "*,127.0.0.1/32",
+    }
+    async with running_service(stack, extra=extra) as (_, url):
         yield url
 
 
@@ -89,6 +93,18 @@ async def sign_in(page: Page, stack: Stack, role: str = "PROJECT_ADMIN") -> None
 def api(service: str, stack: Stack) -> aiohttp.ClientSession:
     """Return a session of an operator."""
     return aiohttp.ClientSession(service, headers={"Authorization": f"Bearer {token(stack)}"})
+
+
+@contextlib.asynccontextmanager
+async def setting(service: str, stack: Stack, name: str, *, value: object) -> AsyncIterator[None]:
+    """Let a setting of the tenant be another one meanwhile."""
+    async with api(service, stack) as session:
+        body = {"name": name, "value": value}
+        (await session.put(f"/settings/{name}", json=body)).raise_for_status()
+        try:
+            yield
+        finally:
+            (await session.delete(f"/settings/{name}")).raise_for_status()
 
 
 SHOTS = Path(__file__).resolve().parents[2] / "docs" / "console"

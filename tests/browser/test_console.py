@@ -12,8 +12,9 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from app.delivery.own_ids import prefix_of
-from compose.embedded.stack import USER, Stack
+from compose.embedded.stack import TENANT, USER, Stack
 from tests.browser.conftest import NARROW, OPERATOR, SHOTS, WIDE, api, sign_in, token
+from tests.builders import make_token
 from tests.client import Client, request_for
 from tests.conftest import noise
 from tests.standin import StandIn
@@ -29,7 +30,8 @@ async def test_a_bad_token_is_refused_in_words(page: Page, stack: Stack) -> None
     await page.get_by_label("Token").fill(good[:-3] + "abc")
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("alert")).to_contain_text("the token is not valid")
-    await page.get_by_label("Token").fill(token(stack, "PUBLIC"))
+    nothing = make_token(stack.environment["DELIVERY_RS_ORDER_TOKEN_SECRET"], role="PUBLIC")
+    await page.get_by_label("Token").fill(nothing)
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("alert")).to_contain_text("this needs one of the roles")
     await sign_in(page, stack)
@@ -72,7 +74,7 @@ async def test_a_user_asks_for_their_own_without_an_id(
 ) -> None:
     product = make_product({"a.bin": noise(9_000), "b.txt": b"b"})
     await sign_in(page, stack, "REGISTERED_USER")
-    for name in ("Settings", "Dead letters", "Health"):
+    for name in ("Settings", "Webhooks", "Dead letters", "Health"):
         await expect(page.get_by_role("link", name=name)).to_have_count(0)
     await page.get_by_role("link", name="New").click()
     await expect(page.get_by_label("Correlation id")).to_have_value("")
@@ -119,7 +121,14 @@ async def test_a_failed_delivery_says_why_and_can_be_tried_again(
     await page.get_by_role("link", name=body["correlationId"]).click()
     await expect(page.locator(".alert")).to_contain_text("INTERNAL_ERROR")
     await shot(page, "failed")
+    # The code leads to what it means.
+    await page.locator(".alert").get_by_role("link", name="SOURCE_REFUSED").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("What SOURCE_REFUSED means")
+    await expect(page.get_by_text("give the user access to the data")).to_be_visible()
+    await shot(page, "help")
+    await page.go_back()
     await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("would fail again as it did")
     await page.get_by_role("dialog").get_by_role("button", name="Try again").click()
     await client.wait_for(body["correlationId"], "DONE")
     await expect(page.locator("h1 + div")).to_contain_text("DONE")
@@ -135,15 +144,20 @@ async def test_the_list_tells_at_once_that_an_attempt_was_given_up_and_forgets_i
     row = page.get_by_role("row").filter(has_text=body["correlationId"])
     await expect(row).to_contain_text("rs-order has not finished order")
     await expect(row).to_contain_text("AVAILABLE, for")
+    await expect(row).to_contain_text(re.compile(r"retrying (in \d+ s|now), \d+ tr"))
+    await expect(row.get_by_role("link", name="SOURCE_NOT_READY")).to_be_visible()
     await page.get_by_role("link", name=body["correlationId"]).click()
-    await expect(page.locator(".alert")).to_contain_text("It waits: rs-order has not finished")
+    await expect(page.locator(".alert")).to_contain_text("It waits: SOURCE_NOT_READY")
+    await expect(page.locator(".timeline")).to_contain_text("until now")
     await page.get_by_role("link", name="Deliveries").click()
     await expect(row).to_contain_text("rs-order has not finished order")
     await standin.behave()
     await expect(row).to_contain_text("DONE", timeout=40_000)
     await expect(row).not_to_contain_text("rs-order has not finished order")
     await page.get_by_role("link", name=body["correlationId"]).click()
-    await expect(page.locator(".timeline")).to_contain_text("put off: rs-order has not finished")
+    await expect(page.locator(".timeline")).to_contain_text(
+        "put off: SOURCE_NOT_READY: rs-order has not finished"
+    )
 
 
 async def test_a_delivery_is_cancelled_with_a_reason(
@@ -262,7 +276,45 @@ async def test_health_shows_no_targets_to_an_operator(page: Page, stack: Stack) 
     await expect(page.get_by_role("heading", name="Targets")).to_have_count(0)
 
 
-PAGES = ["deliveries", "new", "settings", "dead-letters", "health"]
+async def test_one_who_only_looks_finds_no_button_that_changes_anything(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}))
+    await client.answer(body)
+    letter = {
+        "id": "amqp:1",
+        "reason": "the body is no JSON",
+        "tenant": TENANT,
+        "place": "a.queue",
+        "buriedAt": "2026-01-31T11:58:00.000Z",
+        "bytes": 4,
+        "text": "nope",
+    }
+    found = {"content": [letter], "total": 1, "links": []}
+    await page.route("**/dead-letters?*", lambda route: route.fulfill(json=found))
+    await sign_in(page, stack, "READ_ONLY")
+    await expect(page.locator(".who")).to_contain_text("READ_ONLY")
+    await expect(page.get_by_role("link", name="New")).to_have_count(0)
+    await page.goto(f"/console#/delivery/{body['correlationId']}")
+    await expect(page.get_by_role("region", name="The order")).to_contain_text("queries")
+    # But those of what is shown.
+    buttons = page.locator("main").get_by_role("button", disabled=False)
+    await expect(buttons).to_have_count(0)
+    await page.get_by_role("link", name="Settings").click()
+    await expect(page.get_by_role("group").filter(has_text="Time to live")).to_be_visible()
+    await expect(page.get_by_label("Value").first).to_be_disabled()
+    await expect(buttons).to_have_count(0)
+    await page.get_by_role("link", name="Dead letters").click()
+    await expect(page.get_by_role("row").filter(has_text="no JSON")).to_be_visible()
+    await expect(page.get_by_role("checkbox")).to_have_count(0)
+    await expect(page.get_by_text("Mend", exact=True)).to_have_count(0)
+    await expect(buttons).to_have_text(["Look"])
+    await page.get_by_role("link", name="Health").click()
+    await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
+
+
+PAGES = ["deliveries", "new", "settings", "webhooks", "dead-letters", "health"]
+PAGES += ["help", "help/TARGET_REFUSED"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

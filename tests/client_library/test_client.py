@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
+from yarl import URL
 
 from rs_delivery_client import (
     ConflictError,
@@ -26,6 +28,7 @@ from rs_delivery_client import (
     ServiceError,
     StateEvent,
 )
+from rs_delivery_client.proxies import proxy_for
 from rs_delivery_client.sse import Frame, frames
 from tests.client_library.fake import AT_ONCE, TOKEN, Fake
 
@@ -60,6 +63,15 @@ def said(status: int, **body: Any) -> web.Response:
     return web.json_response(body, status=status)
 
 
+async def test_the_attempts_of_a_delivery_are_read(fake: Fake, client: DeliveryClient) -> None:
+    assert (await client.delivery(NAME)).attempts == ()
+    lost = {"attempt": 1, "worker": "w", "target": "t", "began": "2026-01-02T03:04:05.000+00:00"}
+    lost |= {"ended": "2026-01-02T03:05:05.000+00:00", "outcome": "lost", "later": "unknown"}
+    fake.delivery["attempts"] = [lost]
+    (read,) = (await client.delivery(NAME)).attempts
+    assert (read.attempt, read.worker, read.outcome, read.bytes) == (1, "w", "lost", None)
+
+
 async def test_a_request_is_sent_as_its_contract_has_it(fake: Fake, client: DeliveryClient) -> None:
     got = await client.submit(
         ORDER, correlation_id=NAME, format="tar", labels=["x"], options={"partial": True}
@@ -68,6 +80,25 @@ async def test_a_request_is_sent_as_its_contract_has_it(fake: Fake, client: Deli
     delivery = {"partial": True, "format": "tar", "labels": ["x"]}
     assert fake.bodies == [{"correlationId": NAME, "order": ORDER, "delivery": delivery}]
     assert fake.tokens == [f"Bearer {TOKEN}"]
+
+
+@pytest.mark.parametrize("of", ["default", "machine 127.0.0.1"])
+async def test_passwords_of_other_programs_are_not_sent(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, of: str
+) -> None:
+    """A `.netrc` is none of this client's: neither beside its token, nor with a link."""
+    passwords = tmp_path / "netrc"
+    passwords.write_text(f"{of} login me password secret\n")
+    passwords.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(passwords))
+    fake.hold(b"content", "a.zip", None)
+    async with fake.running() as client:
+        assert (await client.delivery(NAME)).id == "0-1"
+        link = await client.link(NAME)
+        async with client.links_session.get(link.url, **proxy_for(URL(link.url))) as answer:
+            assert answer.status == 200
+            assert "Authorization" not in answer.request_info.headers
+    assert fake.tokens == [f"Bearer {TOKEN}"] * len(fake.tokens)
 
 
 async def test_what_is_left_out_is_not_sent(fake: Fake, client: DeliveryClient) -> None:
@@ -135,9 +166,10 @@ async def test_nothing_that_answers_is_said_after_some_tries() -> None:
             await client.delivery(NAME)
 
 
-async def test_what_is_another_service_is_said() -> None:
+@pytest.mark.parametrize("text", ["<html>", "[" * 100_000, "1" * 5000])
+async def test_what_is_another_service_is_said(text: str) -> None:
     async def page(_: web.Request) -> web.Response:
-        return web.Response(text="<html>")
+        return web.Response(text=text)
 
     site = web.Application()
     site.router.add_get("/{any:.*}", page)

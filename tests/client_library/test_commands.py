@@ -78,7 +78,13 @@ async def test_what_can_not_be_checked_ends_with_3(program: str, tmp_path: Path)
 
 
 @each_program
-@pytest.mark.parametrize("arguments", [[], ["--md5", "x", "a.zip"], ["--id", "d"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["--md5", "x", "a.zip"], ["--id", "d"]),
+        *(["/no/such.zip"], [".", "--manifest", "/no/such.json"]),
+    ],
+)
 async def test_a_mistake_in_the_call_ends_with_2(program: str, arguments: list[str]) -> None:
     code, _, err = await called(program, "verify", *arguments)
     assert code == 2
@@ -87,9 +93,34 @@ async def test_a_mistake_in_the_call_ends_with_2(program: str, arguments: list[s
 
 @each_program
 async def test_a_service_that_is_away_ends_with_69(program: str, tmp_path: Path) -> None:
-    code, _, err = await called(program, "download", "d", "--tries", 1, url="http://127.0.0.1:1")
-    assert code == 69
-    assert "does not answer" in err
+    away = "http://127.0.0.1:1"
+    code, _, err = await called(program, "download", "d", "--tries", 1, url=away)
+    assert (code, err) == (69, f"{program}: {away} does not answer (connection refused)\n")
+    code, _, err = await called(program, "verify", f"{away}/a.zip", "--tries", 1)
+    says = f"{away}/a.zip does not answer (connection refused), once; 0 bytes were had"
+    assert (code, err) == (69, f"{program}: {says}\n")
+
+
+@each_program
+async def test_a_download_that_no_way_leads_to_names_both(
+    program: str, fake: Fake, tmp_path: Path
+) -> None:
+    fake.hold(b"", "a.zip", None)
+    fake.has_links = fake.hands_out = False
+    code, _, err = await called(program, "download", "d 1/é", "--to", tmp_path, url=fake.url)
+    assert code == 3
+    assert err == f"{program}: an operator may allow it; and this place gives no links\n"
+
+
+@each_program
+async def test_a_missing_token_is_told_with_where_to_give_it(
+    program: str, fake: Fake, tmp_path: Path
+) -> None:
+    fake.hold(b"", "a.zip", None)
+    arguments = ("download", "d 1/é", "--to", tmp_path, "--token", "another")
+    code, _, err = await called(program, *arguments, url=fake.url)
+    assert code == 3
+    assert err.endswith("; give it by --token, or DELIVERY_TOKEN\n")
 
 
 @each_program

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from rs_delivery_client import (
+    ClientError,
     ConflictError,
     ContentMissingError,
     DeliveryClient,
     FlawedError,
     Kind,
+    Link,
     LinkExpiredError,
     LocalError,
+    NotCheckedError,
     NotReachableError,
     Pauses,
     UnsafeError,
     verify,
 )
+from rs_delivery_client.paths import folded, folds_case
+from rs_delivery_client.verify import verify_delivery
 from tests.client_library.archives import FILES, MAKERS, Files, entry, manifest_of
 from tests.client_library.fake import Fake
+from tests.servers import serving
 
 CHANGED: Files = {**FILES, "text.csv": b"other"}
 
@@ -212,6 +221,20 @@ async def test_a_delivery_that_is_not_done_is_not_fetched(
         await client.download(NAME, tmp_path)
 
 
+async def test_why_there_is_nothing_to_fetch_or_to_check_is_told_with_where_the_report_is(
+    fake: Fake, client: DeliveryClient, tmp_path: Path
+) -> None:
+    fake.delivery |= {"state": "ERROR", "errorType": "EXPIRED", "errorMessage": "too late"}
+    with pytest.raises(ConflictError, match=r"nothing to fetch: EXPIRED: too late$"):
+        await client.download(NAME, tmp_path)
+    fake.delivery["reportUrl"] = "s3://b/c/report.json"
+    told = "EXPIRED: too late; what happened to each file is told by s3://b/c/report.json"
+    with pytest.raises(ConflictError, match=re.escape(f"nothing to fetch: {told}")):
+        await client.download(NAME, tmp_path)
+    with pytest.raises(NotCheckedError, match=re.escape(f"nothing to check: {told}")):
+        await verify_delivery(client, NAME)
+
+
 async def test_a_name_that_leads_elsewhere_is_refused(
     fake: Fake, client: DeliveryClient, tmp_path: Path
 ) -> None:
@@ -365,6 +388,69 @@ async def test_a_manifest_of_files_that_lead_out_writes_nothing(
     with pytest.raises(UnsafeError, match="leads out"):
         await client.download(NAME, tmp_path / "to")
     assert tree(tmp_path) == {}
+
+
+async def test_names_that_are_one_on_a_disk_that_folds_case_are_refused(
+    fake: Fake, client: DeliveryClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the one would be written over the other, and both would count as fetched."""
+    files = {"a/Name.tif": b"1", "a/name.tif": b"2", "b": b"3"}
+    fake.hold_files(files, manifest_of(files))
+    monkeypatch.setattr("rs_delivery_client.download.folds_case", lambda _folder: True)
+    with pytest.raises(UnsafeError, match="only in case"):
+        await client.download(NAME, tmp_path / "folds")
+    assert tree(tmp_path / "folds") == {}
+    monkeypatch.undo()
+    if folds_case(tmp_path):
+        pytest.skip("this disk folds case")
+    got = await client.download(NAME, tmp_path / "keeps")
+    found = tree(got.path)
+    del found["manifest.json"]
+    assert found == files
+
+
+def test_two_ways_to_write_a_letter_are_one_name_where_case_is_folded() -> None:
+    assert folded("\u00e9.tif") == folded("e\u0301.TIF") == folded("\u00c9.tif")
+    assert folded("a") != folded("b")
+
+
+async def test_what_a_link_is_signed_with_is_in_no_error(
+    fake: Fake, client: DeliveryClient, tmp_path: Path
+) -> None:
+    """Not in what it says, nor in what it came of: servers that lead elsewhere, or talk no HTTP."""
+    held(fake, tmp_path)
+
+    class Odd:
+        how = ""
+
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            if self.how == "in a circle":
+                return web.Response(status=302, headers={"Location": str(request.url)})
+            if self.how == "to no address":
+                return web.Response(
+                    status=302, headers={"Location": f"gopher://x/?{request.query_string}"}
+                )
+            if self.how == "to a broken one":
+                return web.Response(
+                    status=302, headers={"Location": f"http://[::/?{request.query_string}"}
+                )
+            assert request.transport is not None
+            request.transport.write(b"what is this?\r\n\r\n")
+            request.transport.close()
+            return web.Response()
+
+    odd = Odd()
+    async with serving(odd.handle) as port:
+        for how in ("in a circle", "to no address", "to a broken one", "no HTTP"):
+            odd.how = how
+            link = Link(url=f"http://127.0.0.1:{port}/a?X-Amz-Signature=secret")
+            assert "secret" not in repr(link)
+            pauses = Pauses(tries=2, first=0.0, most=0.0)
+            with pytest.raises(ClientError) as caught:
+                await verify(link.url, md5="0" * 32, pauses=pauses)
+            told = "".join(traceback.format_exception(caught.value))
+            assert "secret" not in told, how
+            assert f"127.0.0.1:{port}/a" in str(caught.value)
 
 
 async def test_a_symbolic_link_in_the_way_is_not_followed(

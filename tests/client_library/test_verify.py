@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import random
+import stat
+import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from rs_delivery_client import Flaw, Kind, ManifestError, NotCheckedError, Report, verify
 from tests.client_library.archives import FILES, MAKERS, Files, manifest_of, write
@@ -186,6 +192,135 @@ def test_a_member_that_the_directory_hides_is_found(tmp_path: Path) -> None:
     assert Kind.DAMAGED in report.kinds
 
 
+def _zip_of(*members: tuple[zipfile.ZipInfo | str, bytes], compression: int = 8) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        for info, content in members:
+            archive.writestr(info, content, compression)
+    return out.getvalue()
+
+
+def _tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for info, content in members:
+            info.size = len(content)
+            archive.addfile(info)
+            out.write(content + bytes(-len(content) % 512))
+            archive.offset += len(content) + -len(content) % 512
+    return out.getvalue()
+
+
+def _folder_of_tar(name: str = "folder") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.DIRTYPE
+    return info
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_data_in_a_folder_of_a_zip_is_found(compression: int, tmp_path: Path) -> None:
+    archive = _zip_of(("folder/", b"hidden"), ("a", b"1"), compression=compression)
+    place = write(tmp_path, archive, manifest_of({"a": b"1"}, archive), "a.zip")
+    assert found(checked(place)) == {(Kind.EXTRA, "folder/")}
+    empty = _zip_of(("folder/", b""), ("a", b"1"), compression=compression)
+    place = write(tmp_path, empty, manifest_of({"a": b"1"}, empty), "a.zip")
+    assert checked(place).ok
+
+
+def test_data_in_a_folder_of_a_tar_is_found(tmp_path: Path) -> None:
+    for content, flaws in ((b"hidden", {(Kind.EXTRA, "folder")}), (b"", set())):
+        archive = _tar_of((_folder_of_tar(), content), (tarfile.TarInfo("a"), b"1"))
+        place = write(tmp_path, archive, manifest_of({"a": b"1"}, archive), "a.tar")
+        assert found(checked(place)) == flaws
+
+
+@pytest.mark.parametrize(
+    ("mode", "what"),
+    [
+        (stat.S_IFLNK, "a symbolic link"),
+        (stat.S_IFIFO, "no file"),
+        (stat.S_IFCHR, "no file"),
+        (stat.S_IFDIR, "a folder"),
+    ],
+)
+def test_what_the_directory_of_a_zip_makes_a_link_of_is_found(
+    mode: int, what: str, tmp_path: Path
+) -> None:
+    """Its bytes are right, and other readers would make something else of them than a file."""
+    info = zipfile.ZipInfo("a")
+    info.create_system, info.external_attr = 3, (mode | 0o644) << 16
+    archive = _zip_of((info, b"/etc/passwd"))
+    place = write(tmp_path, archive, manifest_of({"a": b"/etc/passwd"}, archive), "a.zip")
+    report = checked(place)
+    assert found(report) == {(Kind.UNREADABLE, "a")}
+    assert what in report.flaws[0].says
+    info.create_system = 0  # where modes mean nothing
+    archive = _zip_of((info, b"/etc/passwd"))
+    place = write(tmp_path, archive, manifest_of({"a": b"/etc/passwd"}, archive), "a.zip")
+    assert checked(place).ok
+
+
+@pytest.mark.parametrize(("start", "length"), [(4, 4), (8, 4), (12, 8), (4, 16)])
+def test_an_end_of_all_ones_tells_nothing_without_zip64(
+    start: int, length: int, tmp_path: Path
+) -> None:
+    archive = bytearray(MAKERS["zipfile-deflated"][1](FILES, tmp_path))
+    end = archive.rfind(b"PK\x05\x06")
+    archive[end + start : end + start + length] = b"\xff" * length
+    report = checked(write(tmp_path, bytes(archive), manifest_of(FILES), "a.zip"))
+    assert found(report) == {(Kind.DAMAGED, None)}
+
+
+@pytest.mark.parametrize("seekable", [True, False], ids=["sizes before", "sizes behind"])
+@pytest.mark.parametrize("more", [-1, 0, 1, 5, 100, 150, 195, 204, 1024 * 1024])
+@pytest.mark.parametrize("kind", ["zeros", "noise", "text"])
+def test_a_deflated_member_is_read_to_its_end(
+    kind: str, more: int, seekable: bool, tmp_path: Path
+) -> None:
+    """Its last bytes of output may be left when all of its input was taken."""
+    size = 1024 * 1024 + more
+    contents = {
+        "zeros": bytes(size),
+        "noise": random.Random(size).randbytes(size),
+        "text": (b"0123456789" * (size // 10 + 1))[:size],
+    }
+    files = {"a": contents[kind], "b": b"behind it"}
+    made = MAKERS["zipfile-deflated" if seekable else "zipfile-piped-deflated"][1](files, tmp_path)
+    assert found(checked(write(tmp_path, made, manifest_of(files, made), "a.zip"))) == set()
+
+
+@pytest.mark.parametrize("where", ["folder", "pipe", "behind the end", "behind a damaged header"])
+def test_a_bomb_beside_the_files_of_a_tar_ends(where: str, tmp_path: Path) -> None:
+    """Compressed, it is small; nothing lists it, so it has no size that is told."""
+    bomb = 200 * 1024**2
+    file = _tar_of((tarfile.TarInfo("a"), b"1"))[:1024]
+    member = tarfile.TarInfo("x")
+    member.type = tarfile.DIRTYPE if where == "folder" else tarfile.FIFOTYPE
+    member.size = bomb
+    beside = member.tobuf()
+    if where == "behind the end":
+        beside = bytes(1024)
+    elif where == "behind a damaged header":
+        beside = b"x" * 512
+    read: list[int] = []
+
+    class Bar:
+        def begin(self, total: int | None) -> None:
+            pass
+
+        def advance(self, count: int) -> None:
+            read.append(count)
+
+    compressor = zstandard.ZstdCompressor().compressobj()
+    parts = [compressor.compress(file + beside)]
+    parts += [compressor.compress(bytes(1024**2)) for _ in range(bomb // 1024**2)]
+    archive = b"".join([*parts, compressor.flush()])
+    place = write(tmp_path, archive, manifest_of({"a": b"1"}), "a.tar.zst")
+    report = checked(place, progress=Bar())
+    assert Kind.EXTRA in report.kinds
+    assert "far more than is listed" in [flaw for flaw in report.flaws if not flaw.path][-1].says
+
+
 def test_without_a_manifest_a_zip_is_checked_by_its_own_word(tmp_path: Path) -> None:
     archive = MAKERS["zipfile-deflated"][1](FILES, tmp_path)
     report = checked(write(tmp_path, archive, None, "a.zip"))
@@ -245,6 +380,33 @@ def test_a_folder_of_files_is_checked(folder: Path) -> None:
     assert checked(folder / "manifest.json").ok
 
 
+def test_files_are_checked_by_what_is_told_of_their_manifest(folder: Path) -> None:
+    """DONE tells its digest: it stands for those of all files."""
+    manifest = (folder / "manifest.json").read_bytes()
+    md5 = hashlib.md5(manifest, usedforsecurity=False).hexdigest()
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    assert checked(folder, md5=md5.upper(), sha256=sha256, size=len(manifest)).ok
+    wrong = checked(folder, md5="0" * 32, sha256="1" * 64, size=1)
+    assert found(wrong) == {
+        (Kind.WRONG_MD5, "manifest.json"),
+        (Kind.WRONG_SHA256, "manifest.json"),
+        (Kind.WRONG_SIZE, "manifest.json"),
+    }
+    (folder / "empty").write_bytes(b"changed")
+    manifest_of_others = manifest_of({**FILES, "empty": b"changed"})
+    (folder / "manifest.json").write_text(json.dumps(manifest_of_others), "utf-8")
+    assert checked(folder).ok
+    assert found(checked(folder, md5=md5)) == {(Kind.WRONG_MD5, "manifest.json")}
+
+
+def test_of_an_archive_that_was_unpacked_its_digest_is_said_to_be_of_no_use(folder: Path) -> None:
+    manifest = manifest_of(FILES, b"an archive")
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    report = checked(folder, md5=manifest["archive"]["md5"])
+    assert report.ok
+    assert "of the archive as a whole, which is not here" in report.notes[0]
+
+
 def test_each_flaw_of_a_folder_is_named(folder: Path) -> None:
     (folder / "empty").unlink()
     (folder / "folder" / "more").write_bytes(b"")
@@ -272,19 +434,25 @@ def test_a_manifest_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path)
     ("content", "says"),
     [
         ("", "not JSON"),
+        ('{"files": [\x1b[2J', "not JSON"),
         ('{"files": [{"path": "a"}', "not JSON"),
         ('{"files": []}', "lists no files"),
         ("[]", "lists no files"),
         ('{"files": [{"size": 1}]}', "file number 1 without a path"),
         ('{"files": [{"path": "a", "size": -1}]}', "no size of a"),
+        ('{"files": [{"path": "a", "size": 1.5}]}', "no size of a"),
+        (f'{{"files": [{{"path": "a", "size": {2**63}}}]}}', "integer overflow"),
+        (f'{{"files": [{{"path": "a", "size": {"1" * 5000}}}]}}', "integer overflow"),
+        (f'{{"files": [{{"path": "a"}}], "later": {"1" * 5000}}}', "overflow"),
         ('{"files": [{"path": "a", "md5": "xyz"}]}', "32 hexadecimal digits"),
         ('{"files": [{"path": "a"}]} {}', "JSON"),
     ],
 )
 def test_what_is_no_manifest_is_said_to_be_none(content: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(ManifestError, match=says):
+    with pytest.raises(ManifestError, match=says) as raised:
         checked(tmp_path)
+    assert "\n" not in str(raised.value)
 
 
 def test_fields_of_a_later_version_are_passed_over(folder: Path) -> None:

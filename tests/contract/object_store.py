@@ -33,6 +33,7 @@ from app.errors import (
     UploadLostError,
     WrongObjectError,
 )
+from sinks.formats.files import MD5_MARK
 from sinks.pipeline.parts import MIB, Part
 from tests.builders import at_any_time, make_delivery
 
@@ -140,7 +141,7 @@ class ObjectStoreContract:
     # What uploads become.
 
     async def test_parts_become_one_object_that_carries_the_marks(self, place: Place) -> None:
-        marks = marks_of(make_delivery())
+        marks = marks_of(make_delivery()) | {MD5_MARK: hashlib.md5(b"of a file").hexdigest()}
         upload = await place.begin(marks)
         parts = await place.send(upload, PART, b"the rest")
         size = len(PART) + 8
@@ -341,7 +342,7 @@ class ObjectStoreContract:
     async def test_what_is_put_at_once_is_an_object_that_carries_the_marks(
         self, place: Place, content: bytes
     ) -> None:
-        marks = marks_of(make_delivery())
+        marks = marks_of(make_delivery()) | {MD5_MARK: hashlib.md5(content).hexdigest()}
         etag = await self.put_at_once(place, content, marks)
         assert await place.find() == FoundObject(size=len(content), etag=etag, marks=marks)
         assert await place.holds() == content

@@ -392,6 +392,16 @@ class OrderSourceContract:
         assert await orders.read(file) == bytes([b"t"[0] ^ 0xFF]) + b"ext"
         assert await orders.read(file) == b"text"
 
+    async def test_faults_may_be_those_of_some_files_alone(self, orders: Orders) -> None:
+        orders.hold(ORDERED, FILES)
+        files = await orders.files()
+        orders.misbehave(Faults(refuse=404, refuse_names="a", spoilt_names=r"^b\.txt$"))
+        with pytest.raises(SourceRefusedError):
+            await orders.read(files["a.bin"])
+        for _ in range(2):
+            assert await orders.read(files["b.txt"]) == bytes([b"t"[0] ^ 0xFF]) + b"ext"
+        assert await orders.read(files["empty"]) == b""
+
     @pytest.mark.parametrize("status", [403, 404, 410, 422])
     async def test_a_file_that_is_refused_for_good_is_told(
         self, orders: Orders, status: int

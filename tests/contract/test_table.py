@@ -72,6 +72,14 @@ ROWS = {
     ],
     "DENIED with errorType and message": [_RULES],
     "ERROR with errorType and message": [_ENDS],
+    "additions: a client that knows REGARDS' fields alone is told the same, of their types": [
+        f"{_U}.test_regards_client:test_done_is_the_same_with_all_that_is_added_and_without",
+        f"{_U}.test_regards_client:test_nothing_that_it_does_not_know_is_required",
+        f"{_A}.test_links:test_a_client_of_regards_is_told_the_same_with_all_that_is_added",
+    ],
+    "additions: httpUrl is had without credentials; altered and expired ones are refused": [
+        f"{_A}.test_links:test_a_link_in_done_is_fetched_with_curl_and_refused_once_altered_or_over"
+    ],
     "exactly one terminal response": [
         "tests.store.test_state_machine:test_each_delivery_ends_once_whatever_happens",
         f"{_WIRE}:test_good_bad_and_hostile_in_any_order_are_each_answered_once_or_dead_lettered",

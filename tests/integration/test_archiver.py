@@ -33,7 +33,7 @@ from sinks.stores.s3.target import S3Target
 from tests.client import Client
 from tests.conftest import noise
 from tests.integration.conftest import abort_all
-from tests.integration.transfers import MIB, Bench
+from tests.integration.transfers import MEMORY, MIB, Bench
 from tests.twins.rs_order import Source
 
 
@@ -130,7 +130,7 @@ async def test_transfers_of_a_worker_share_its_memory(
     sink: S3ObjectStore, target: S3Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten transfers, memory for two: never more than two read at a time, and all end well."""
-    budget = Budget(64 * MIB)
+    budget = Budget(2 * MEMORY)
     running = most = 0
     both = asyncio.Barrier(2)  # neither goes on alone
 

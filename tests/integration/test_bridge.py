@@ -24,13 +24,14 @@ from aiokafka import AIOKafkaConsumer
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.delivery.ingress import Arrival
+from app.delivery.ingress import Arrival, ArrivalKind, IncomingMessage
 from app.errors import BrokerUnavailableError, StoreUnavailableError
 from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.store import PostgresArrivals
 from app.tenants.registry import ConfiguredTenants
 from compose.embedded.stack import TENANT
+from streams.amqp.messages import read
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
@@ -258,6 +259,48 @@ async def test_a_redelivery_is_noted_once_postgresql_answers(
         await held.arrived.wait()
         await connection.close()
         await noted_as_returned(pool)
+
+
+async def test_what_comes_again_is_not_handed_on_before_that_is_noted(
+    settings: Settings, held: HeldLog, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a flag or a message id nothing else tells that it is a copy."""
+    returned, save = held.arrivals.returned, held.arrivals.save
+    came: list[UUID] = []
+    done: list[str] = []
+    twice, noted = asyncio.Event(), asyncio.Event()
+
+    def reading(message: AbstractIncomingMessage, kind: ArrivalKind) -> IncomingMessage:
+        arrived = read(message, kind)
+        came.append(arrived.ingress.id)
+        if len(came) > 1:
+            twice.set()
+        return arrived
+
+    async def noting(ids: Sequence[UUID]) -> None:
+        if not twice.is_set():
+            raise StoreUnavailableError("away")
+        await returned(ids)
+        done.append("noted")
+        noted.set()
+
+    async def saving(arrival: Arrival, *, since: float | None = None) -> None:
+        done.append("saved")
+        await save(arrival, since=since)
+
+    monkeypatch.setattr("streams.bridge.read", reading)
+    monkeypatch.setattr(held.arrivals, "returned", noting)
+    monkeypatch.setattr(held.arrivals, "save", saving)
+    url = settings.amqp_url.get_secret_value()
+    async with gate(url) as way, bridging(settings, held, url=way.url):
+        await client.send(request_for("P"), delivery_mode=2)
+        await held.arrived.wait()
+        held.arrived.clear()
+        way.cut()
+        await twice.wait()
+        await noted.wait()
+        await held.arrived.wait()
+    assert done == ["saved", "noted", "saved"]
 
 
 async def test_an_acknowledgement_that_may_not_have_been_read_is_noted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 from app import __version__
 from app.settings import Settings
 from app.store.schema import steps
-from compose.embedded.stack import ROOT
+from compose.embedded.stack import ROOT, USER
 from tests.command import delivery
 from tests.integration.conftest import Deliveries
 
@@ -142,3 +143,16 @@ async def test_a_list_for_a_user_without_a_name_is_empty(
     assert every.stdout.count('"correlationId"') == 1, every.stderr
     none = await asyncio.to_thread(delivery, "list", "--json", "--user", "", **here)
     assert (none.returncode, none.stdout) == (0, "")
+
+
+async def test_what_is_left_of_quotas_is_told(
+    environment: None, database: str, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("c")
+    here = {"DELIVERY_DATABASE_URL": database}
+    told = await asyncio.to_thread(delivery, "quota", "--user", USER, **here)
+    assert told.returncode == 0, told.stderr
+    assert f"user {USER}" in told.stdout
+    assert "requests over a quota: wait; bytes over one: wait" in told.stdout
+    shown = await asyncio.to_thread(delivery, "quota", "--json", **here)
+    assert json.loads(shown.stdout)["tenant"]["active"] == {"used": 1}

@@ -157,3 +157,17 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     await deliveries.pool.execute("UPDATE delivery SET expires_at = now() - interval '1 hour'")
     await configuration.configure.maintain(ACTOR, active=False)
     assert len(await deliveries.store.expired(10)) == 2
+
+
+async def test_a_key_that_the_version_before_sets_is_not_taken_for_the_deployments(
+    settings: Settings, pool: asyncpg.Pool, keys: list[str]
+) -> None:
+    """While versions are mixed: it changes the value, and knows nothing of what stands beside."""
+    parts = await open_configuration(with_keys(settings, keys), pool)
+    own = parts.configure.setting(TENANT, "s3_server").value | {"region": "elsewhere"}
+    await parts.configure.put(ACTOR, "s3_server", own)
+    assert (await parts.store.read()).settings[TENANT]["s3_server"].deployment_key
+    await pool.execute(
+        "UPDATE tenant_setting SET value = value, version = nextval('setting_version')"
+    )
+    assert not (await parts.store.read()).settings[TENANT]["s3_server"].deployment_key

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import cast
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from app.store import migrate
+from app.delivery.states import Work
+from app.settings import Settings
+from app.store import PostgresLeases, migrate
 from app.store.rights import NEEDED, missing_rights
+from tests.deliveries import DeliveriesInPostgres
 from tests.statements import STATEMENTS
 
 # By a trigger, and by COPY.
 IN_NO_STATEMENT = {
+    ("delivery_attempt", "INSERT"),
+    ("delivery_attempt", "DELETE"),
     ("delivery_file", "INSERT"),
+    ("delivery_history", "DELETE"),
     ("told_crc32", "INSERT"),
 }
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -79,6 +87,20 @@ async def test_every_statement_is_allowed_and_every_right_is_needed(
             in_vain.append((name, right))
         await pool.execute(f"GRANT {right} ON {kind} {name} TO {role}")
     assert set(in_vain) == IN_NO_STATEMENT
+
+
+async def test_the_role_may_do_what_the_triggers_of_a_lease_do(
+    pool: asyncpg.Pool, limited: Connection, settings: Settings
+) -> None:
+    """What a statement sets off is done with the rights of the role that sends it."""
+    deliveries = DeliveriesInPostgres(pool, settings)
+    await deliveries.ready()
+    leases = PostgresLeases(cast("asyncpg.Pool", limited), owner="w", ttl=timedelta(seconds=30))
+    for tries in (1, 2):
+        claimed = await leases.claim(Work.TRANSFER)
+        assert claimed is not None
+        await leases.release(claimed, after=timedelta(), failed=False, cause="away")
+        assert (await deliveries.row(claimed)).tries == tries
 
 
 async def test_every_table_is_among_those_with_rights(pool: asyncpg.Pool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -309,8 +310,10 @@ async def test_an_error_of_the_file_system_is_told_in_words(
 
 async def test_bytes_that_are_not_read_as_they_were_written_are_no_part(tmp_path: Path) -> None:
     class Spoiling(System):
-        def read(self, fd: int, size: int, offset: int) -> bytes:
-            return super().read(fd, size, offset).replace(b"x", b"y")
+        def read_into(self, fd: int, buffer: bytearray, offset: int) -> int:
+            size = super().read_into(fd, buffer, offset)
+            buffer[:] = buffer.replace(b"x", b"y")
+            return size
 
     target, store = target_of(tmp_path), store_of(tmp_path, Spoiling())
     upload = await store.create_upload(target, KEY, {}, media_type=ZIP)
@@ -319,6 +322,30 @@ async def test_bytes_that_are_not_read_as_they_were_written_are_no_part(tmp_path
     assert await store.part_etags(target, upload) == {}
     believing = FileObjectStore(make_settings(tmp_path, file_read_back=False), system=Spoiling())
     await believing.put_part(target, upload, 1, Part.of(b"axa"))
+
+
+@pytest.mark.parametrize("wrong", [0, 99_999, 100_000, 362_143, 362_144, 700_000, 700_003])
+async def test_one_byte_that_is_not_read_as_it_was_written_is_found_wherever_it_lies(
+    tmp_path: Path, wrong: int
+) -> None:
+    class Turning(System):
+        def read_into(self, fd: int, buffer: bytearray, offset: int) -> int:
+            size = super().read_into(fd, buffer, offset)
+            if offset <= wrong < offset + size:
+                buffer[wrong - offset] ^= 1
+            return size
+
+    target, store = target_of(tmp_path), store_of(tmp_path, Turning())
+    upload = await store.create_upload(target, KEY, {}, media_type=ZIP)
+    pieces: list[bytes | memoryview] = [bytes(100_000), memoryview(bytes(600_000)), b"end", b"."]
+    whole = b"".join(pieces)
+    part = Part(pieces, len(whole), hashlib.md5(whole, usedforsecurity=False).digest())
+    with pytest.raises(WrongObjectError, match="gave other bytes back than were written"):
+        await store.put_part(target, upload, 1, part)
+    calm = store_of(tmp_path)
+    assert await calm.part_etags(target, upload) == {}
+    stored = await calm.put_part(target, upload, 1, part)
+    assert await calm.part_etags(target, upload) == {1: stored.etag}
 
 
 async def test_a_write_that_does_less_than_it_was_asked_for_goes_on(tmp_path: Path) -> None:

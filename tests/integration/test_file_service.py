@@ -103,7 +103,8 @@ async def test_a_request_for_a_folder_is_done_with_a_url_of_its_file(
         body = request_for(product, targetDelivery="shared")
         done = await client.answer(body)
         async with session.get("/health/targets") as answer:
-            (health,) = [one for one in (await answer.json())["content"] if one["name"] == "shared"]
+            targets = (await answer.json())["content"]
+            (health,) = [target for target in targets if target["name"] == "shared"]
     correlation_id = body["correlationId"]
     archive = await content_of(done["url"])
     assert done == {

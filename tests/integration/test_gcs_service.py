@@ -60,5 +60,13 @@ async def test_an_archive_is_delivered_to_a_bucket_that_a_tenant_has_set(
         assert done["md5"] == hashlib.md5(archive).hexdigest()
         assert contents(archive) == files
         assert await names(server, target.container) == [name]
+
+        body = request_for(product, targetDelivery="far", delivery={"format": "files"})
+        done = await client.answer(body)
+
+        assert done["status"] == "DONE", done
+        folder = f"gs://{target.container}/far/off/{body['correlationId']}/"
+        for file, content in files.items():
+            assert await fetched(server, f"{folder}{file}") == content
         assert secret not in await dump(apart["DELIVERY_DATABASE_URL"])
         assert secret not in child.log.read_text()

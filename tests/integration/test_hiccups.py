@@ -377,7 +377,7 @@ async def test_a_transfer_that_waits_for_memory_keeps_no_slot_from_one_that_has_
 ) -> None:
     """One slot, memory for one: the first waits for its target, the second for the first."""
     proxy, through = proxied
-    worker = TransferWorker(pool, settings, sink, through, source, other=target, budget=32 * MIB)
+    worker = TransferWorker(pool, settings, sink, through, source, other=target, budget=44 * MIB)
 
     async def leave(what: str) -> None:
         proxy.away = proxy.away or what == "part"
@@ -419,7 +419,7 @@ async def test_a_completion_that_waits_for_its_target_asks_for_no_memory_again(
 ) -> None:
     """Another transfer has all of it by then."""
     proxy, seen = proxied
-    budget = Budget(32 * MIB)
+    budget = Budget(44 * MIB)
     bench = Bench(sink, seen, Source(FILES), budget=budget)
 
     async def leave(what: str) -> None:

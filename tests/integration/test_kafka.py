@@ -61,6 +61,7 @@ class RealPlace(Place):
             lag=ConsumerLag(self.settings),
             make_topics=partial(ensure_topics, self.settings),
             stuck_after=_STUCK_AFTER,
+            rebalance_timeout=self.settings.kafka_rebalance_timeout,
         )
         thawed = threading.Event()
 

@@ -20,12 +20,13 @@ from compose.embedded.stack import Stack
 from streams.amqp import names, rights
 from streams.amqp.dead_letters import QUEUES as DEAD_LETTERS
 from streams.amqp.dead_letters import open_dead_letter_queues
+from streams.amqp.progress import ProgressPublisher
 from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
 from streams.amqp.rights import Permissions, needed
-from streams.amqp.rights_probe import missing_rights
+from streams.amqp.rights_probe import missing_optional_rights, missing_rights
 from streams.amqp.topology import QUEUES, REFUSALS, Topology, refused
 from streams.channels import ORDER_CANCELS, ORDERS
-from tests.builders import make_outgoing
+from tests.builders import make_outgoing, make_told_progress, make_transfer
 from tests.command import delivery
 
 KINDS = ("configure", "write", "read")
@@ -102,7 +103,16 @@ async def admin(host: Host) -> AsyncIterator[AbstractRobustConnection]:
         orders = await channel.declare_queue("orders", durable=True)
         for exchange in (ORDERS.exchange.name, ORDER_CANCELS.exchange.name):
             await orders.bind(exchange)
+        await Topology().optional(channel)
         yield connection
+
+
+async def missing(connection: AbstractRobustConnection, topology: Topology) -> list[str]:
+    """Return every right that is missing, those of what tenants may switch on last."""
+    return [
+        *await missing_rights(connection, topology),
+        *await missing_optional_rights(connection, topology),
+    ]
 
 
 async def work(connection: AbstractRobustConnection, topology: Topology) -> None:
@@ -112,6 +122,9 @@ async def work(connection: AbstractRobustConnection, topology: Topology) -> None
             await publisher.publish(make_outgoing(kind=kind))
         for name, _ in QUEUES:
             await publisher.dead_letter(name, Message(b"of rights"))
+    progress = ProgressPublisher(connection, topology=topology)
+    await progress.ready()
+    await progress.send(make_transfer(), make_told_progress())
     async with open_dead_letter_queues(connection, topology=topology) as dead_letters:
         for dead_letter in await dead_letters.look(list(DEAD_LETTERS), limit=9):
             await dead_letters.requeue(dead_letter)
@@ -133,7 +146,7 @@ async def test_the_service_works_with_exactly_these_rights(
 ) -> None:
     topology, _, _ = CASES[case]
     async with connect(host.url(case), start_timeout=5) as connection:
-        assert await missing_rights(connection, topology) == []
+        assert await missing(connection, topology) == []
         await work(connection, topology)
 
 
@@ -168,7 +181,7 @@ async def test_each_right_that_is_missing_is_named_and_missed(
         if not lacking or not case.startswith(start):
             continue
         async with connect(host.url(case), start_timeout=5) as connection:
-            assert await missing_rights(connection, topology) == lacking
+            assert await missing(connection, topology) == lacking
             with pytest.raises(
                 (ConfigurationError, BrokerUnavailableError), match="ACCESS_REFUSED"
             ):
@@ -181,13 +194,13 @@ async def test_each_right_that_is_missing_is_named_and_missed(
 async def test_trying_rights_moves_no_message(host: Host, admin: AbstractRobustConnection) -> None:
     async with admin.channel() as channel:
         hears = await channel.declare_queue(exclusive=True)
-        for exchange in rights.WRITES[:-1]:
+        for exchange in (*rights.WRITES[:-1], *names.OPTIONAL_EXCHANGES):
             await hears.bind(exchange, "#")
         for name, exchange in QUEUES:
             await (await channel.get_queue(name, ensure=False)).purge()
             await (await channel.get_exchange(exchange)).publish(Message(b"one"), "")
         async with connect(host.url("self"), start_timeout=5) as connection:
-            assert await missing_rights(connection, BY_ITSELF) == []
+            assert await missing(connection, BY_ITSELF) == []
         assert await hears.get(fail=False) is None
         for name, _ in QUEUES:
             queue = await channel.get_queue(name, ensure=False)

@@ -107,7 +107,8 @@ def _made(kind: str) -> Iterable[_Given]:
         case "one":
             yield make_file("one.txt", size=3), [b"one"]
         case "names":
-            for name in ("é/à ü.txt", "日本/衛星.tif", "🛰.bin", "a b/c'd.txt"):
+            longest = "é" * 127 + "/" + "n" * 255
+            for name in ("é/à ü.txt", "日本/衛星.tif", "🛰.bin", "a b/c'd.txt", longest):
                 yield make_file(name, size=3), [b"abc"]
             yield make_file("empty", size=0), []
         case "stored as they are":
@@ -202,6 +203,7 @@ def _write(kind: str, to: BinaryIO) -> list[str]:
         for batch in writer.batches(members()):
             to.writelines(batch)
         known += writer.finished(len(known), writer.count)
+        writer.close()
     to.writelines(writer.end())
     return [file.member for file in files]
 

@@ -18,6 +18,7 @@ from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals
 from streams.channels import ORDER_RESPONSES, REQUESTS
+from streams.kafka.faust_transport import seek_to_committed
 from streams.kafka.lag import ConsumerLag, positions
 from streams.kafka.log import open_event_log
 from streams.kafka.topics import Topics, ensure_topics, partitions_of
@@ -92,6 +93,33 @@ async def test_a_group_at_the_end_of_a_batch_is_not_beyond_the_end(changed: Sett
         await consumer.commit({here: 6})
         group, end = (await positions(consumer, [here]))[here]
         assert end < group == 6
+
+
+async def test_what_was_dropped_is_read_again_where_nothing_is_committed(
+    changed: Settings,
+) -> None:
+    """Faust drops what it has read in a rebalance, and seeks; aiokafka seeks to what is committed.
+
+    A stopped worker's successor passed over what came meanwhile in partitions that were new.
+    """
+    await ensure_topics(changed)
+    here = TopicPartition(Topics(prefix=changed.kafka_topic_prefix).of(ORDER_RESPONSES), 0)
+    servers = changed.kafka_bootstrap_servers
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        for number in range(3):
+            await producer.send_and_wait(here.topic, str(number).encode(), partition=here.partition)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=servers,
+        group_id=changed.kafka_group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    ) as consumer:
+        consumer.assign([here])
+        async with asyncio.timeout(30):
+            for offset in (0, 1, 2, 0, 1, 2):
+                if offset == 0:
+                    await seek_to_committed(consumer)
+                assert (await consumer.getone()).offset == offset
 
 
 async def test_writing_to_a_missing_topic_does_not_make_it(changed: Settings) -> None:

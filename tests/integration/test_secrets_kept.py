@@ -18,7 +18,7 @@ from tests.client import Client, request_for
 from tests.command import delivery
 from tests.service import running_service
 
-_NO_SECRETS = {"jwt_public_key", "s3_key"}  # what may lie in a file, and be seen
+_NO_SECRETS = {"jwt_public_key", "s3_key", "tenants"}  # what may lie in a file, and be seen
 _CANARY = "canary-of-more-than-32-bytes"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 from collections import Counter
@@ -1048,8 +1049,9 @@ async def test_a_word_for_what_is_there_already_is_understood(
 # What is noted of objects.
 
 
+@pytest.mark.parametrize("theirs", [b"another's", bytes(len(WHOLE))], ids=["other", "same size"])
 async def test_an_object_of_another_client_carries_no_marks_though_it_took_the_place_of_one(
-    server: OwnServer, store: SftpStore
+    server: OwnServer, store: SftpStore, theirs: bytes
 ) -> None:
     target = server.target
     upload = await begin(store, target)
@@ -1059,17 +1061,78 @@ async def test_an_object_of_another_client_carries_no_marks_though_it_took_the_p
     found = await store.find(target, KEY)
     assert found is not None
     assert found.marks == MARKS
-    path.write_bytes(b"another's")
+    path.write_bytes(theirs)
+    os.utime(path, (2, 2))  # by chance it would have the time that the archive had
     found = await store.find(target, KEY)
     assert found is not None
-    assert (found.size, found.marks) == (9, {})
+    assert (found.size, found.marks) == (len(theirs), {})
     upload, parts = await begun(store, target)
     for _ in range(2):  # an abort leaves what tells so
         with pytest.raises(TargetRefusedError, match="another file than the archive"):
             await complete(store, target, upload, parts)
         await store.abort(target, upload)
         upload, parts = await begun(store, target)
-    assert path.read_bytes() == b"another's"
+    assert path.read_bytes() == theirs
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 131_072, 200_000])
+async def test_an_object_that_was_touched_is_told_by_its_first_and_last_bytes(
+    server: OwnServer, store: SftpStore, size: int
+) -> None:
+    target, content = server.target, bytes(size)
+    upload = await begin(store, target)
+    part = await store.put_part(target, upload, 1, Part.of(content))
+    await store.complete(target, upload, [part], size, marks=MARKS)
+    path = server.file(target.url_of(KEY))
+    os.utime(path, (1, 1))
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert found.marks == MARKS
+    for wrong in {0, size - 1} if size else ():
+        path.write_bytes(content[:wrong] + b"x" + content[wrong + 1 :])
+        os.utime(path, (2, 2))
+        found = await store.find(target, KEY)
+        assert found is not None
+        assert found.marks == {}
+
+
+async def test_an_object_that_an_earlier_version_noted_is_told_by_its_size_once_it_is_touched(
+    server: OwnServer, store: SftpStore
+) -> None:
+    target = server.target
+    upload = await begin(store, target)
+    await complete(store, target, upload, await send(store, target, upload))
+    (note,) = (server.folder / "c-1/.a.zip.rs-delivery").iterdir()
+    noted = json.loads(note.read_text())
+    del noted["ends"]
+    note.write_text(json.dumps(noted))
+    os.utime(server.file(target.url_of(KEY)), (1, 1))
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert found.marks == MARKS
+
+
+async def test_an_upload_that_never_came_is_not_taken_for_a_file_of_its_size(
+    server: OwnServer, store: SftpStore
+) -> None:
+    """A person has put that there by hand, before: the next delivery may replace it."""
+    target = server.target
+    path = server.file(target.url_of(KEY))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(len(WHOLE)))
+    os.utime(path, (1, 1))
+    upload, parts = await begun(store, target)
+    server.faults.before = At(server.break_off, names="posix_rename")
+    with pytest.raises(TargetUnavailableError):
+        await complete(store, target, upload, parts)
+    server.faults.before = None
+    await store.abort(target, upload)
+    found = await store.find(target, KEY)
+    assert found is not None
+    assert found.marks == {}
+    upload, parts = await begun(store, target)
+    await complete(store, target, upload, parts)
+    assert path.read_bytes() == WHOLE
 
 
 async def test_whose_an_object_is_stays_known_when_its_replacement_breaks_off(
@@ -1172,7 +1235,8 @@ async def test_a_look_reads_no_more_than_it_needs(server: OwnServer, store: Sftp
     parts = await send(store, target, upload)
     steps.clear()
     await complete(store, target, upload, parts)
-    assert steps.count("read") == 1  # as its upload ends, and not to see what it has just noted
+    # Its two ends; and as its upload ends, not to see what it has just noted.
+    assert steps.count("read") == 3
     steps.clear()
     found = await store.find(target, KEY)
     assert found is not None

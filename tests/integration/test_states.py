@@ -6,7 +6,8 @@ import re
 
 import asyncpg
 
-from app.delivery.states import State
+from app.delivery.states import State, Work
+from app.store.leases import words_of
 from tests.builders import make_delivery
 
 ENDED = {state for state in State if state.ended}
@@ -27,14 +28,29 @@ async def test_postgresql_computes_the_same_work(pool: asyncpg.Pool) -> None:
         "WHERE a.attrelid = 'delivery'::regclass AND a.attname = 'work' AND a.attgenerated = 's'"
     )
     computed = await pool.fetch(
-        f"SELECT state, parked, {work} AS work "  # noqa: S608 - its own
-        "FROM unnest($1::text[]) AS state, unnest(array[false, true]) AS parked",
+        "SELECT state, parked, held, partial, order_error_type IS NOT NULL AS with_errors, "  # noqa: S608
+        f"{work} AS work "
+        "FROM unnest($1::text[]) AS state, unnest(array[false, true]) AS parked, "
+        "unnest(array[false, true]) AS held, "
+        "unnest(array[false, true]) AS partial, "
+        "unnest(array[NULL, 'INTERNAL_ERROR']) AS order_error_type",
         list(State),
     )
-    assert {(row["state"], row["parked"]): row["work"] for row in computed} == {
-        (state, parked): make_delivery(state=state, parked=parked).work
+    assert {
+        (row["state"], row["parked"], row["held"], row["partial"], row["with_errors"]): row["work"]
+        for row in computed
+    } == {
+        (state, parked, held, partial, with_errors): words_of(due)[-1 if of_a_part else 0]
+        if due
+        else None
         for state in State
         for parked in (False, True)
+        for held in (False, True)
+        for partial in (False, True)
+        for with_errors in (False, True)
+        for due in [make_delivery(state=state, parked=parked, held=held).work]
+        # What an order with errors may still give is for the worker to find out that lays it out.
+        for of_a_part in [partial or (with_errors and due is Work.PLAN)]
     }
 
 

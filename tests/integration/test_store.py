@@ -13,6 +13,7 @@ import pytest
 
 from app.delivery import outgoing
 from app.delivery.orders import OrderStatus
+from app.delivery.outgoing import Kind
 from app.delivery.states import State, Work
 from app.errors import ConfigurationError, NotReachableError, StoreUnavailableError
 from app.settings import Settings
@@ -192,7 +193,8 @@ async def test_an_order_is_available_once_it_is_done(
     for status in events:
         await deliveries.tell(status, order_id=5, total_suborders=1)
     assert await deliveries.states() == ["AVAILABLE"]
-    assert [kind for kind, _ in await deliveries.owed()] == ["response", "order", "order-ready"]
+    assert [kind for kind, _ in await deliveries.owed()] == ["response", "order"]
+    assert {hint.kind for hint in deliveries.hinted} == {Kind.ORDER_READY}
     assert (await deliveries.active("c")).order_id == 5
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from app.delivery.checkpoint import FinishedMember
 from sinks.formats.archive_format import BLOCK, Member
@@ -134,9 +135,44 @@ def test_a_member_of_more_than_a_header_of_old_can_tell_is_listed(
             ("behind.txt", 6),
         ]
     for program in filter(shutil.which, ("tar", "bsdtar")):
-        listed = subprocess.run(
-            [program, "-tvf", path], check=True, capture_output=True, env=LOCALE
-        )
-        lines = listed.stdout.decode().splitlines()
-        assert [line.split()[-1] for line in lines] == ["large.bin", "behind.txt"]
-        assert str(size) in lines[0]
+        _check_listed([program, "-tvf", path], size)
+
+
+def _check_listed(command: list[str | Path], size: int) -> None:
+    listed = subprocess.run(command, check=True, capture_output=True, env=LOCALE)
+    lines = listed.stdout.decode().splitlines()
+    assert [line.split()[-1] for line in lines] == ["large.bin", "behind.txt"]
+    assert str(size) in lines[0]
+
+
+@pytest.mark.timeout(600)
+def test_a_compressed_member_of_more_than_a_header_of_old_can_tell_is_listed(
+    tmp_path: Path,
+) -> None:
+    """Its bytes are a frame of zeros, again and again: a few hundred KiB of them."""
+    size = 8 * GIB
+    path = tmp_path / "large.tar.zst"
+    zeros = zstandard.ZstdCompressor().compress(bytes(64 * 1024**2))
+    writer = archive_format(".tar.zst").writer(compression="auto")
+    large = make_file("large.bin", size=size), iter(())
+    with path.open("wb") as file:
+        for batch in writer.batches([large]):
+            file.writelines(batch)
+        file.writelines([zeros] * 128)
+        for batch in writer.batches(_members({"behind.txt": b"behind"})):
+            file.writelines(batch)
+        file.writelines(writer.end())
+    writer.close()
+    with (
+        path.open("rb") as made,
+        zstandard.ZstdDecompressor().stream_reader(made, read_across_frames=True) as tar,
+        tarfile.open(fileobj=tar, mode="r|", bufsize=1024**2) as opened,
+    ):
+        assert [(member.name, member.size) for member in opened] == [
+            ("large.bin", size),
+            ("behind.txt", 6),
+        ]
+    if shutil.which("zstd"):
+        _check_listed(["tar", "--zstd", "-tvf", path], size)
+    if shutil.which("bsdtar"):
+        _check_listed(["bsdtar", "-tvf", path], size)

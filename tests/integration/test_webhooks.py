@@ -26,6 +26,7 @@ from app.delivery.webhooks import (
 )
 from app.network.callbacks import Callbacks
 from app.network.hosts import AllowedHosts
+from app.network.resolver import Lookup, NameService
 from app.usecases.webhooks import Courier
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
@@ -33,6 +34,7 @@ from streams.webhooks.sender import HttpWebhooks
 from streams.work.couriers import Couriers
 from tests.integration.conftest import Deliveries
 from tests.servers import serving
+from tests.statements import STATEMENTS
 
 _SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 _LOOPBACK = Callbacks(hosts=AllowedHosts.of(["127.0.0.0/8"]))
@@ -80,16 +82,15 @@ def _courier(
     *,
     timeout: float = 30,
     callbacks: Callbacks = _LOOPBACK,
+    lookup: Lookup = socket.getaddrinfo,
 ) -> Courier:
-    sender = HttpWebhooks(callbacks, timeout=timeout)
+    sender = HttpWebhooks(callbacks, timeout=timeout, names=NameService(lookup=lookup))
     return Courier(outbox=deliveries.webhooks(), webhooks=webhooks, sender=sender)
 
 
-async def _subscribe(deliveries: Deliveries, *names: str) -> None:
+async def _subscribe(deliveries: Deliveries, *names: str, url: str = "http://x/") -> None:
     async with deliveries.configuration.change(TENANT) as change:
-        await change.set(
-            WEBHOOKS, {name: {"url": "http://x/", "secret": _SECRET} for name in names}
-        )
+        await change.set(WEBHOOKS, {name: {"url": url, "secret": _SECRET} for name in names})
 
 
 async def _tell(deliveries: Deliveries, *types: str) -> DeliveryEvent:
@@ -119,6 +120,12 @@ async def _serve(courier: Courier) -> int:
     return rounds
 
 
+async def _seen_of(deliveries: Deliveries, hook: Webhook) -> WebhookSeen:
+    """Return what is known of a webhook once the settings have its URL."""
+    await _subscribe(deliveries, hook.name, url=hook.url)
+    return await _seen(deliveries, hook.name)
+
+
 async def _seen(deliveries: Deliveries, name: str = "ops") -> WebhookSeen:
     (found,) = [
         webhook for webhook in await deliveries.webhooks().seen([TENANT]) if webhook.name == name
@@ -142,7 +149,7 @@ async def test_a_consumer_that_verifies_hears_what_becomes_of_a_delivery_in_orde
     assert error["data"]["message"] == "why"
     assert error["deliveryid"] == str(delivery.id)
     assert datetime.fromisoformat(error["time"]) <= datetime.now(UTC)
-    seen = await _seen(deliveries)
+    seen = await _seen_of(deliveries, consumer.hook())
     assert (seen.owed, seen.dead, seen.failing_since) == (0, 0, None)
     assert seen.last_success_at is not None
 
@@ -160,7 +167,7 @@ async def test_an_event_that_is_not_taken_is_sent_again_with_the_same_id(
             await deliveries.elapse(pause)
             assert await _serve(courier) == 1
             assert await _serve(courier) == 0  # not before its time
-            told.append((await _seen(deliveries)).last_error)
+            told.append((await _seen_of(deliveries, consumer.hook())).last_error)
     assert consumer.ids == [str(event.id)] * 4
     assert told == [
         "it answered 500",
@@ -184,7 +191,7 @@ async def test_a_consumer_that_is_slow_is_given_up_for_now_and_heard_of_as_faili
     async with serving(wait) as port:
         hook = Consumer(port=port).hook()
         await _serve(_courier(deliveries, lambda: [hook], timeout=0.05))
-    assert (await _seen(deliveries)).last_error == "no answer within 0.05 seconds"
+    assert (await _seen_of(deliveries, hook)).last_error == "no answer within 0.05 seconds"
 
 
 async def test_a_consumer_whose_answer_has_no_end_has_taken_the_event(
@@ -226,8 +233,28 @@ async def test_a_consumer_that_is_silent_behind_a_good_answer_has_taken_the_even
     async with serving(begin) as port:
         hook = Consumer(port=port).hook()
         await _serve(_courier(deliveries, lambda: [hook]))
-    seen = await _seen(deliveries)
+    seen = await _seen_of(deliveries, hook)
     assert (seen.owed, seen.last_error) == (0, None)
+
+
+async def test_a_consumer_that_is_silent_behind_a_refusal_has_refused(
+    deliveries: Deliveries,
+) -> None:
+    """What follows is not waited for: the next event has its turn."""
+    await _subscribe(deliveries, "ops")
+    await _tell(deliveries)
+
+    async def begin(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(begin) as port:
+        hook = Consumer(port=port).hook()
+        await _serve(_courier(deliveries, lambda: [hook]))
+    seen = await _seen_of(deliveries, hook)
+    assert (seen.owed, seen.last_error) == (1, "it answered 500")
 
 
 @pytest.mark.parametrize("status", ["429", "503"])
@@ -237,7 +264,7 @@ async def test_a_consumer_that_asks_for_time_has_it(deliveries: Deliveries, stat
     async with consuming({"status": status, "Retry-After": "120"}) as consumer:
         courier = _courier(deliveries, lambda: [consumer.hook()])
         await _serve(courier)
-        asked = (await _seen(deliveries)).tried_again_at
+        asked = (await _seen_of(deliveries, consumer.hook())).tried_again_at
         assert asked is not None
         assert timedelta(seconds=60) < asked - datetime.now(UTC) <= timedelta(seconds=120)
         await _tell(deliveries)
@@ -250,9 +277,9 @@ async def test_a_consumer_that_asks_for_time_has_it(deliveries: Deliveries, stat
 
 
 async def test_a_consumer_that_is_gone_is_sent_nothing_more(deliveries: Deliveries) -> None:
-    await _subscribe(deliveries, "ops")
-    await _tell(deliveries)
     async with consuming(410) as consumer:
+        await _subscribe(deliveries, "ops", url=consumer.hook().url)
+        await _tell(deliveries)
         courier = _courier(deliveries, lambda: [consumer.hook()])
         await _serve(courier)
         await _tell(deliveries)
@@ -354,33 +381,26 @@ async def test_a_round_that_is_cut_off_loses_nothing(deliveries: Deliveries) -> 
 # Where nothing is sent.
 
 
-@pytest.fixture
-def rebound(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A name that leads to loopback by now."""
-    name = "hooks.rebound.example"
-    resolve = asyncio.BaseEventLoop.getaddrinfo
+_REBOUND = "hooks.rebound.example"
 
-    async def getaddrinfo(self: Any, host: Any, port: Any, **more: Any) -> Any:
-        if host == name:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-        return await resolve(self, host, port, **more)
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-    return name
+def _rebound(host: str, port: int, **_: Any) -> list[Any]:
+    """Look up a name that leads to loopback by now."""
+    assert host == _REBOUND
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "127.0.0.1", "169.254.169.254", "[::1]"])
-async def test_nothing_is_sent_where_no_webhook_may_be(
-    deliveries: Deliveries, rebound: str, host: str
-) -> None:
+async def test_nothing_is_sent_where_no_webhook_may_be(deliveries: Deliveries, host: str) -> None:
     await _subscribe(deliveries, "ops")
     await _tell(deliveries)
     async with consuming() as consumer:
-        url = f"http://{host or rebound}:{consumer.port}/"
+        url = f"http://{host or _REBOUND}:{consumer.port}/"
         callbacks = Callbacks(hosts=AllowedHosts.of(["*"]), plain=True)
-        await _serve(_courier(deliveries, lambda: [consumer.hook(url=url)], callbacks=callbacks))
+        hook = consumer.hook(url=url)
+        await _serve(_courier(deliveries, lambda: [hook], callbacks=callbacks, lookup=_rebound))
     assert consumer.heard == []
-    seen = await _seen(deliveries)
+    seen = await _seen_of(deliveries, hook)
     assert seen.last_error is not None
     assert seen.last_error.startswith("nothing is sent: ")
     assert seen.owed == 1
@@ -390,7 +410,6 @@ async def test_nothing_is_sent_where_no_webhook_may_be(
 async def test_addresses_are_judged_here_unless_there_is_a_proxy_that_is_asked(
     deliveries: Deliveries,
     monkeypatch: pytest.MonkeyPatch,
-    rebound: str,
     scheme: str,
     is_asked: bool,
 ) -> None:
@@ -399,13 +418,38 @@ async def test_addresses_are_judged_here_unless_there_is_a_proxy_that_is_asked(
     await _tell(deliveries)
     async with consuming() as consumer, consuming({"status": "502"}) as proxy:
         monkeypatch.setenv("http_proxy", f"{scheme}://127.0.0.1:{proxy.port}")
-        hook = consumer.hook(url=f"http://{rebound}:{consumer.port}/")
+        hook = consumer.hook(url=f"http://{_REBOUND}:{consumer.port}/")
         callbacks = Callbacks(hosts=AllowedHosts.of(["*"]), plain=True)
-        await _serve(_courier(deliveries, lambda: [hook], callbacks=callbacks))
+        await _serve(_courier(deliveries, lambda: [hook], callbacks=callbacks, lookup=_rebound))
     assert consumer.heard == []
     assert len(proxy.heard) == is_asked
-    error = (await _seen(deliveries)).last_error or ""
+    error = (await _seen_of(deliveries, hook)).last_error or ""
     assert error.startswith("it answered 502" if is_asked else "nothing is sent: "), error
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_what_a_proxy_can_not_reach_is_told_where_the_list_names_its_host(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    """Else it would tell a tenant which ports are open behind the proxy."""
+    await _subscribe(deliveries, "ops")
+    await _tell(deliveries)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    proxy = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with proxy:
+        address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        monkeypatch.setenv("http_proxy", address)
+        hook = Consumer(port=80).hook(url="http://hooks.example.org/")
+        hosts = AllowedHosts.of(["hooks.example.org" if is_named else "*.example.org"])
+        callbacks = Callbacks(hosts=hosts, plain=True)
+        await _serve(_courier(deliveries, lambda: [hook], callbacks=callbacks, timeout=2))
+    error = (await _seen_of(deliveries, hook)).last_error or ""
+    words = "no connection, or one" if is_named else "no answer from its address, which is not"
+    assert error.startswith(words), error
 
 
 async def test_a_host_that_is_not_there_is_told_alike_whether_it_refuses_or_hangs_up(
@@ -427,7 +471,7 @@ async def test_a_host_that_is_not_there_is_told_alike_whether_it_refuses_or_hang
         await _tell(deliveries)
         async with server:
             await _serve(_courier(deliveries, lambda: hooks))
-    told = {(await _seen(deliveries, hook.name)).last_error for hook in hooks}
+    told = {(await _seen_of(deliveries, hook)).last_error for hook in hooks}
     assert told == {"no connection, or one that broke off before the answer"}
 
 
@@ -448,3 +492,33 @@ async def test_an_event_that_is_given_up_is_dead_and_sent_no_more(deliveries: De
         assert (dead.id, dead.last_error) == (event.id, "it answered 500")
         await deliveries.elapse(GIVEN_UP_AFTER)
         assert await _serve(courier) == 0
+
+
+async def test_many_events_are_not_read_to_tell_of_webhooks_or_to_tidy(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.pool.execute(
+        "INSERT INTO webhook_event (tenant, webhook, message_id, type, delivery_id, "
+        "correlation_id, data, dead_at) SELECT $1, 'w' || n % 40, gen_random_uuid(), 'done', "
+        "gen_random_uuid(), 'c', '{}', CASE WHEN n % 7 = 0 THEN now() END "
+        "FROM generate_series(1, 20000) AS n",
+        TENANT,
+    )
+    await deliveries.pool.execute("VACUUM ANALYZE webhook_event")
+    month = timedelta(days=30)
+    statements: dict[str, dict[str, Any]] = {
+        "webhooks_seen": {"tenants": [TENANT]},
+        "give_up_events": {"error": "no", "after": month, "limit": 5000},
+        "forget_dead_events": {"age": month, "limit": 5000},
+        "forget_unnamed_events": {"limit": 5000},
+        "drop_oldest_events": {"most": 100_000, "limit": 5000},
+    }
+    for name, arguments in statements.items():
+        text, *values = STATEMENTS[name](**arguments)
+        rows = await deliveries.pool.fetch(f"EXPLAIN (COSTS OFF) {text}", *values)
+        plan = "\n".join(row[0] for row in rows)
+        assert "Seq Scan on webhook_event" not in plan, (name, plan)
+    seen = await _seen(deliveries, "w1")
+    dead = sum(number % 40 == 1 and number % 7 == 0 for number in range(1, 20001))
+    assert (seen.owed, seen.dead) == (500 - dead, dead)
+    assert seen.oldest_owed_at is not None

@@ -13,6 +13,7 @@ from app.delivery.progress import Progress
 from app.errors import DeliveryError, TargetUnavailableError
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
+from sinks.formats import formats_with
 from sinks.pipeline.budget import Budget
 from sinks.stores.s3.store import S3ObjectStore
 from sinks.stores.s3.target import S3Target
@@ -21,7 +22,7 @@ from tests.builders import OpenFolder, make_lease, make_transfer, name_bytes, ne
 from tests.twins.rs_order import Source
 
 MIB = 1024 * 1024
-
+MEMORY = 32 * MIB + 12 * MIB  # of a transfer: for parts, and for two threads that compress
 
 QUICK = Patience(limit=20, backoff=Backoff(first=0.02, longest=0.1), in_slot=0.05)
 
@@ -65,7 +66,8 @@ class Bench:
             self.reports.append,
             compression="auto",
             part_size=5 * MIB,
-            memory=32 * MIB,
+            memory=MEMORY,
+            formats=formats_with(zstd_level=3, deflate_threads=2),
             worker_memory=self.budget,
             max_object_size=self.max_object_size,
             connections=4,

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
 
+from sinks.pipeline.digest import without_checkpoints
 from tests.simulation import found
 from tests.simulation.drawing import draw as drawing
 from tests.simulation.night import Night, play
@@ -117,6 +118,8 @@ def main() -> int:
     """Play what is asked for."""
     warnings.simplefilter("ignore")
     options = _options()
+    if without := without_checkpoints():
+        _say(f"{without}\nSeeds give other nights here than where it is.\n")
     if options.found:
         return _found()
     if options.seed is None:

@@ -16,9 +16,10 @@ from typing import Any
 from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, Step, Tail
 from app.delivery.contents import Packed
 from app.delivery.manifest import ManifestFile, Seam
+from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart
-from app.delivery.ports import OrderSource
+from app.delivery.ports import LeavesOut, OrderSource
 from app.errors import CheckpointUnusableError, SourceRefusedError, WrongFileError
 from sinks.formats.files import MD5_MARK, Placed
 from sinks.pipeline import parts
@@ -44,26 +45,47 @@ Place = Callable[[ManifestFile, bytes], Awaitable[Placed]]  # puts a file
 # What ends the line before a member's content, by the kind of processor that made it: libraries
 # compress by what it can do.
 _KINDS = (b"\n", b"\r")
+_MISSING = b"- "  # so begins what tells of missing files
 
 
 def _member(name: str, content: bytes, kind: bytes) -> bytes:
     return f"{name} {len(content)}".encode() + kind + content
 
 
-def is_archive_of(archive: bytes, files: Sequence[tuple[str, bytes]]) -> bool:
-    """Whether it is that of members and their contents; each may be made by another kind."""
+def members_of(archive: bytes, files: Sequence[tuple[str, bytes]]) -> list[str] | None:
+    """Return which of some files an archive has, in their order; None: it is of something else.
+
+    Each may be made by another kind of processor.
+    """
+    found = []
     for name, content in files:
         made = next(filter(archive.startswith, (_member(name, content, k) for k in _KINDS)), None)
-        if made is None:
-            return False
-        archive = archive[len(made) :]
-    return not archive
+        if made is not None:
+            found.append(name)
+            archive = archive[len(made) :]
+    return None if archive else found
 
 
-def is_manifest_of(manifest: bytes, files: Sequence[tuple[str, bytes]]) -> bool:
-    """Whether it tells of these files and of no others."""
-    placed = ((name, Placed(size=len(content), md5=_md5(content))) for name, content in files)
-    return manifest == b"".join(_line(name, each) for name, each in placed)
+def told_by(manifest: bytes, files: Sequence[tuple[str, bytes]]) -> list[str] | None:
+    """Return which of some files a manifest tells of; None: of something else, too."""
+    found = []
+    for name, content in files:
+        line = _line(name, Placed(size=len(content), md5=_md5(content)))
+        if manifest.startswith(line):
+            found.append(name)
+            manifest = manifest[len(line) :]
+    lines = manifest.splitlines()
+    return found if all(line.startswith(_MISSING) for line in lines) else None
+
+
+def told_missing(manifest: bytes) -> list[bytes]:
+    """Return what a manifest of files as they are tells of those that are missing."""
+    return [line for line in manifest.splitlines() if line.startswith(_MISSING)]
+
+
+def missing_line(file: MissingFile) -> bytes:
+    """Return what tells of missing files."""
+    return _MISSING + f"{file.file_id} {file.files}".encode()
 
 
 def _line(name: str, placed: Placed) -> bytes:
@@ -265,13 +287,20 @@ class Writer:
 class ManifestWriter(Writer):
     """Puts files; its members are the lines that tell of them."""
 
-    def __init__(self, correlation_id: str, place: Place, form: object, missing: object) -> None:
-        del correlation_id, form, missing
+    def __init__(self, correlation_id: str, place: Place, form: object, missing: Any) -> None:
+        del correlation_id, form
         self._place = place
+        self._missing: LeavesOut | None = missing.args[0]
 
     async def line(self, file: ManifestFile, content: bytes) -> bytes:
         """Return what tells of a file, once it is there."""
         return _line(file.member, await self._place(file, content))
+
+    async def end(self) -> bytes:
+        """Return what tells of the files that are missing."""
+        if self._missing is None:
+            return b""
+        return b"".join([missing_line(file) + b"\n" async for file in self._missing.missing()])
 
 
 class ArchiveStream:
@@ -368,8 +397,15 @@ class ArchiveStream:
                 yield number, part
             self._finished.append(FinishedMember(len(member), file.member.encode()))
         self._tail = buffer
-        if not self.paused:
-            yield number + 1, await self._part(buffer)
+        if self.paused:
+            return
+        if self._lines is not None:
+            buffer += await self._lines.end()
+            while len(buffer) > size:
+                number += 1
+                yield number, await self._part(buffer[:size])
+                buffer = buffer[size:]
+        yield number + 1, await self._part(buffer)
 
     @property
     def paused(self) -> bool:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
 from app.delivery.formats import AS_FILES
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME, ManifestFile
+from app.delivery.manifest_document import archive_key_of
 from app.delivery.marks import Whose, marks_of, whose
+from app.delivery.missing import MissingFile
+from app.delivery.reports import is_replaceable_report
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.store.memory.rows import DeliveryRow
 from sinks.stores.memory import MemoryObject, MemoryTarget
-from tests.simulation.archives import is_archive_of, is_manifest_of
+from tests.simulation.archives import members_of, missing_line, told_by, told_missing
 from tests.simulation.clients import Clients, Heard
+from tests.simulation.rs_order import GONE, LOST
 from tests.simulation.worker import Parties
 
+# To read a flawed file; less one, as an answer of PostgreSQL that is lost counts one twice.
+_ATTEMPTS = 3 - 1
 _BOUND = 30.0  # seconds for a small delivery, whatever its neighbours do
 _HEARD = timedelta(seconds=120)  # in which an answer of rs-order is applied, when all is well
 _OTHERS = (Whose.ANOTHER_TENANTS, Whose.ANOTHER_USERS)
@@ -60,6 +69,8 @@ class Checks:
             self._granted(heard, name)
         if heard.status == "DONE" and heard.body is before:
             self._done(heard, name)
+        if heard.status == "ERROR" and heard.body is before and "reportUrl" in heard.body:
+            self._reported(heard.body["reportUrl"], self._row_of(heard.message_id), name)
 
     def _granted(self, heard: Heard, name: str) -> None:
         for delivery_id, _ in self.parties.database.deliveries.items():
@@ -67,6 +78,25 @@ class Checks:
                 if str(uuid5(delivery_id, "terminal")) in self._bodies:
                     self.wrong(f"{name} hears how it ended before it hears that it is granted")
                 return
+
+    def _reported(self, url: str, row: DeliveryRow | None, name: str) -> None:
+        """A client hears where the report of its delivery is."""
+        if row is None or row.state is not State.ERROR:
+            self.wrong(f"{name} hears ERROR, and its delivery is {row and row.state}")
+            return
+        there = self._object(url)
+        later = any(
+            other.delivery.requested_at > row.delivery.requested_at
+            and other.delivery.correlation_id == row.delivery.correlation_id
+            and other.delivery.tenant == row.delivery.tenant
+            for _, other in self.parties.database.deliveries.items()
+        )
+        if self._is_over(row):  # it is heard late: the place may be anyone's again
+            return
+        if there is None and not later:
+            self.wrong(f"{name} hears of a report at {url}, and nothing is there")
+        elif there is not None and not is_replaceable_report(there.found, row.delivery):
+            self.wrong(f"{name} hears of a report at {url}, and there is another's")
 
     def _done(self, heard: Heard, name: str) -> None:
         row = self._row_of(heard.message_id)
@@ -153,21 +183,47 @@ class Checks:
         return None
 
     def _is_archive_of(self, there: MemoryObject, row: DeliveryRow) -> bool:
-        files = self._files_of(row)
-        if row.delivery.archive_name == MANIFEST_NAME:
-            return is_manifest_of(there.content, files)
-        return is_archive_of(there.content, files)
+        return self._is_made_of(there, row, self._files_of(row))
+
+    def _was_archive_of(self, there: MemoryObject, row: DeliveryRow) -> bool:
+        """Whether it is an archive of the delivery with files that were left out meanwhile."""
+        return self._is_made_of(there, row, self._files_of(row), self._files_ever_of(row))
+
+    @staticmethod
+    def _is_made_of(
+        there: MemoryObject,
+        row: DeliveryRow,
+        files: list[tuple[str, bytes]],
+        ever: list[tuple[str, bytes]] | None = None,
+    ) -> bool:
+        has = told_by if row.delivery.archive_name == MANIFEST_NAME else members_of
+        found = has(there.content, ever or files)
+        wanted = [name for name, _ in files]
+        if ever is None or found is None:
+            return found == wanted
+        return {*wanted} <= {*found}
 
     def _files_of(self, row: DeliveryRow) -> list[tuple[str, bytes]]:
         """Return the members of a delivery, in their order, and what they are to be."""
-        order = self.parties.rs_order.orders[row.delivery.order_id or 0]
-        files = sorted(
-            (file.position, file.member, order.files[file.file_id])
-            for _, file in (
-                (key, file.file) for key, file in self.parties.database.files.of(row.delivery.id)
-            )
-        )
-        return [(member, content) for _, member, content in files]
+        files = (file.file for _, file in self.parties.database.files.of(row.delivery.id))
+        return self._with_contents(row, files)
+
+    def _files_ever_of(self, row: DeliveryRow) -> list[tuple[str, bytes]]:
+        """Return the same, with those that were left out."""
+        files = [file.file for _, file in self.parties.database.files.of(row.delivery.id)]
+        left_out = (each for each in self._missing_of(row) if each.position is not None)
+        return self._with_contents(row, [*files, *(each.laid_out() for each in left_out)])
+
+    def _with_contents(
+        self, row: DeliveryRow, files: Iterable[ManifestFile]
+    ) -> list[tuple[str, bytes]]:
+        contents = self.parties.rs_order.orders[row.delivery.order_id or 0].files
+        laid_out = sorted(files, key=lambda file: file.position)
+        return [(file.member, contents[file.file_id]) for file in laid_out]
+
+    def _missing_of(self, row: DeliveryRow) -> list[MissingFile]:
+        missing = self.parties.database.missing.of(row.delivery.id)
+        return [each.missing for _, each in sorted(missing, key=lambda found: found[0][1])]
 
     def appeared(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
         """An object is visible."""
@@ -180,12 +236,13 @@ class Checks:
             return
         if marks != marks_of(row.delivery):
             self.wrong(f"{key} appears with marks that are not its delivery's")
-        if not self._is_archive_of(there, row):
+        if not self._was_archive_of(there, row):
             self.wrong(f"{key} appears, and is not the archive of {row.delivery}")
         if before is not None and whose(before.found.marks, marks) in _OTHERS:
             self.wrong(f"{key} takes the place of another's object")
         if row.delivery.archive_name == MANIFEST_NAME:
             self._has_its_files(target, key, row, "appears")
+        self._manifest_is_of_what_is_there(target, key, there, "appears")
 
     def placed(self, target: MemoryTarget, key: str, before: MemoryObject | None) -> None:
         """A file that is delivered as it is, is visible."""
@@ -195,14 +252,39 @@ class Checks:
         if row is None or not there.found.has(marks_of(row.delivery)):
             self.wrong(f"{key} appears, and is of no delivery")
             return
+        if before is not None and whose(before.found.marks, there.found.marks) in _OTHERS:
+            self.wrong(f"{key} takes the place of another's object")
+        if key.endswith(f"/{REPORT_NAME}"):
+            self._report_appeared(key, row, before)
+            return
+        if row.delivery.archive_name != MANIFEST_NAME:
+            self._manifest_tells_of_its_archive(target, key, row, "appears")
+            return
         folder = row.delivery.key.removesuffix(MANIFEST_NAME)
         if (key.removeprefix(folder), there.content) not in self._files_of(row):
             self.wrong(f"{key} appears, and is no file of {row.delivery}")
-        if before is not None and whose(before.found.marks, there.found.marks) in _OTHERS:
-            self.wrong(f"{key} takes the place of another's object")
         manifest = objects.get(folder + MANIFEST_NAME)
-        if manifest is not None and not manifest.found.has(marks_of(row.delivery)):
+        if (
+            manifest is not None
+            and not manifest.found.has(marks_of(row.delivery))
+            and archive_key_of(manifest.content) is None
+        ):
             self.wrong(f"{key} appears beside the manifest of another delivery")
+
+    def _report_appeared(self, key: str, row: DeliveryRow, before: MemoryObject | None) -> None:
+        """A report comes only where there was one of the same client, or nothing."""
+        if row.state is State.DONE:
+            self.wrong(f"{key} appears, and {row.delivery} is DONE")
+        if before is not None and not is_replaceable_report(before.found, row.delivery):
+            self.wrong(f"{key} takes the place of what is no report of its client")
+
+    def _is_told_report(self, target: MemoryTarget, key: str, row: DeliveryRow | None) -> None:
+        """What is there in the end was told, and its time is not over."""
+        told = row is not None and row.state is State.ERROR
+        if row is None or not told or row.told.report_url != target.url_of(key):
+            self.wrong(f"{key} is there, and no client was told of it")
+        elif self._is_over(row):
+            self.wrong(f"{key} of {row.delivery} is there, and its time is over")
 
     def _has_its_files(self, target: MemoryTarget, key: str, row: DeliveryRow, when: str) -> None:
         objects, folder = self.parties.shelf.store.objects(target), key.removesuffix(MANIFEST_NAME)
@@ -216,6 +298,7 @@ class Checks:
     def at_the_end(self) -> None:
         """All has come to rest, or should have."""
         self._deliveries_have_ended()
+        self._what_is_missing_is_told()
         self._nothing_is_owed()
         self._answers_are_credited()
         self._clients_are_answered()
@@ -237,12 +320,78 @@ class Checks:
             self._order_is_settled(row)
             self._answer_was_heard(row)
 
+    def _what_is_missing_is_told(self) -> None:
+        """A delivery that is done has all of its order, but for what it tells; and that it lacks.
+
+        What it lacks was refused, or wrong, often enough, or never restored.
+        """
+        for _, row in self.parties.database.deliveries.items():
+            if row.state is not State.DONE:
+                continue
+            delivery, missing = row.delivery, self._missing_of(row)
+            if missing and not delivery.partial:
+                self.wrong(f"{delivery} takes all or nothing, and {missing[0]} is missing")
+            files = sum(each.files for each in missing)
+            if (row.told.missing or 0) != files:
+                self.wrong(f"{delivery} tells that {row.told.missing} are missing, not {files}")
+            order = self.parties.rs_order.orders[delivery.order_id or 0]
+            has = {file.file.file_id for _, file in self.parties.database.files.of(delivery.id)}
+            named = {each.file_id for each in missing if each.file_id is not None}
+            if has & named:
+                self.wrong(f"{delivery} has {has & named}, and tells that they are missing")
+            untold = order.files.keys() - has - named
+            if len(untold) != sum(each.files for each in missing if each.file_id is None):
+                self.wrong(f"{delivery} lacks {untold} of order {order.number}, and does not tell")
+            for file_id in named:
+                flaw = self.parties.rs_order.flaw_of(order, file_id)
+                often = order.failed[file_id] >= _ATTEMPTS or (flaw == GONE and order.failed)
+                if flaw != LOST and not order.fails and not often:
+                    self.wrong(f"{delivery} lacks file {file_id}, of which {order.failed} failed")
+
+    def _manifest_tells_of_its_archive(
+        self, target: MemoryTarget, key: str, row: DeliveryRow, when: str
+    ) -> None:
+        """What stands beside an archive tells of that, of its files, and of what is missing."""
+        objects = self.parties.shelf.store.objects(target)
+        told = json.loads(objects[key].content)
+        name = f"{key} of {row.delivery} {when}, and"
+        archive = objects.get(told["archive"]["key"])
+        if archive is None or not archive.found.has(marks_of(row.delivery)):
+            self.wrong(f"{name} {told['archive']['key']} is not there, or another delivery's")
+            return
+        md5 = hashlib.md5(archive.content, usedforsecurity=False).hexdigest()
+        if (told["archive"]["size"], told["archive"]["md5"]) != (len(archive.content), md5):
+            self.wrong(f"{name} tells of another archive than is there")
+        if not self._is_archive_of(archive, row):
+            self.wrong(f"{name} its archive is another one")
+        found = [(f["path"], f["size"], f["md5"], f["crc32"]) for f in told["files"]]
+        if found != [_digested(*file) for file in self._files_of(row)]:
+            self.wrong(f"{name} tells {found} of its files")
+        missing = [(f.get("fileId"), f.get("files", 1)) for f in told.get("missing", ())]
+        if missing != [(each.file_id, each.files) for each in self._missing_of(row)]:
+            self.wrong(f"{name} tells that {missing} are missing")
+
+    def _manifest_is_of_what_is_there(
+        self, target: MemoryTarget, key: str, there: MemoryObject, when: str
+    ) -> None:
+        """No manifest tells of an archive that another delivery has replaced."""
+        beside = key.rpartition("/")[0] + f"/{MANIFEST_NAME}"
+        manifest = self.parties.shelf.store.objects(target).get(beside)
+        if manifest is None or beside == key:
+            return
+        of_archive = archive_key_of(manifest.content) == key
+        if of_archive and manifest.found.marks != there.found.marks:
+            self.wrong(f"{key} {when}, and {beside} tells of what it replaces")
+
     def _nothing_is_owed(self) -> None:
         database, log = self.parties.database, self.parties.log
         for name, table in (("outbox", database.outbox), ("arrival", database.arrivals)):
             left = list(table.items())
             if left:
                 self.wrong(f"{len(left)} rows are left in {name}: {left[0][1]}")
+        for _, owed in database.webhook_events.items():
+            told = owed.owed.event
+            self.wrong(f"{told.type} of {told.correlation_id} is owed to a webhook: {owed}")
         broker = self.parties.broker
         buried = {stored.message_id for stored in broker.dead_letters()}
         if buried != self.clients.spoilt:
@@ -358,6 +507,9 @@ class Checks:
             for key, there in shelf.store.objects(target).items():
                 delivery_id = UUID(there.found.marks["rs-delivery-id"])
                 row = self.parties.database.deliveries.get(delivery_id)
+                if key.endswith(f"/{REPORT_NAME}"):
+                    self._is_told_report(target, key, row)
+                    continue
                 if row is not None and row.state is State.DONE and self._is_over(row):
                     self.wrong(f"{key} of {row.delivery} is there, and its time is over")
                     continue
@@ -369,13 +521,21 @@ class Checks:
 
     def _is_told_by_its_manifest(self, target: MemoryTarget, key: str, row: DeliveryRow) -> None:
         """Of files that are delivered as they are none is left that was replaced."""
+        there = self.parties.shelf.store.objects(target)[key]
         if row.delivery.archive_name != MANIFEST_NAME:
+            if key.endswith(f"/{MANIFEST_NAME}"):
+                self._manifest_tells_of_its_archive(target, key, row, "is there in the end")
+            elif not self._is_archive_of(there, row):
+                self.wrong(f"{key} is there in the end, and is not the archive of {row.delivery}")
             return
         told = row.delivery.key
         manifest = self.parties.shelf.store.objects(target).get(told)
         if manifest is None or not manifest.found.has(marks_of(row.delivery)):
             self.wrong(f"{key} of {row.delivery} is left, and its manifest is gone")
         elif key == told:
+            lines = [missing_line(each) for each in self._missing_of(row)]
+            if told_missing(manifest.content) != lines:
+                self.wrong(f"{key} does not tell {lines}, which {row.delivery} lacks")
             self._has_its_files(target, key, row, "is there in the end")
 
     def _is_told(self, url: str, there: MemoryObject) -> bool:
@@ -388,6 +548,11 @@ class Checks:
             for _, row in self.parties.database.deliveries.items()
             if row.state is State.DONE
         )
+
+
+def _digested(name: str, content: bytes) -> tuple[str, int, str, str]:
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return name, len(content), md5, f"{zlib.crc32(content):08x}"
 
 
 def _may_have_completed(other: DeliveryRow, row: DeliveryRow) -> bool:

@@ -66,6 +66,7 @@ class Clients:
     broker: Broker
     formats: bool = False  # each request asks for one
     names: bool = False  # and for a place of its archive
+    parts: bool = False  # and most take what there is
     heard: list[Heard] = field(default_factory=list)
     asked: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     # Requests that came when no other of the id was under way: each has an answer of its own.
@@ -107,6 +108,8 @@ class Clients:
                 body["delivery"]["prefix"] = places.choice(_PREFIXES)
                 if chosen != AS_FILES:
                     body["delivery"]["archiveName"] = places.choice(_ARCHIVE_NAMES)
+        if self.parts and self.weather.draws.of("parts").random() < 0.8:
+            body.setdefault("delivery", {})["partial"] = True
         message = self._message(wish.tenant, body, named=draws.random() < 0.6)
         self.weather.note(f"{wish.user} asks for {wish.correlation_id} of {wish.tenant}")
         self.broker.publish(REQUESTS.exchange.name, message)

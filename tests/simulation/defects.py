@@ -1,7 +1,9 @@
 """Defects that were mended, or that might be made: each is put back, and has to be seen.
 
 A text of a file is replaced. `python -m tests.simulation.defects` plays nights over a copy of the
-code with each in turn (`make simulate-proof`): of the kind in which it shows soonest.
+code with each in turn (`make simulate-proof`): of the kind in which it shows soonest. First comes
+the night that saw it last (`seen.json`; `--keep` writes down each that is found, at once, so that a
+proof which was ended goes on where it stood); only when that sees it no more, others are searched.
 
 Not among them: that an object is removed which a successor has made. Who sees a wrong object there
 has lost its lease, and its work is ended before it could (`tests/store/test_transaction.py` shows
@@ -11,6 +13,7 @@ that it would not).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -20,13 +23,14 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-from tests.simulation.plan import RETENTION_FROM
+from tests.simulation.plan import FORMATS_FROM, PARTS_FROM, RETENTION_FROM, WEBHOOKS_FROM
 
 ROOT = Path(__file__).resolve().parents[2]
 _FOLDERS = ("app", "streams", "sinks", "web", "tests", "compose")
+SEEN = Path(__file__).parent / "seen.json"  # by a defect's name, the seed of a night that saw it
 _SEEDS = 2000
 _FAILED = re.compile(r"^SEED=(?P<seed>\d+)\b.* fails:\n *(?P<how>.*)", re.MULTILINE)
 
@@ -56,6 +60,34 @@ class Defect:
 
 
 DEFECTS: tuple[Defect, ...] = (
+    Defect(
+        name="a file is left out as soon as it is refused",
+        path="app/usecases/leaving_out.py",
+        before="        elif await self._times(position) < self.attempts:\n",
+        after="        elif False:\n",
+        since=PARTS_FROM,
+    ),
+    Defect(
+        name="what is missing is not told",
+        path="app/usecases/transfer.py",
+        before="            missing = (await self.store.missing_so_far(delivery)).files\n",
+        after="            missing = 0\n",
+        since=PARTS_FROM,
+    ),
+    Defect(
+        name="what was never listed is not looked for",
+        path="app/usecases/never_listed.py",
+        before="    missing = [each for each in unlisted if not each.can_be_read]\n",
+        after="    missing: list[OrderFile] = []\n",
+        since=PARTS_FROM,
+    ),
+    Defect(
+        name="a manifest stays that tells of an archive which is replaced",
+        path="app/usecases/completion.py",
+        before="            await self.clear()\n",
+        after="            pass\n",
+        since=PARTS_FROM,
+    ),
     Defect(
         name="a compare without the attempt",
         path="app/store/memory/transaction.py",
@@ -89,6 +121,20 @@ DEFECTS: tuple[Defect, ...] = (
         kind="acknowledgements",
     ),
     Defect(
+        name="a message is handed on before it is noted what comes again",
+        path="streams/bridge.py",
+        before="            await self._all_is_noted(until)\n",
+        after="",
+        kind="returns",
+    ),
+    Defect(
+        name="what was handled and saved once more takes the note of its copy along",
+        path="app/store/memory/arrivals.py",
+        before="                if noted is None or session.get(self._database.inbox, ingress_id) is not None:\n",
+        after="                if noted is None:\n",
+        kind="returns",
+    ),
+    Defect(
         name="a relay forgets the order",
         path="app/store/memory/outbox.py",
         before="                first\n                and row.due_at",
@@ -110,8 +156,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a later order request overtakes an earlier one",
         path="app/store/memory/outbox.py",
-        before="            if row.message.kind is Kind.ORDER:\n",
-        after="            if False:\n",
+        before="{row.message.delivery_id}\n    if row.message.kind is Kind.ORDER:\n",
+        after="{row.message.delivery_id}\n    if False:\n",
     ),
     Defect(
         name="a later answer is applied before an earlier one",
@@ -306,7 +352,7 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a lost lease goes on",
         path="streams/work/slots.py",
-        before="                    if not await ask(delivery) and lease.ends_when_gone():\n                        return\n",
+        before="                    if not await ask(delivery) and lease.ends_when_gone():\n                        return False\n",
         after="                    await ask(delivery)\n",
         kind="takeovers",
     ),
@@ -535,8 +581,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an end is told whichever it is",
         path="app/usecases/fail.py",
-        before="    if not await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known):\n        return None\n",
-        after="    await tx.advance(delivery, State.ERROR, error=(error_type, message), order_id=known)\n",
+        before="        order_id=known,\n    ):\n        return None\n",
+        after="        order_id=known,\n    ):\n        pass\n",
         kind="plans",
     ),
     Defect(
@@ -591,8 +637,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="each wait leaves a waiter",
         path="streams/work/slots.py",
-        before="                await self._waiter.wait(self._interval)\n",
-        after="                await self._wake.waiter().wait(self._interval)\n",
+        before="            await self._waiter.wait(self._interval)\n",
+        after="            await self._wake.waiter().wait(self._interval)\n",
     ),
     Defect(
         name="a lease is renewed after its work",
@@ -628,6 +674,97 @@ DEFECTS: tuple[Defect, ...] = (
         after="and (self.asked_at is not None or at > now)",
         since=RETENTION_FROM,
     ),
+    Defect(
+        name="what another has locked is claimed",
+        path="app/store/memory/leases.py",
+        before="            if not session.skips(self._database.deliveries, delivery_id):\n                first[tenant] = row\n",
+        after="            first[tenant] = row\n",
+        kind="takeovers",
+    ),
+    Defect(
+        name="a lease is renewed, whose ever it is",
+        path="app/store/memory/leases.py",
+        before="            renewed = await self._change(\n                session, delivery, lambda row: replace(row, lease_until=until)\n            )\n",
+        after="            renewed = await deliveries.update(self._database, session, delivery.id, lambda row: replace(row, lease_until=until)) is not None\n",
+        kind="takeovers",
+    ),
+    Defect(
+        name="an end does not wait for a completion",
+        path="app/store/memory/store.py",
+        before="                return row.completing_until is None or row.completing_until <= session.now\n            if row.delivery.expires_at",
+        after="                return True\n            if row.delivery.expires_at",
+        kind="completions",
+    ),
+    Defect(
+        name="an expiry does not look at the time",
+        path="app/store/memory/store.py",
+        before="            if row.delivery.expires_at > session.now:\n                return False\n            # What waits",
+        after="            # What waits",
+    ),
+    Defect(
+        name="what is appended again is forgotten",
+        path="app/usecases/reconcile.py",
+        before="        appended = await _append(overdue, arrivals, append)\n",
+        after="        appended = await _append(overdue, arrivals, append)\n        await arrivals.forget([arrival.ingress_id for arrival in overdue])\n",
+        kind="answers",
+    ),
+    Defect(
+        name="what may come late is forgotten",
+        path="app/store/memory/checkpoints.py",
+        before="                if row.until < session.now - took:\n",
+        after="                if True:\n",
+        kind="takeovers",
+        since=FORMATS_FROM,
+    ),
+    Defect(
+        name="files are put before it is noted where",
+        path="app/usecases/transfer.py",
+        before="                await self._ask(lease, partial(folder.begin, upload, goes_on=after is not None))\n",
+        after="                pass\n",
+        since=FORMATS_FROM,
+    ),
+    Defect(
+        name="an event is forgotten before it is sent",
+        path="app/usecases/webhooks.py",
+        before="        answer = await post(event, owed.happened_at)\n",
+        after="        await self.outbox.sent(owed)\n        answer = await post(event, owed.happened_at)\n",
+        since=WEBHOOKS_FROM,
+    ),
+    Defect(
+        name="what a webhook refuses counts as taken",
+        path="app/usecases/webhooks.py",
+        before="        if answer.taken:\n            await self.outbox.sent(owed)\n",
+        after="        await self.outbox.sent(owed)\n        if answer.taken:\n",
+        since=WEBHOOKS_FROM,
+    ),
+    Defect(
+        name="two workers send to a webhook",
+        path="app/store/memory/webhooks.py",
+        before="                lambda row: (row.claimed_until or _NEVER) <= session.now,\n            )\n            if taken_row is None:\n",
+        after="                lambda _row: True,\n            )\n            if taken_row is None:\n",
+        since=WEBHOOKS_FROM,
+    ),
+    Defect(
+        name="a webhook hears of a delivery in any order",
+        path="app/store/memory/webhooks.py",
+        before="            if row.due_at <= session.now and delivery not in held:\n",
+        after="            if row.due_at <= session.now:\n",
+        since=WEBHOOKS_FROM,
+    ),
+    Defect(
+        name="no webhook is owed what its client is",
+        path="app/store/memory/transaction.py",
+        before="        await self._tell([event for event in map(event_of, messages) if event is not None])\n",
+        after="        pass\n",
+        since=WEBHOOKS_FROM,
+    ),
+    Defect(
+        name="what is removed in time is told to no webhook",
+        path="app/usecases/content_news.py",
+        before="    await tx.tell(_event_of(content, news))\n",
+        after="    pass\n",
+        since=WEBHOOKS_FROM,
+    ),
 )
 
 
@@ -657,45 +794,90 @@ def _of(kind: str) -> list[str]:
     return [f"--kind={kind}"] if kind else []
 
 
-def find(defect: Defect, *, seeds: int = _SEEDS, jobs: int = 1) -> str:
-    """Return how a defect shows; an empty text if no night sees it."""
-    options = [*_of(defect.kind), f"--jobs={jobs}"]
-    first = defect.since
+def seen_by() -> dict[str, int]:
+    """Return by which seeds defects were seen, by their names."""
+    seeds: dict[str, int] = json.loads(SEEN.read_text())
+    return seeds
+
+
+def keep(defect: Defect, seed: int) -> None:
+    """Write down which seed a defect was seen by."""
+    kept = seen_by() | {defect.name: seed}
+    SEEN.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """How a defect showed."""
+
+    seed: int
+    how: str
+
+
+def find(
+    defect: Defect, *, seeds: int = _SEEDS, jobs: int = 1, known: int | None = None
+) -> Sight | str:
+    """Return how a defect shows, first in the night of a `known` seed; why not, if none sees it."""
     with tempfile.TemporaryDirectory(prefix="rs-delivery-defect-") as name:
         folder = Path(name)
         _copy(folder)
         defect.put_back(folder)
-        while (left := defect.since + seeds - first) > 0:
-            played = _play(folder, "--plain", f"--first={first}", f"--seeds={left}", *options)
-            if played.returncode == 0:
-                break
-            failed = _FAILED.search(played.stdout)
-            if failed is None:
-                return f"it does not run: {played.stderr[-500:]}"
-            seed = int(failed["seed"])
-            if not _fails_without(seed, defect.kind):
-                named = f" KIND={defect.kind}" if defect.kind else ""
-                return f"SEED={seed}{named}: {failed['how'][:110]}"
-            first = seed + 1  # what fails of itself shows nothing
-    return ""
+        if known is not None:
+            sight = _search(folder, defect, range(known, known + 1), jobs=1)
+            if isinstance(sight, Sight):
+                return sight
+        return _search(folder, defect, range(defect.since, defect.since + seeds), jobs=jobs)
+
+
+def _search(folder: Path, defect: Defect, seeds: range, *, jobs: int) -> Sight | str:
+    options = [*_of(defect.kind), f"--jobs={jobs}"]
+    first = seeds.start
+    while (left := seeds.stop - first) > 0:
+        played = _play(folder, "--plain", f"--first={first}", f"--seeds={left}", *options)
+        if played.returncode == 0:
+            break
+        failed = _FAILED.search(played.stdout)
+        if failed is None:
+            return f"it does not run: {played.stderr[-500:]}"
+        seed = int(failed["seed"])
+        if not _fails_without(seed, defect.kind):
+            return Sight(seed=seed, how=failed["how"])
+        first = seed + 1  # what fails of itself shows nothing
+    return "NOT SEEN"
 
 
 def main() -> int:
     """Put each back in turn; tell how it shows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="of defects; all, if none is given")
+    parser.add_argument("parts", nargs="*", help="of defects' names; all, if none is given")
     parser.add_argument("--seeds", type=int, default=_SEEDS, help="at most (%(default)s)")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="how many at a time (%(default)s)"
     )
+    parser.add_argument("--keep", action="store_true", help="write down by which seeds they show")
+    parser.add_argument("--new", action="store_true", help="only those that no seed is kept of")
     options = parser.parse_args()
-    began, seen = time.monotonic(), 0
-    chosen = [each for each in DEFECTS if not options.names or each.name in options.names]
+    began, seen, known = time.monotonic(), 0, seen_by()
+    chosen = [
+        each
+        for each in DEFECTS
+        if (not options.parts or any(part in each.name for part in options.parts))
+        and not (options.new and each.name in known)
+    ]
+
+    def look(defect: Defect) -> Sight | str:
+        return find(defect, seeds=options.seeds, known=known.get(defect.name))
+
     with ThreadPoolExecutor(options.jobs) as threads:
-        found = threads.map(partial(find, seeds=options.seeds), chosen)
-        for defect, how in zip(chosen, found, strict=True):
-            seen += how.startswith("SEED=")
-            _say(f"{defect.name:60} {how or 'NOT SEEN'}")
+        for defect, sight in zip(chosen, threads.map(look, chosen), strict=True):
+            if not isinstance(sight, Sight):
+                _say(f"{defect.name:60} {sight}")
+                continue
+            seen += 1
+            named = f" KIND={defect.kind}" if defect.kind else ""
+            _say(f"{defect.name:60} SEED={sight.seed}{named}: {sight.how[:110]}")
+            if options.keep:
+                keep(defect, sight.seed)
     _say(f"{seen} of {len(chosen)} are seen, in {time.monotonic() - began:.0f} s")
     return 0 if seen == len(chosen) else 1
 

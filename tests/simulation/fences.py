@@ -26,13 +26,14 @@ from unittest.mock import patch
 from uuid import UUID
 
 from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import MANIFEST_NAME, REPORT_NAME
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
 from app.delivery.states import State
 from app.store.memory import MemoryLeases
 from app.store.memory.rows import DeliveryRow
 from app.store.memory.transaction import MemoryUnitOfWork
+from app.usecases.archive_manifests import manifest_key_of
 from app.usecases.remove import Removal
 from app.usecases.resume import Resumption
 from app.usecases.transfer import Transfers
@@ -194,6 +195,10 @@ class Fences:
         delivery = _REMOVING.get()
         if there is not None and delivery is not None and there.marks[_MARK] != str(delivery.id):
             self.wrong(f"{asker} {what} for {delivery}, which is another's")
+        if key.endswith(f"/{REPORT_NAME}"):
+            if asker.delivery is not None and there is not None:
+                self._must_be_of_its_client(asker.delivery, what, there)
+            return
         if asker.delivery is None:
             self._must_lead(asker, what)
             return
@@ -203,9 +208,23 @@ class Fences:
                 self.wrong(f"{asker} {what}, which is another's")
         self._must_hold(asker, what)
 
+    def _must_be_of_its_client(self, delivery: Delivery, what: str, there: FoundObject) -> None:
+        row = self._database.deliveries.get(UUID(there.marks[_MARK]))
+        client = delivery.tenant, delivery.correlation_id, delivery.user
+        of = None if row is None else row.delivery
+        if of is None or (of.tenant, of.correlation_id, of.user) != client:
+            self.wrong(f"{delivery} {what}, which is of {of}")
+
     @staticmethod
     def _may_replace(delivery: Delivery, before: DeliveryRow | None, key: str) -> bool:
-        """Whether files of an earlier delivery of its id make room for those of a delivery."""
+        """Whether files of an earlier delivery of its id make room for those of a delivery.
+
+        Or a manifest of its client's, which tells of an archive that its own is about to replace.
+        """
+        if before is not None and key == manifest_key_of(delivery.key):
+            clients = (before.delivery.tenant, before.delivery.user)
+            if clients == (delivery.tenant, delivery.user):
+                return True
         return (
             before is not None
             and delivery.archive_name == MANIFEST_NAME
@@ -217,6 +236,8 @@ class Fences:
 
     def puts(self, asker: Asker, key: str) -> None:
         """A file is put."""
+        if key.endswith(f"/{REPORT_NAME}"):
+            return  # in the transaction that ends its delivery, whichever worker that is
         self._must_hold(asker, f"puts {key}")
         self._must_not_know(asker, f"puts {key}")
 

@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 from mode import Service
@@ -43,6 +43,13 @@ _REBALANCE_TIMEOUT = 8.0  # seconds until one that does not join again is out
 _STUCK_AFTER = 30.0  # seconds that a partition may make no progress, until Faust's app is replaced
 
 Where = tuple[str, int]  # topic and partition
+
+
+class Place(NamedTuple):
+    """Where an event is in its topic."""
+
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,8 @@ class Log:
         self.on_append: Callable[[str, Record], object] = lambda *_: None
         self.on_commit: Callable[[str, Sequence[Record]], object] = lambda *_: None
 
-    def append(self, topic: str, record: Record) -> None:
-        """Append an event. Raises UnknownTopicOrPartitionError."""
+    def append(self, topic: str, record: Record) -> Place:
+        """Append an event; return where it is. Raises UnknownTopicOrPartitionError."""
         if topic in self.missing:
             raise UnknownTopicOrPartitionError(topic)
         self.on_append(topic, record)
@@ -80,6 +87,7 @@ class Log:
         self.records[topic, number].append(record)
         for reader in self._readers:
             reader.grows((topic, number))
+        return Place(number, len(self.records[topic, number]) - 1)
 
     def wake(self) -> None:
         """Let all consumers look at their group."""
@@ -135,13 +143,15 @@ class Producer:
 
     async def send_and_wait(
         self, topic: str, *, value: bytes, key: bytes, headers: object = None
-    ) -> None:
-        """Append an event; return once it is confirmed."""
+    ) -> Place:
+        """Append an event; return where it is, once that is confirmed."""
         del headers
         act = partial(self._log.append, topic, Record(key, value))
         tenant, _, correlation_id = key.decode().partition("/")
         about = tenant, correlation_id
-        await self._link.ask(f"append to {topic}", act, away=KafkaConnectionError, about=about)
+        return await self._link.ask(
+            f"append to {topic}", act, away=KafkaConnectionError, about=about
+        )
 
     async def send(self, topic: str, *, value: bytes, key: bytes) -> asyncio.Future[None]:
         """Append an event some time, unheard."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tests.simulation import rabbitmq
+from tests.simulation import postgres, rabbitmq
 from tests.simulation.clients import Clients
 from tests.simulation.plan import Ambush, Disaster, Step
 from tests.simulation.processes import Process
@@ -130,4 +130,6 @@ class Misfortunes:
         self._weather.down[party] = "it is away"
         if party == rabbitmq.PARTY:
             self._parties.broker.restart(forgets=False)
+        if party == postgres.PARTY:
+            self._parties.database.cut_lines()
         by_no_process(seconds, partial(self._weather.down.pop, party, None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -95,6 +95,10 @@ class Moments:
 
     def _committing(self, session: Session, changes: Sequence[Change]) -> None:
         self.owed.committing(session, changes)
+        if self.parties.webhooks is not None:
+            self.parties.webhooks.committing(session, changes)
+        if self.parties.quota is not None:
+            self._quota_holds(changes)
         for change in changes:
             before, after = change.before, change.after
             match change.table:
@@ -110,6 +114,35 @@ class Moments:
                     self._forgotten(before)
                 case "inbox" if after is not None and after.kind is ArrivalKind.CANCEL:
                     self._cancels(after, changes)
+
+    def _quota_holds(self, changes: Sequence[Change]) -> None:
+        """No more is let in than there are places for: of a user, and of a tenant."""
+        let_in = {
+            change.after.delivery.tenant
+            for change in changes
+            if change.table == "delivery"
+            and change.after is not None
+            and _is_let_in(change.after)
+            and not _is_let_in(change.before)
+        }
+        if not let_in or self.parties.quota is None:
+            return
+        changed = {
+            row.delivery.id: row for c in changes if c.table == "delivery" and (row := c.after)
+        }
+        gone = {c.before.delivery.id for c in changes if c.table == "delivery" and c.after is None}
+        rows = dict(self.parties.database.deliveries.items()) | changed
+        active = [row.delivery for key, row in rows.items() if key not in gone and _is_let_in(row)]
+        for tenant in let_in:
+            users = Counter(each.user for each in active if each.tenant == tenant)
+            for whose, most, has in (
+                *((user, self.parties.quota["user"]["active"], has) for user, has in users.items()),
+                (tenant, self.parties.quota["tenant"]["active"], users.total()),
+            ):
+                if most and has > most:
+                    self.wrong(
+                        f"{whose} of {tenant} has {has} active deliveries, and may have {most}"
+                    )
 
     def _delivery_changes(self, session: Session, before: DeliveryRow, after: DeliveryRow) -> None:
         delivery, owner = before.delivery, before.lease_owner
@@ -288,6 +321,7 @@ class Moments:
         yield from self._watched_transactions()
         yield patch.object(MemoryLeases, "record_completion", self._watched_completion())
         yield patch.object(MemoryStore, "swept", self._watched_sweep())
+        yield patch.object(MemoryCheckpoints, "forget_tails", self._watched_tails())
         yield patch.object(worker, "handler_of", self._watched_handlers())
         yield patch.object(Settlement, "settle", _settled(Settlement.settle))
         yield from self._watched_events()
@@ -340,6 +374,7 @@ class Moments:
         swept = MemoryStore.swept
 
         async def watched(store: MemoryStore, delivery: Delivery, *, took: timedelta) -> bool:
+            self._took(delivery, took)
             known = self._may_come(delivery)
             is_swept = await swept(store, delivery, took=took)
             if is_swept and (late := known & self._may_come(delivery)):
@@ -348,6 +383,27 @@ class Moments:
             return is_swept
 
         return watched
+
+    def _watched_tails(self) -> Any:
+        """Return `forget_tails`, at which it is looked how long the removal took."""
+        forget_tails = MemoryCheckpoints.forget_tails
+
+        async def watched(
+            checkpoints: MemoryCheckpoints,
+            delivery: Delivery,
+            keys: Sequence[str],
+            *,
+            took: timedelta,
+        ) -> None:
+            self._took(delivery, took)
+            await forget_tails(checkpoints, delivery, keys, took=took)
+
+        return watched
+
+    def _took(self, delivery: Delivery, took: timedelta) -> None:
+        """Have it be wrong if a time was taken by another clock than the night's."""
+        if not 0 <= took.total_seconds() <= asyncio.get_running_loop().time():
+            self.wrong(f"to remove what {delivery} left took {took}")
 
     def _may_come(self, delivery: Delivery) -> set[tuple[UUID, datetime]]:
         """Return whose completions may let an object of a delivery's name appear, until when."""
@@ -450,3 +506,9 @@ def _is_held(before: DeliveryRow, after: DeliveryRow) -> bool:
 
 def _message(message: Any) -> str:
     return f"message {message.message_id}"
+
+
+def _is_let_in(row: DeliveryRow | None) -> bool:
+    if row is None or row.state.ended:
+        return False
+    return not row.delivery.held or row.state is not State.RECEIVED

@@ -20,15 +20,19 @@ from mode import Seconds, Service, want_seconds
 from pydantic import SecretStr
 
 from app.delivery.lease import Lease
+from app.delivery.pauses import PauseSubject
+from app.delivery.webhooks import GIVEN_UP_AFTER
 from app.settings import Settings
 from app.store.memory import MemoryArrivals
+from app.store.memory.rows import WebhookEventRow
 from app.telemetry.metrics import RUNNING
 from app.tenants.definitions import Definitions
 from app.usecases.sweep import after_end
 from app.usecases.transfer import Transfers
+from app.usecases.webhooks import Courier
 from app.waiting.grace import Grace
 from streams.kafka.dispatch import Dispatcher
-from tests.simulation import archives
+from tests.simulation import archives, pauses
 from tests.simulation.bounds import Bounds
 from tests.simulation.checks import Checks
 from tests.simulation.clients import Clients
@@ -38,6 +42,7 @@ from tests.simulation.kafka import Log
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.moments import Moments
+from tests.simulation.pauses import PauseStep
 from tests.simulation.plan import PATIENT, RETENTION_FROM, TENANTS, Plan, Step
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import PROCESS, Process
@@ -45,6 +50,7 @@ from tests.simulation.rabbitmq import Broker
 from tests.simulation.rs_order import RsOrder
 from tests.simulation.targets import DEADLINE, Shelf
 from tests.simulation.weather import NO_PROCESS, Weather, by_no_process
+from tests.simulation.webhooks import Webhooks
 from tests.simulation.worker import KINDS, MOST_EVENTS, Parties, Worker, declare, steer
 
 _DEFINITIONS = Definitions(KINDS)  # of all workers: schemas take milliseconds
@@ -95,7 +101,13 @@ def settings_of(plan: Plan, worker: str) -> Settings:
     """Return what the workers of a night are set to: short intervals, as many lives are short."""
     settings = _settings(plan.ttl, shared=plan.shared)
     return settings.model_copy(
-        update={"worker_id": worker, "delivered_ttl_hours": plan.kept / 3600}
+        update={
+            "worker_id": worker,
+            "delivered_ttl_hours": plan.kept / 3600,
+            "manifest": plan.manifest,
+            "sha256": plan.sha256,
+            "report": plan.reports,
+        }
     )
 
 
@@ -141,6 +153,8 @@ class _Played:
             weather=weather,
             database=database,
             leader=leader,
+            webhooks=Webhooks(weather, database, TENANTS) if plan.webhooks else None,
+            quota=plan.quota,
             broker=broker,
             log=Log(weather),
             shelf=Shelf(weather, Fences(database, leader), mute=plan.mute),
@@ -152,7 +166,7 @@ class _Played:
                 knows_all=plan.mute is not None,
             ),
         )
-        self.clients = Clients(weather, broker, plan.formats, plan.names)
+        self.clients = Clients(weather, broker, plan.formats, plan.names, plan.parts)
         self.checks = Checks(
             self.parties,
             self.clients,
@@ -160,6 +174,8 @@ class _Played:
             epoch=_EPOCH,
             found=night.wrong,
         )
+        if self.parties.webhooks is not None:
+            self.parties.webhooks.wrong = self.checks.wrong
         if not to_the_end:
             self.checks.on_wrong = loop.stop
         self.moments = Moments(self.parties, self.checks.wrong, timedelta(seconds=plan.patience))
@@ -218,7 +234,12 @@ class _Played:
             self.parties,
             settings,
             patience=self._plan.patience,
-            removes=self._plan.seed >= RETENTION_FROM,
+            without={
+                *({"retention"} if self._plan.seed < RETENTION_FROM else ()),
+                *(() if self._plan.reports else {"reports"}),
+                *(() if self._plan.pauses is not None else {"pauses"}),
+            },
+            wrong=self.checks.wrong,
         )
         process.exceeds = lambda what, has: self._bounds.exceeds(worker, f"{has} {what}", of=what)
         return worker
@@ -232,6 +253,8 @@ class _Played:
             self.clients.plan(wish)
         for step in self._plan.steps:
             by_no_process(step.at, partial(self._person, step))
+        for pause in self._plan.pauses or ():
+            by_no_process(pause.at, partial(self._pause, pause))
         for disaster in self._plan.disasters:
             by_no_process(disaster.at, partial(self._misfortunes.befall, disaster))
         self._tend()
@@ -251,9 +274,11 @@ class _Played:
         self.checks.at_the_end()
 
     async def _come_to_rest(self) -> None:
-        until = self._loop.time() + _PATIENCE
+        began = self._loop.time()
+        until = began + _PATIENCE
         while self._loop.time() < until and not self._at_rest():
-            self._skip()
+            # What a webhook has refused often waits for hours, in which nothing else happens.
+            until = min(until + self._skip(), began + GIVEN_UP_AFTER.total_seconds())
             await asyncio.sleep(_REST)
 
     def _tend(self) -> None:
@@ -280,19 +305,34 @@ class _Played:
             steer(self.parties, settings_of(self._plan, "console"), step, self.note)
         )
 
-    def _skip(self) -> None:
-        """Let the time be over in which all look for work, and none is due."""
+    def _pause(self, step: PauseStep) -> None:
+        subject = pauses.subject_of(step, self.workers[step.whom].process.name)
+        self.note(f"a person pauses {subject} ({step.running}) for {step.lasts:.0f} s")
+        database = self.parties.database
+        Process("console").start(pauses.begin(database, subject, step))
+        if not step.by_itself:
+            by_no_process(step.lasts, partial(self._resume, subject))
+
+    def _resume(self, subject: PauseSubject) -> None:
+        self.note(f"a person resumes {subject}")
+        pauses.end(self.parties.database, subject)
+
+    def _skip(self) -> float:
+        """Let the time be over in which all look for work, and none is due; return how long."""
         seconds = self._until_due() - self._loop.time() - _REST
         if seconds > _REST:
             self.note(f"nothing is due for {seconds:.0f} s")
             self._loop.skip(seconds, but=NO_PROCESS)
             self.parties.log.group.skip(seconds)
+            return seconds
+        return 0.0
 
     def _until_due(self) -> float:
         """Return the time at which there is something to do again."""
         database, now = self.parties.database, self._loop.time()
         rows = [row for _, row in database.deliveries.items()]
-        if not self._is_quiet() or any(row.work is not None for row in rows):
+        waits = (row.work is not None or row.delivery.held for row in rows)
+        if not self._is_quiet() or any(waits):
             return now
         ours = self._tend, self._look
         due = [when for when, act in self._loop.due(NO_PROCESS) if act not in ours]
@@ -303,14 +343,32 @@ class _Played:
                 swept = max(row.not_before + _SWEPT_AFTER, row.completing_until or row.not_before)
                 due.append(database.seconds_until(swept) + now)
         looks = [kept.due_at for _, kept in database.kept_contents.items()]
+        looks += [row.report_until for row in rows if row.state.ended]
+        looks += self._owed_to_webhooks()
         due += [database.seconds_until(at) + now for at in looks if at is not None]
         return min(due, default=now)
+
+    def _owed_to_webhooks(self) -> list[datetime]:
+        """Return when what is owed to webhooks is looked at next."""
+        webhooks, looks = self.parties.database.webhooks, list[datetime]()
+        for owed in self._owed():
+            by = webhooks.get(owed.of)
+            waits = [] if by is None else [by.resume_at, by.claimed_until]
+            looks.append(max([owed.due_at, *(at for at in waits if at is not None)]))
+        return looks
+
+    def _owed(self) -> list[WebhookEventRow]:
+        return [row for _, row in self.parties.database.webhook_events.items()]
 
     def _at_rest(self) -> bool:
         if any(kept.due_at is not None for _, kept in self.parties.database.kept_contents.items()):
             return False
+        if self._owed():
+            return False
         return self._is_quiet() and all(
-            row.state.ended and (row.swept or not self._may_be_open(row))
+            row.state.ended
+            and row.report_until is None
+            and (row.swept or not self._may_be_open(row))
             for _, row in self.parties.database.deliveries.items()
         )
 
@@ -377,6 +435,7 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             ("sinks.formats.tar_zst.TarZstWriter", archives.Writer),
             ("sinks.formats.files.ManifestWriter", archives.ManifestWriter),
             ("app.usecases.folders._LATE", _COMPLETION),
+            ("app.run.worker.COMPLETION", _COMPLETION),
             ("app.usecases.folders._NOTED", 2 * _COMPLETION),
             ("sinks.pipeline.checkpoints.EVERY_SECONDS", 1.0),
         ):
@@ -388,6 +447,7 @@ def _world(loop: SimulatedLoop, draws: Draws) -> Iterator[None]:
             (MemoryArrivals.__init__, {"monotonic": loop.time}),
             (Transfers.__init__, {"completion": _COMPLETION}),
             (Dispatcher.__init__, {"most_events": MOST_EVENTS}),
+            (Courier.__init__, {"clock": loop.time}),
         ):
             bound: Any = function.__kwdefaults__
             stack.enter_context(patch.dict(bound, defaults))

@@ -178,7 +178,7 @@ class Owed:
 
         async def watched(
             outbox: MemoryOutbox, session: Session, rows: Sequence[OutboxRow], send: Any
-        ) -> int:
+        ) -> list[OutboxRow]:
             for row in rows:
                 self._has_its_turn(row)
             return await publish(outbox, session, rows, send)

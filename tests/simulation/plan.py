@@ -6,14 +6,20 @@ at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
+from tests.simulation import pauses
 from tests.simulation.clients import Wish
 from tests.simulation.draws import Draws
+from tests.simulation.pauses import PauseStep
 
 TENANTS = ("north", "south")
 PATIENT = 900.0  # seconds
+# From this seed on tenants have webhooks; of those before, nothing is owed to any.
+WEBHOOKS_FROM = 2_000_000
 # From this seed on orders are cut into suborders; those before stay the nights that they were.
 SUBORDERS_FROM = 10_000
 # And from this one on clients ask for formats, each request for one.
@@ -22,6 +28,14 @@ FORMATS_FROM = 100_000
 RETENTION_FROM = 1_000_000
 # And from this one on, for names of their archives and folders before them.
 NAMES_FROM = 1_000_000
+# And from this one on clients take what there is of an order, and archives have manifests.
+PARTS_FROM = 2_000_000
+# From this one on tenants may have quotas of requests.
+QUOTAS_FROM = 3_000_000
+# And from this one on tenants want reports of what fails.
+REPORTS_FROM = 2_000_000
+# And from this one on persons pause transfers and drain workers.
+PAUSES_FROM = 4_000_000
 _FAULTS = {  # of 1: how often at most
     "PostgreSQL is slow": 0.01,
     "PostgreSQL loses requests": 0.02,
@@ -50,6 +64,15 @@ _FAULTS = {  # of 1: how often at most
     "rs-order says things twice": 0.3,
     "rs-order serves wrong bytes": 0.05,
     "rs-order has wrong bytes": 0.15,
+}
+
+# What befalls single files, where clients take what there is. (But for the third it lasts.)
+_FLAWS = {
+    "rs-order can't restore a file": 0.25,
+    "rs-order refuses a file": 0.2,
+    "rs-order refuses a download": 0.2,
+    "rs-order has other bytes of a file": 0.15,
+    "rs-order has a file no more": 0.1,
 }
 
 
@@ -114,11 +137,19 @@ class Plan:
     shared: bool = False  # the tenants share a place
     clocks: tuple[float, ...] = (0.0, 0.0, 0.0)  # seconds that workers are ahead
     storm: float = 150.0  # seconds until the calm
+    webhooks: bool = False  # tenants have webhooks
     # Seconds that an order request waits for the answer to another one of its id, at most.
     patience: float = 30.0
     formats: bool = False  # clients ask for formats; else all that is delivered is a ZIP
     kept: float = 0.0  # seconds that what is delivered stays; 0: for ever
     names: bool = False  # clients say what archives are called; else they are as REGARDS calls them
+    parts: bool = False  # clients take what there is of an order; else all or nothing
+    manifest: bool = False  # there is one beside each archive; else where a part was taken
+    sha256: bool = False
+    reports: bool = False  # a report is written of each delivery that fails
+    # Persons pause transfers and drain workers; None: none can, and no worker listens.
+    pauses: tuple[PauseStep, ...] | None = None
+    quota: Mapping[str, Any] | None = None  # what tenants have set as theirs; None: no tenant has
     suborders: bool = False  # rs-order cuts orders, and restores two suborders of a user at a time
 
 
@@ -195,6 +226,13 @@ _PARTITIONS = {"cut off from PostgreSQL": 3, "cut off from the object store": 1}
 _PEOPLE = {"a client cancels": 2, "a person cancels": 2, "a person retries": 1}
 _LOST_ANSWER = {"lose the answer": 3}
 _ANYTHING = _DEATHS | _ABSENCES | _LOSSES | _CLOCKS | _PARTITIONS
+_FAULTS_OF_WEBHOOKS = {  # of 1: how often at most
+    "a webhook is slow": 0.1,
+    "a webhook loses requests": 0.1,
+    "a webhook loses answers": 0.1,
+    "a webhook is silent": 0.05,
+    "a webhook refuses": 0.3,
+}
 _LASTING = ("freeze", "is away", "is read-only", "jumps", "cut off")
 
 
@@ -592,6 +630,18 @@ KINDS = {
 }
 
 
+def _faults_of_webhooks(seed: int) -> dict[str, float]:
+    """Draw what befalls webhooks, by lots of its own: half of it."""
+    if seed < WEBHOOKS_FROM:
+        return {}
+    draws = Draws(seed).of("webhooks")
+    return {
+        fault: draws.uniform(0, most)
+        for fault, most in _FAULTS_OF_WEBHOOKS.items()
+        if draws.random() < 0.5
+    }
+
+
 def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
     """Draw a plan, `of` one kind or of any.
 
@@ -618,7 +668,7 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
             )
         ),
         ambushes=tuple(_ambush(draws, kind) for _ in range(draws.choice(kind.ambush_counts))),
-        faults=faults | kind.always,
+        faults=faults | kind.always | _faults_of_webhooks(seed),
         steps=tuple(
             Step(
                 at=draws.uniform(1, 110),
@@ -628,6 +678,7 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
             )
             for _ in range(draws.choice(kind.steps))
         ),
+        webhooks=seed >= WEBHOOKS_FROM,
         mute=TENANTS[1] if kind.mute else None,
         pace=draws.choice(kind.paces),
         disorder=draws.choice((0.0, 0.1, 0.5, 1.0)),
@@ -639,8 +690,45 @@ def draw(seed: int, *, deliveries: int = 20, of: str = "") -> Plan:
         suborders=seed >= SUBORDERS_FROM,
         formats=seed >= FORMATS_FROM,
         names=seed >= NAMES_FROM,
+        reports=seed >= REPORTS_FROM,
     )
-    return plan if seed < RETENTION_FROM else _with_retention(plan, ids)
+    if seed >= RETENTION_FROM:
+        plan = _with_retention(plan, ids)
+    if seed >= PAUSES_FROM and not kind.mute:
+        plan = replace(plan, pauses=pauses.drawn(seed, TENANTS))
+    if seed >= PARTS_FROM:
+        plan = _with_parts(plan)
+    return plan if seed < QUOTAS_FROM else _with_quota(plan)
+
+
+def _with_parts(plan: Plan) -> Plan:
+    """Let clients take what there is of orders that lack some of it; by lots of its own."""
+    draws = Draws(plan.seed).of("parts")
+    flaws = {flaw: draws.uniform(0, most) for flaw, most in _FLAWS.items() if draws.random() < 0.6}
+    return replace(
+        plan,
+        parts=True,
+        manifest=draws.random() < 0.5,
+        sha256=draws.random() < 0.5,
+        # Beside a mute neighbour all else is well: what is asked for again takes its time.
+        faults=plan.faults if plan.mute else plan.faults | flaws,
+    )
+
+
+def _with_quota(plan: Plan) -> Plan:
+    """Let tenants have a quota, in half of the nights; by lots of its own.
+
+    Not where it is looked how long a tenant's deliveries take: there each has its place.
+    """
+    draws = Draws(plan.seed).of("quota")
+    if plan.mute or draws.random() < 0.5:
+        return plan
+    user, tenant = (
+        {"active": draws.choice(active), "requests_per_minute": draws.choice(requests)}
+        for active, requests in (((0, 1, 2), (0, 0, 3)), ((0, 0, 2, 4), (0, 0, 6)))
+    )
+    over = draws.choice(("wait", "wait", "deny"))
+    return replace(plan, quota={"user": user, "tenant": tenant, "over_requests": over})
 
 
 def _with_retention(plan: Plan, ids: int) -> Plan:

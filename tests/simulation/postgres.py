@@ -11,7 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +27,7 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import StoreUnavailableError
-from app.store.memory.database import MemoryDatabase
+from app.store.memory.database import ListeningLine, MemoryDatabase
 from app.store.memory.rows import DeliveryRow, OutboxRow
 from app.store.memory.session import Session
 from app.store.memory.tables import Table
@@ -100,6 +108,7 @@ class SimulatedDatabase(MemoryDatabase):
             answered=self._come_back,
             lock_timeout=_LOCK_TIMEOUT,
         )
+        self._listeners: dict[ListeningLine, Process | None] = {}
         self._leased = _Deliveries(self.deliveries)
         self.deliveries = self._leased
         self._weather = weather
@@ -146,6 +155,38 @@ class SimulatedDatabase(MemoryDatabase):
             raise StoreUnavailableError("the connection broke; it may have been committed")
         await self._weather.travel(PARTY, longest=0.004)
         self._fail_if_away()
+
+    def tell(self, words: Iterable[str]) -> None:
+        """Tell those that listen; the line of a process that is cut off breaks by it."""
+        told = list(words)
+        for line, process in list(self._listeners.items()) if told else ():
+            if process is not None and PARTY in process.cut_off:
+                self._lose(line)
+        super().tell(told)
+
+    @contextlib.contextmanager
+    def listened_by(self, line: ListeningLine) -> Iterator[None]:
+        """Tell a line of the process that runs what commits tell, while that is alive."""
+        self._listeners[line] = process = PROCESS.get()
+        if process is not None:
+            process.while_alive(line, partial(self._lose, line))
+        try:
+            with super().listened_by(line):
+                yield
+        finally:
+            self._listeners.pop(line, None)
+            if process is not None:
+                process.forget(line)
+
+    def cut_lines(self) -> None:
+        """Cut all that listen, as a server does that goes away."""
+        for line in list(self._listeners):
+            self._lose(line)
+
+    def _lose(self, line: ListeningLine) -> None:
+        self._listeners.pop(line, None)
+        self.lines.pop(line, None)
+        line.cut()
 
     def _fail_if_away(self) -> None:
         if (cause := self._weather.why_away(PARTY)) is not None:

@@ -26,7 +26,7 @@ from aio_pika import DeliveryMode, Message
 from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts, OrderFile
-from app.errors import SourceRefusedError, SourceUnavailableError
+from app.errors import SourceGoneError, SourceRefusedError, SourceUnavailableError
 from compose.rs_order.order import Order as Granted
 from streams.amqp import names
 from streams.channels import ORDER_CANCELS, ORDER_RESPONSES, ORDERS
@@ -35,6 +35,14 @@ from tests.simulation.suborders import Suborders, files_of
 from tests.simulation.weather import Link, Weather, by_no_process
 
 PARTY = "rs-order"
+# What may be wrong with a file for good.
+LOST, REFUSED, WRONG, GONE = "lost", "refused", "wrong", "gone"
+_FLAWS = {
+    f"{PARTY} can't restore a file": LOST,
+    f"{PARTY} refuses a file": REFUSED,
+    f"{PARTY} has other bytes of a file": WRONG,
+    f"{PARTY} has a file no more": GONE,
+}
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _DEADLINE = 20.0  # seconds
 
@@ -49,6 +57,9 @@ class Order:
     request: str  # the message id of the order request: of which delivery
     files: dict[int, bytes]  # by file id
     wrong: bool = False  # it never serves what it has listed
+    fails: bool = False  # none of its files is restored
+    flaws: dict[str, str] = field(default_factory=dict)  # of files, by their names
+    failed: Counter[int] = field(default_factory=Counter)  # downloads that were, by file id
     cancelled: int = 0
     told: list[str] = field(default_factory=list)  # the events that were sent
 
@@ -141,9 +152,20 @@ class RsOrder:
 
     def _grant(self, order: Order, user: str, suborders: Suborders) -> None:
         """Begin an order, of which more is told as it goes."""
+        files = {f"f{file_id}": content for file_id, content in order.files.items()}
+        order.fails = self.weather.strikes(f"{PARTY} fails orders")
+        order.flaws = {
+            name: suborders.lost.get(name, flaw)
+            for name in files
+            for fault, flaw in _FLAWS.items()
+            if self.weather.strikes(fault) or name in suborders.lost
+        }
+        suborders.lost |= {name: flaw for name, flaw in order.flaws.items() if flaw == LOST}
+        if order.flaws:
+            self.weather.note(f"{PARTY} has flaws in order {order.number}: {order.flaws}")
         suborders.grant(
-            {f"f{file_id}": content for file_id, content in order.files.items()},
-            fails=self.weather.strikes(f"{PARTY} fails orders"),
+            files,
+            fails=order.fails,
             order_id=order.number,
             tenant=order.tenant,
             user=user,
@@ -260,13 +282,32 @@ class RsOrder:
         """Return a file, or another one. Raises SourceRefusedError, SourceNotReadyError."""
         order = self._order_of(delivery)
         if self._suborders is None:
-            content = order.files[file_id]
+            content, flaw = order.files[file_id], None
         else:
+            flaw = self.flaw_of(order, file_id)
+            self._refuse(order, file_id, flaw, self._suborders)
             content = self._suborders.download(order.number, file_id)
-        if order.wrong or self.weather.strikes(f"{PARTY} serves wrong bytes"):
+        if order.wrong or flaw == WRONG or self.weather.strikes(f"{PARTY} serves wrong bytes"):
+            order.failed[file_id] += 1
             self.weather.note(f"{PARTY} serves wrong bytes of file {file_id}")
             return content + b"!"
         return content
+
+    def flaw_of(self, order: Order, file_id: int) -> str | None:
+        """Return what is wrong with a file for good."""
+        if self._suborders is None:
+            return None
+        return order.flaws.get(self._suborders.name_of(order.number, file_id))
+
+    def _refuse(self, order: Order, file_id: int, flaw: str | None, suborders: Suborders) -> None:
+        """Raise SourceRefusedError where a download is refused."""
+        refused = flaw in (REFUSED, GONE) or self.weather.strikes(f"{PARTY} refuses a download")
+        if not refused:
+            return
+        order.failed[file_id] += 1
+        suborders.break_off(order.number, file_id)
+        self.weather.note(f"{PARTY} refuses file {file_id}")
+        raise (SourceGoneError if flaw == GONE else SourceRefusedError)(f"file {file_id}: no")
 
     def kept(self) -> list[int]:
         """Return the orders that keep a place of their user, or wait for one."""

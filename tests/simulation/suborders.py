@@ -62,6 +62,7 @@ class Suborders:
         """
         self._draws = draws
         self._knows_all = knows_all
+        self.lost: dict[str, str] = {}  # by their names, files that are never restored
         self._behaviour = Behaviour()
         clock = _Clock(asyncio.get_running_loop().time)
         self._orders = Orders(clock=clock, behaviour=self._behaviour, tell=tell)
@@ -73,6 +74,7 @@ class Suborders:
                 "user_places": _PLACES,
                 "suborder_files": self._draws.choice(_FILES),
                 "restore_seconds": self._draws.uniform(0.05, _LONGEST),
+                "unrestorable": f"^({'|'.join(self.lost)})$" if self.lost else "",
             }
         )
         self._behaviour.faults.order = "fail" if fails else None
@@ -95,7 +97,7 @@ class Suborders:
         order = self._orders.by_id[number]
         found, ready = order.available(), order.status is not OrderStatus.RUNNING
         if suborder is not None:
-            named = next((one for one in order.suborders if one.suborder_id == suborder), None)
+            named = next((cut for cut in order.suborders if cut.suborder_id == suborder), None)
             if named is None:
                 raise SourceRefusedError(f"order {number} has no suborder {suborder}")
             found, ready = list(named.available.values()), named.state in _READY
@@ -134,6 +136,14 @@ class Suborders:
             raise SourceNotReadyError(f"file {file_id} is not restored yet")
         self._orders.happened(file, Happening.READ)
         return _content(file)
+
+    def name_of(self, number: int, file_id: int) -> str:
+        """Return the name of a file."""
+        return self._orders.by_id[number].files[file_id].file.path.name
+
+    def break_off(self, number: int, file_id: int) -> None:
+        """Note that a download of a file was refused."""
+        self._orders.happened(self._orders.by_id[number].files[file_id], Happening.BROKEN_OFF)
 
     def kept(self) -> Iterator[int]:
         """Iterate over the orders that keep a place of their user, or wait for one."""

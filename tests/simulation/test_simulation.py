@@ -16,13 +16,24 @@ from random import Random
 
 import pytest
 
+from app.delivery.pauses import PauseScope, Running
 from app.store.memory.transaction import MemoryUnitOfWork
 from tests.simulation import defects
 from tests.simulation.checks import Checks
-from tests.simulation.defects import DEFECTS, ROOT, Defect
+from tests.simulation.defects import DEFECTS, ROOT, Defect, Sight, seen_by
 from tests.simulation.loop import SimulatedLoop, StandsStillError
 from tests.simulation.night import Night, play
-from tests.simulation.plan import FORMATS_FROM, NAMES_FROM, Plan, draw
+from tests.simulation.pauses import PauseStep
+from tests.simulation.plan import (
+    _FLAWS,
+    FORMATS_FROM,
+    NAMES_FROM,
+    PARTS_FROM,
+    PAUSES_FROM,
+    WEBHOOKS_FROM,
+    Plan,
+    draw,
+)
 from tests.simulation.processes import Process
 from tests.simulation.shrink import shrink
 from tests.simulation.weather import NO_PROCESS
@@ -246,9 +257,13 @@ def test_each_format_is_asked_for_in_later_nights_alone() -> None:
     assert not before.plan.formats
     night = play(draw(FORMATS_FROM))
     assert night.wrong == []
-    made = " ".join(line.what for line in night.lines if line.what.startswith("delivery_done"))
-    assert all(suffix in made for suffix in (".zip", ".tar ", ".tar.zst", "/manifest.json"))
-    assert not any("manifest.json" in line.what or ".tar" in line.what for line in before.lines)
+
+    def made(night: Night) -> str:
+        return " ".join(line.what for line in night.lines if line.what.startswith("delivery_done"))
+
+    assert all(suffix in made(night) for suffix in (".zip", ".tar ", ".tar.zst", "/manifest.json"))
+    assert ".zip" in made(before)
+    assert not any(suffix in made(before) for suffix in (".tar", "/manifest.json"))
 
 
 def test_archives_go_where_requests_say_in_later_nights_alone() -> None:
@@ -261,6 +276,57 @@ def test_archives_go_where_requests_say_in_later_nights_alone() -> None:
         if line.what.startswith("delivery_done")
     }
     assert any(key.count("/") > 1 for key in keys)
+
+
+def test_clients_take_what_there_is_in_later_nights_alone() -> None:
+    assert not draw(PARTS_FROM - 1).parts
+    assert not draw(PARTS_FROM - 1).faults.keys() & _FLAWS
+    night = play(draw(PARTS_FROM))
+    assert night.wrong == []
+    told = [line.what for line in night.lines]
+    assert any(line.startswith("file_left_out") for line in told)
+    assert any(line.startswith("manifest_written") for line in told)
+
+
+def test_webhooks_are_told_of_what_happens_in_later_nights_alone() -> None:
+    assert not draw(WEBHOOKS_FROM - 1).webhooks
+    night = play(draw(WEBHOOKS_FROM))
+    assert night.wrong == []
+    told = [line.what for line in night.lines if line.what.startswith("webhook_event_sent")]
+    for event in ("accepted", "denied", "done", "content.removed"):
+        assert any(f" type={event} " in line for line in told), event
+
+
+def test_transfers_are_paused_and_workers_drained_in_later_nights_alone() -> None:
+    assert draw(PAUSES_FROM - 1).pauses is None
+    calm = replace(draw(PAUSES_FROM), pauses=_PAUSES, faults={}, disasters=(), ambushes=())
+    night = play(replace(calm, pace=4.0))  # so that much runs as a pause begins
+    assert night.wrong == []
+    told = [line.what for line in night.lines]
+    assert any(line.startswith("work_stops") for line in told)
+    for scope in ("instance", "tenant", "target", "worker"):
+        assert any(line.startswith("pause_begins") and f" scope={scope} " in line for line in told)
+        assert any(line.startswith("pause_ends") and f" scope={scope} " in line for line in told)
+
+
+_PAUSES = tuple(
+    PauseStep(
+        at=at,
+        lasts=10.0,
+        scope=scope,
+        tenant="north",
+        whom=1,
+        running=Running.STOP,
+        by_itself=by_itself,
+    )
+    for scope, at, by_itself in (
+        (PauseScope.WORKER, 5.0, True),
+        (PauseScope.TENANT, 20.0, False),
+        (PauseScope.TARGET, 40.0, True),
+        (PauseScope.INSTANCE, 60.0, False),
+        (PauseScope.INSTANCE, 80.0, True),
+    )
+)
 
 
 def test_nights_that_were_found_end_well() -> None:
@@ -288,12 +354,40 @@ def test_a_night_that_fails_without_a_defect_does_not_show_it(
 
     monkeypatch.setattr(defects, "_play", play)
     monkeypatch.setattr(defects, "_fails_without", lambda seed, kind: (seed, kind) == (3, "ends"))
-    defect = replace(DEFECTS[0], kind="ends")
-    assert defects.find(defect, seeds=10, jobs=1) == "SEED=5 KIND=ends: lost"
+    defect = replace(DEFECTS[0], kind="ends", since=0)
+    assert defects.find(defect, seeds=10, jobs=1) == Sight(seed=5, how="lost")
     assert played == [
         ("--plain", "--first=0", "--seeds=10", "--kind=ends", "--jobs=1"),
         ("--plain", "--first=4", "--seeds=6", "--kind=ends", "--jobs=1"),
     ]
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_the_night_that_saw_a_defect_last_comes_first(
+    monkeypatch: pytest.MonkeyPatch, *, still: bool
+) -> None:
+    """Others are searched only where it sees the defect no more."""
+    played: list[str] = []
+
+    def play(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        assert folder != ROOT
+        played.append(options[1])
+        seed = 7 if "--first=7" in options else 2
+        if seed == 7 and not still:
+            return subprocess.CompletedProcess(options, 0, "1 nights\n")
+        return subprocess.CompletedProcess(options, 1, f"9 nights\n\nSEED={seed} fails:\n  lost\n")
+
+    monkeypatch.setattr(defects, "_play", play)
+    monkeypatch.setattr(defects, "_fails_without", lambda _seed, _kind: False)
+    defect = replace(DEFECTS[0], since=0)
+    sight = defects.find(defect, seeds=10, jobs=1, known=7)
+    assert sight == Sight(seed=7 if still else 2, how="lost")
+    assert played == ["--first=7", *([] if still else ["--first=0"])]
+
+
+def test_seeds_are_kept_of_defects_that_there_are_and_of_nights_that_can_meet_them() -> None:
+    since = {defect.name: defect.since for defect in DEFECTS}
+    assert all(seed >= since[name] for name, seed in seen_by().items())
 
 
 def test_a_night_is_made_smaller_as_long_as_it_fails_in_the_same_way() -> None:

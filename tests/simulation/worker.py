@@ -6,37 +6,49 @@ The services are named as `app.run.wiring.worker.WorkerServices` names them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from app.audit import Actor
+from app.delivery.attempts import Archived
+from app.delivery.model import Delivery
+from app.delivery.notices import silent
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.states import Work
 from app.delivery.targets import Blocked, TargetKinds
+from app.delivery.webhooks import WEBHOOKS
 from app.errors import DeliveryError, SourceUnavailableError
 from app.run import worker as composition
 from app.settings import Settings
 from app.store.memory import (
     MemoryArrivals,
     MemoryCheckpoints,
+    MemoryConfiguration,
     MemoryContents,
-    MemoryLeases,
     MemoryOutbox,
     MemoryStore,
     MemoryTracking,
     MemoryWebhooks,
     MemoryWorkers,
+    MemoryWorkNews,
 )
+from app.store.woken import unpublished
+from app.tenants.quotas import QuotaValue
 from app.tenants.registry import ConfiguredTenants
+from app.tenants.values import Configuration, StoredValue
 from app.tenants.vault import vault_of
 from app.usecases.intervene import Interventions
+from app.usecases.quotas import Quotas
 from app.usecases.reconcile import topics_lost
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
+from sinks.formats import formats_with
+from sinks.formats.tar_zst import DEFAULT_LEVEL
 from sinks.pipeline.budget import Budget
 from sinks.stores.memory import MemoryTarget
 from sinks.transfer import StreamingArchiver
@@ -46,22 +58,30 @@ from streams.bridge import Bridge
 from streams.channels import KAFKA
 from streams.kafka.agents import Dependencies, agent, handler_of
 from streams.kafka.dispatch import Dispatcher
+from streams.kafka.hints import HintPublisher
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics
+from streams.work.admissions import Admissions
+from streams.work.couriers import Couriers
+from streams.work.listener import WorkListener
 from streams.work.slots import Slots
 from streams.work.timers import Timer
 from tests.simulation import archives, kafka, rabbitmq
-from tests.simulation.plan import Step
+from tests.simulation.pauses import HeedingLeases
+from tests.simulation.plan import TENANTS, Step
 from tests.simulation.postgres import Leadership, SimulatedDatabase
 from tests.simulation.processes import Process
 from tests.simulation.rs_order import RsOrder, Source
 from tests.simulation.targets import Objects, Shelf
 from tests.simulation.weather import Weather
+from tests.simulation.webhooks import Webhooks, setting_of
 
 KINDS = TargetKinds(MemoryTarget)
 EVENTS = "events of an agent"
 MOST_EVENTS = 8
 _PART_SIZE = 4 * 1024 * 1024
+# A night has the same memory on each machine.
+_FORMATS = formats_with(zstd_level=DEFAULT_LEVEL, deflate_threads=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +95,8 @@ class Parties:
     log: kafka.Log
     shelf: Shelf
     rs_order: RsOrder
+    webhooks: Webhooks | None = None  # None: no tenant has any
+    quota: Mapping[str, Any] | None = None  # of each tenant; None: none has one
 
 
 async def declare(broker: rabbitmq.Broker) -> None:
@@ -109,6 +131,10 @@ class _Users:
         return not email.startswith("stranger")
 
 
+def ignored(_what: str) -> None:
+    """It is not looked at."""
+
+
 def _report(_progress: object) -> None:
     """It is not looked at."""
 
@@ -122,10 +148,12 @@ class _Database:
     leader: Leadership
     patience: timedelta = timedelta()  # with which another order's answer is waited for
     owed: Wakeup = field(default_factory=Wakeup)
+    hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished
+    wrong: Callable[[str], None] = ignored  # told what must not be
 
     @cached_property
     def store(self) -> MemoryStore:
-        return MemoryStore(self.memory, self.owed)
+        return MemoryStore(self.memory, self.owed, hinted=self.hinted)
 
     @cached_property
     def arrivals(self) -> MemoryArrivals:
@@ -153,13 +181,20 @@ class _Database:
     def presence(self) -> MemoryWorkers:
         return MemoryWorkers(self.memory, worker=self.settings.worker_id, version="1", slots=1)
 
-    def leases(self, *, blocked: Callable[[], Blocked]) -> MemoryLeases:
-        return MemoryLeases(
+    def work_news(self) -> MemoryWorkNews:
+        return MemoryWorkNews(self.memory)
+
+    def leases(
+        self, *, blocked: Callable[[], Blocked], archived: Callable[[Delivery], int | None]
+    ) -> HeedingLeases:
+        return HeedingLeases(
             self.memory,
+            wrong=self.wrong,
             owner=self.settings.worker_id,
             ttl=self.settings.lease_duration,
             transfers_per_tenant=self.settings.max_transfers_per_tenant or None,
             blocked=blocked,
+            archived=archived,
         )
 
     def checkpoints(self) -> MemoryCheckpoints:
@@ -185,6 +220,41 @@ class Held:
         """Compare how many events each agent has with what it may have."""
         for dispatcher in self.dispatchers:
             self.process.compare(EVENTS, dispatcher._events)
+
+
+def _tenants(parties: Parties, settings: Settings) -> ConfiguredTenants:
+    """Return the tenants, each with what it has set."""
+    tenants = ConfiguredTenants(settings, KINDS)
+    if own := _set(parties):
+        tenants.apply(Configuration(settings=own))
+    return tenants
+
+
+def _set(parties: Parties) -> dict[str, dict[str, StoredValue]]:
+    own: dict[str, dict[str, StoredValue]] = {}
+    if parties.webhooks is not None:
+        for tenant in parties.webhooks.tenants:
+            own[tenant] = {WEBHOOKS: StoredValue(value=setting_of(tenant), version=1)}
+    if parties.quota is not None:
+        value = QuotaValue.model_validate(parties.quota).model_dump(mode="json")
+        for tenant in TENANTS:
+            own.setdefault(tenant, {})["quota"] = StoredValue(value=value, version=1)
+    return own
+
+
+async def _hear(parties: Parties, tenants: ConfiguredTenants) -> None:
+    """Take in what is paused: as a process hears of it, and would look now and then anyway."""
+    look = tenants.look()
+    known = await MemoryConfiguration(parties.database).read()
+    tenants.apply(replace(known, settings=_set(parties)), look=look)
+
+
+def _couriers(services: Any, webhooks: Webhooks | None) -> list[Couriers]:
+    """Return what sends to webhooks, if there are any."""
+    if webhooks is None:
+        return []
+    with patch.object(composition, "webhook_sender", lambda _settings: webhooks.sender()):
+        return [composition._couriers(services)]
 
 
 def _counted(
@@ -217,13 +287,15 @@ class Worker:
         settings: Settings,
         *,
         patience: float,
-        removes: bool,
+        without: Collection[str],
+        wrong: Callable[[str], None],
     ) -> None:
         self.process = process
         self._parties = parties
         self._settings = settings
         self._patience = timedelta(seconds=patience)
-        self._removes = removes
+        self._without = without  # jobs of timers
+        self._wrong = wrong
         self._stopping = asyncio.Event()
         self.held: Held | None = None  # once it has started
         self._started: list[Any] = []  # its parts
@@ -265,13 +337,17 @@ class Worker:
         process.bound(rabbitmq.HELD, settings.request_bulk_size)
         process.bound(EVENTS, MOST_EVENTS)
         process.bound(archives.MEMORY, settings.worker_memory)
+        producer: Any = kafka.Producer(parties.log)
+        events = EventLog(producer, Topics())
         database = _Database(
             settings=settings,
             memory=parties.database,
             leader=parties.leader,
             patience=self._patience,
+            hinted=HintPublisher(events).send,
+            wrong=self._wrong,
         )
-        tenants = ConfiguredTenants(settings, KINDS)
+        tenants = _tenants(parties, settings)
         connection: Any = rabbitmq.Connection(parties.broker, self.process)
         topology = Topology()
         publisher = AmqpPublisher(
@@ -279,8 +355,6 @@ class Worker:
             await open_channel(connection, on_return_raises=True),
             topology=topology,
         )
-        producer: Any = kafka.Producer(parties.log)
-        events = EventLog(producer, Topics())
         objects = Objects(parties.shelf)
         users = _Users(parties.weather)
         source = Source(parties.rs_order)
@@ -306,6 +380,7 @@ class Worker:
                 max_object_size=settings.max_object_size,
                 connections=settings.source_connections,
                 patience=patience,
+                formats=_FORMATS,
             )
 
         async def count_dead_letters() -> None:
@@ -318,9 +393,13 @@ class Worker:
             objects=objects,
             users=users,
             source=source,
+            quotas=Quotas(store=database.store, tenants=tenants),
             events=events,
             archiver=archiver,
+            archived=Archived(),
             count_dead_letters=count_dead_letters,
+            sweep_dead_letters=count_dead_letters,
+            tell=silent,
             routes=(
                 (lane, _counted(process, lane, publish, settings.outbox_batch_size))
                 for lane, publish in (
@@ -331,9 +410,10 @@ class Worker:
             ),
         )
         timers, held.slots = composition._workers(services, wake=held.wake)
-        if not self._removes:
-            # Nights from before there was any keep the order of what happens in them.
-            timers = [timer for timer in timers if getattr(timer, "_name", "") != "retention"]
+        # Nights from before there were any keep the order of what happens in them.
+        timers = [timer for timer in timers if getattr(timer, "_name", "") not in self._without]
+        if parties.quota is None:
+            timers = [timer for timer in timers if not isinstance(timer, Admissions)]
         dependencies = Dependencies(
             store=database.store, tenants=tenants, users=users, wake=held.wake
         )
@@ -365,10 +445,16 @@ class Worker:
             max_bytes=settings.max_message_bytes,
         )
         presence = database.presence()
-        relays = composition._relays(services)
-        held.relays = len(relays)
+        listening = []
+        if "pauses" not in self._without:
+            hear = partial(_hear, parties, tenants)
+            listening.append(Timer(name="configuration", job=hear, interval=1.0))
+        relays = [*composition._relays(services), *_couriers(services, parties.webhooks)]
+        held.relays = len(relays) + 1  # and what lets through what waits for a quota
         return [
             Timer(name="presence", job=presence.heartbeat, interval=10.0),
+            *listening,
+            WorkListener(database.work_news(), wake=held.wake),
             *relays,
             *timers,
             *held.slots,
@@ -391,7 +477,7 @@ async def steer(
     interventions = Interventions(
         store=database.store,
         tracking=database.tracking,
-        tenants=ConfiguredTenants(settings, KINDS),
+        tenants=_tenants(parties, settings),
         users=_Users(parties.weather),
     )
     actor = Actor(name="operator", role="ADMIN", tenant=step.tenant)

@@ -22,11 +22,14 @@ from app.delivery.progress import Progress
 from app.delivery.states import Work
 from app.delivery.targets import TargetKinds
 from app.errors import DeliveryError, SourceUnavailableError
+from app.usecases.reports import Reports
 from app.usecases.settle import Settlement
 from app.usecases.transfer import Transfers
 from app.usecases.uploads import Uploads
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
+from sinks.formats import formats_with
+from sinks.formats.tar_zst import DEFAULT_LEVEL
 from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryObject, MemoryObjectStore, MemoryTarget
@@ -53,6 +56,9 @@ class ClassedTarget(MemoryTarget):
     def opened_with(self) -> Mapping[str, str]:
         return {"storage class": self.storage_class}
 
+
+# As little memory as there can be, on each machine.
+FORMATS = formats_with(zstd_level=DEFAULT_LEVEL, deflate_threads=1)
 
 # Who reads half of the second file has sent four parts, the last of which ends in it; half of the
 # third: twelve.
@@ -155,6 +161,7 @@ class HalfMade:
         self.source = BreakingSource(self.files, until=12)
         self.reports: list[Progress] = []
         self.orders: Any = MemoryOrders()  # where orders are retried
+        self.written: Reports | None = None  # what writes the reports of failures, if any
         self._heir: Delivery | None = None
         self.aim(TARGET)
 
@@ -175,6 +182,7 @@ class HalfMade:
             max_object_size=1024**4,
             connections=4,
             patience=QUICK,
+            formats=FORMATS,
         )
         return replace(made, **changes)
 
@@ -228,7 +236,7 @@ class HalfMade:
         try:
             await self.transfers(owner, **changes).deliver(claimed, lease or make_lease())
         except DeliveryError as error:
-            await self._settlement(owner).settle(claimed, error)
+            await self.settlement(owner).settle(claimed, error)
             return error
         return None
 
@@ -249,13 +257,14 @@ class HalfMade:
         self.source.fail = None
         await self.transfers("heir").deliver(self._heir, make_lease())
 
-    def _settlement(self, owner: str) -> Settlement:
+    def settlement(self, owner: str) -> Settlement:
         return Settlement(
             store=self.deliveries.store,
             leases=self.deliveries.leases(owner),
             backoff=Backoff(first=0, longest=0),
             attempts=ATTEMPTS,
             source=self.orders,
+            reports=self.written,
         )
 
     async def begin_twice(self) -> None:

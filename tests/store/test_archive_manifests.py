@@ -12,20 +12,22 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import jsonschema
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery import manifest_document
 from app.delivery.manifest import MANIFEST_NAME
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredPart, Upload
 from app.delivery.outgoing import Kind
 from app.delivery.states import State, Work
-from app.delivery.targets import TargetKinds
 from app.errors import (
     ErrorType,
+    ForeignObjectError,
     LeaseLostError,
     SourceUnavailableError,
     TargetRefusedError,
@@ -33,19 +35,16 @@ from app.errors import (
 )
 from app.usecases.archive_manifests import ArchiveManifests
 from app.usecases.fail import fail
-from app.usecases.sweep import Sweep
-from app.usecases.transfer import COMPLETION, Transfers
-from app.usecases.uploads import Uploads
+from app.usecases.transfer import COMPLETION
 from app.waiting.backoff import Backoff
 from app.waiting.patience import Patience
 from compose.embedded.stack import TENANT
-from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
-from sinks.transfer import StreamingArchiver
-from tests.builders import list_files, make_lease
+from tests.builders import list_files, make_lease, make_stored
 from tests.conftest import noise
 from tests.deliveries import Deliveries
+from tests.store.delivering import TARGET, Delivering
 from tests.twins.rs_order import CountedSource
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/manifest.json").read_text())
@@ -55,7 +54,6 @@ FILES = {
     "empty.bin": b"",
     "last.bin": noise(400 * 1024, "last"),
 }
-TARGET = MemoryTarget(container="archives")
 MANIFEST = f"c/{MANIFEST_NAME}"
 ARCHIVE = "c/delivery-c.zip"
 HASTY = Patience(limit=0, backoff=Backoff(first=0.01, longest=0.01), in_slot=0.05)
@@ -95,20 +93,16 @@ class Shelf(MemoryObjectStore):
         self.done.append(("delete", key))
 
 
-class Listed:
+class Listed(Delivering):
     """Deliveries of a client that are to have a manifest beside their archive."""
 
+    patience = HASTY
+    compression = "auto"
+    shelf: Shelf
+
     def __init__(self, deliveries: Deliveries) -> None:
-        self.deliveries = deliveries
-        self.shelf = Shelf()
+        super().__init__(deliveries, Shelf(), FILES)
         self.ask(manifest=True, sha256=True)
-        self.uploads = Uploads(
-            objects=self.shelf,
-            seal=deliveries.vault,
-            store=deliveries.store,
-            kinds=TargetKinds(MemoryTarget),
-        )
-        self.source = CountedSource(FILES)
 
     def ask(self, **settings: Any) -> None:
         self.deliveries.tenants.give(TENANT, target=TARGET, **settings)
@@ -123,30 +117,6 @@ class Listed:
         if not told:
             listing = [replace(file, md5=None, size=None) for file in listing]
         await self.deliveries.plan(delivery, listing, archive_name="delivery-c.zip")
-
-    def transfers(self, owner: str = "w") -> Transfers:
-        return Transfers(
-            store=self.deliveries.store,
-            leases=self.deliveries.leases(owner),
-            tenants=self.deliveries.tenants,
-            objects=self.shelf,
-            uploads=self.uploads,
-            checkpoints=self.deliveries.checkpoints(owner),
-            archiver=StreamingArchiver(
-                self.source,
-                self.shelf,
-                lambda _progress: None,
-                compression="auto",
-                part_size=5 * MIB,
-                memory=32 * MIB,
-                worker_memory=Budget(64 * MIB),
-                max_object_size=1024**4,
-                connections=4,
-                patience=HASTY,
-            ),
-            segments=self.deliveries.segments(),
-            patience=HASTY,
-        )
 
     def manifests(self, **changes: Any) -> ArchiveManifests:
         return replace(self.transfers().manifests, **changes)
@@ -189,16 +159,6 @@ class Listed:
         """Return what the client was told last."""
         responses = [m for m in await self.deliveries.outgoing() if m.kind is Kind.RESPONSE]
         return responses[-1].body
-
-    def sweeper(self) -> Sweep:
-        return Sweep(
-            store=self.deliveries.store,
-            tenants=self.deliveries.tenants,
-            uploads=self.uploads,
-            checkpoints=self.deliveries.checkpoints("sweep"),
-            after=timedelta(),
-            limit=9,
-        )
 
     async def check(self, files: Mapping[str, bytes] = FILES, *, sha256: bool = True) -> None:
         """Hold the manifest against what zipfile reads of the archive, and against the answer."""
@@ -361,6 +321,48 @@ async def test_what_was_delivered_before_under_the_same_id_is_told_of_no_longer(
     else:
         assert MANIFEST not in listed.there()
         assert "manifestUrl" not in await listed.told()
+
+
+def manifest_of(key: str | None) -> Part:
+    """Return a manifest of an archive; None: of files as they are."""
+    archive = None if key is None else make_stored()
+    begun = manifest_document.begin("c", archive, key=key or "")
+    return Part.of(begun + b"".join(manifest_document.end()))
+
+
+async def test_what_tells_of_another_archive_is_not_removed_before_the_archive_appears(
+    listed: Listed,
+) -> None:
+    marks = marks_of(replace(await listed.claim(), id=uuid4()))
+    await listed.shelf.put_aside(TARGET, MANIFEST, manifest_of("c/another.zip"), marks)
+    await listed.attempt()
+    assert ("delete", MANIFEST) not in listed.shelf.done
+    await listed.check()
+
+
+async def test_what_lists_files_that_the_same_client_was_delivered_stays(listed: Listed) -> None:
+    """That is what it was told: the archive is delivered without a manifest beside it."""
+    marks = marks_of(replace(await listed.claim(), id=uuid4()))
+    theirs = manifest_of(None)
+    await listed.shelf.put_aside(TARGET, MANIFEST, theirs, marks)
+    with capture_logs() as logs:
+        await listed.attempt()
+    assert listed.there()[MANIFEST] == theirs.read()
+    (cause,) = [each["cause"] for each in logs if each["event"] == "manifest_not_written"]
+    assert "an earlier delivery of the same client" in cause
+    assert "manifestUrl" not in await listed.told()
+
+
+async def test_what_tells_of_an_archive_stays_where_that_is_not_replaced(listed: Listed) -> None:
+    """By now there is another user's: the completion is refused."""
+    claimed = await listed.claim()
+    of_user = marks_of(replace(claimed, id=uuid4()))
+    of_another = marks_of(replace(claimed, user="another@example.com"))
+    await listed.shelf.put_aside(TARGET, MANIFEST, manifest_of(ARCHIVE), of_user)
+    await listed.shelf.put_aside(TARGET, ARCHIVE, Part.of(b"theirs"), of_another)
+    with pytest.raises(ForeignObjectError):
+        await listed.attempt()
+    assert set(listed.there()) == {ARCHIVE, MANIFEST}
 
 
 async def test_one_that_is_cancelled_behind_its_archive_is_done_with_its_manifest(

@@ -6,7 +6,10 @@ import asyncio
 import time
 from datetime import timedelta
 
-from tests.builders import make_arrival, make_order_event
+from app.delivery.model import Delivery
+from app.delivery.states import State
+from compose.embedded.stack import TENANT
+from tests.builders import make_arrival, make_ingress, make_order_event
 from tests.deliveries import Deliveries
 
 HOUR = timedelta(hours=1)
@@ -136,3 +139,65 @@ async def test_of_two_copies_that_are_handled_at_once_the_second_waits_and_does_
         await asyncio.sleep(0.05)
         assert not waiting.done()
     assert not await waiting
+
+
+async def test_an_event_that_counts_locks_the_active_delivery_that_it_is_about(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    event = make_ingress()
+
+    async def renewed() -> bool:
+        async with deliveries.store.transaction() as tx:
+            return await tx.lock(TENANT, delivery.correlation_id) is not None
+
+    async with deliveries.store.transaction() as tx:
+        received = await tx.record_receipt_and_lock(event, TENANT, delivery.correlation_id)
+        assert received is not None
+        assert received[1] == delivery
+        waiting = asyncio.create_task(renewed())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    assert await waiting
+    async with deliveries.store.transaction() as tx:
+        again = await tx.record_receipt_and_lock(event, TENANT, delivery.correlation_id)
+        assert again is None
+        async with asyncio.timeout(5):  # it is not locked
+            assert await renewed()
+
+
+async def test_an_event_counts_though_there_is_no_active_delivery(deliveries: Deliveries) -> None:
+    async with deliveries.store.transaction() as tx:
+        received = await tx.record_receipt_and_lock(make_ingress(), TENANT, "none")
+    assert received is not None
+    assert received[1] is None
+
+
+async def test_an_event_that_waited_for_its_delivery_finds_it_as_it_is_then(
+    deliveries: Deliveries,
+) -> None:
+    """And finds none that ended meanwhile."""
+    delivery = await deliveries.granted()
+
+    async def received() -> Delivery | None:
+        async with deliveries.store.transaction() as tx:
+            found = await tx.record_receipt_and_lock(
+                make_ingress(), TENANT, delivery.correlation_id
+            )
+            assert found is not None
+            return found[1]
+
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(delivery, State.ORDERED, order_id=7)
+        waiting = asyncio.create_task(received())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    ordered = await waiting
+    assert ordered is not None
+    assert (ordered.state, ordered.order_id) == (State.ORDERED, 7)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(ordered, State.ERROR)
+        waiting = asyncio.create_task(received())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    assert await waiting is None

@@ -225,9 +225,7 @@ async def test_the_first_files_are_found_where_rs_order_tells_nothing(
     await inquiry(deliveries, orders).look()
     active = await deliveries.active()
     assert (active.state, active.announced, active.order_done) == (State.AVAILABLE, 1, False)
-    assert ("order-ready", TENANT) in [
-        (kind, body.get("tenant")) for kind, body in await deliveries.owed()
-    ]
+    assert ("order-ready", TENANT) in [(hint.kind.value, hint.tenant) for hint in deliveries.hinted]
 
 
 async def test_where_no_file_is_there_nothing_changes(

@@ -96,6 +96,36 @@ async def test_a_step_whose_answer_was_lost_is_saved_again_with_more(
     assert found == [step(2), step(6, follows=2)]
 
 
+async def test_what_is_kept_of_files_is_told_of_each_and_of_no_step_that_was_replaced(
+    deliveries: Deliveries,
+) -> None:
+    """Both a step and what was kept at the end may begin with the same file."""
+    claimed = await deliveries.claimed("w")
+    assert await deliveries.leases("w").record_upload(claimed, UPLOAD)
+    checkpoints = deliveries.checkpoints("w")
+
+    async def told() -> list[bytes]:
+        return [each async for each in checkpoints.contents(claimed, md5="m")]
+
+    steps = [
+        replace(step(2, members=2), contents=b"0 1"),
+        replace(step(5, follows=2, members=3, after=2), contents=b"2 3 4, before"),
+        replace(step(7, follows=5, members=2, after=5), contents=b"5 6, before"),
+    ]
+    for taken in steps:
+        assert await checkpoints.save(claimed, UPLOAD, taken)
+    # The attempt stepped back behind the first one, and saved no other.
+    assert await checkpoints.keep_contents(claimed, UPLOAD, md5="m", first=2, contents=b"2 3")
+    assert await checkpoints.keep_contents(claimed, UPLOAD, md5="m", first=4, contents=b"4 5 6")
+    assert await told() == [b"0 1", b"2 3", b"4 5 6"]
+    assert await steps_of(checkpoints, claimed) == [replace(steps[0], contents=None)]
+    # A later one makes the same archive, and saves a step: neither hides the other.
+    again = replace(step(5, follows=2, members=3, after=2), contents=b"2 3 4")
+    assert await checkpoints.save(claimed, UPLOAD, again)
+    assert await checkpoints.keep_contents(claimed, UPLOAD, md5="m", first=5, contents=b"5 6")
+    assert await told() == [b"0 1", b"2 3 4", b"2 3", b"4 5 6", b"5 6"]
+
+
 async def test_who_has_lost_the_lease_saves_nothing(deliveries: Deliveries) -> None:
     await deliveries.ready()
     first = await deliveries.leases("dead").claim(Work.TRANSFER)

@@ -21,7 +21,6 @@ from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, PartBody
 from app.delivery.states import State, Work
-from app.delivery.targets import TargetKinds
 from app.errors import (
     DeliveryError,
     ErrorType,
@@ -35,19 +34,14 @@ from app.errors import (
 )
 from app.usecases.fail import fail
 from app.usecases.folders import Folders
-from app.usecases.sweep import Sweep
-from app.usecases.transfer import Transfers
-from app.usecases.uploads import Uploads
 from compose.embedded.stack import TENANT
-from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import MIB, Part
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
-from sinks.transfer import StreamingArchiver
 from tests.builders import at_any_time, list_files, make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
-from tests.integration.transfers import QUICK
 from tests.store.conftest import OTHER
+from tests.store.delivering import TARGET, Delivering
 from tests.twins.rs_order import CountedSource
 
 FILES = {
@@ -55,7 +49,6 @@ FILES = {
     "large.bin": noise(7 * MIB),
     "last.bin": noise(400 * 1024, "last"),
 }
-TARGET = MemoryTarget(container="archives")
 ELSEWHERE = MemoryTarget(server="memory:1", container="elsewhere")
 MANIFEST = f"c/{MANIFEST_NAME}"
 LATE = timedelta(hours=2)  # after that, nothing that was asked for comes any more
@@ -76,21 +69,15 @@ class Shelf(MemoryObjectStore):
         await super().delete(target, key, etag=etag)
 
 
-class Folder:
+class Folder(Delivering):
     """A client's deliveries of one correlation id, as files."""
 
+    shelf: Shelf
+
     def __init__(self, deliveries: Deliveries) -> None:
-        self.deliveries = deliveries
-        self.shelf = Shelf(least_part=5 * MIB)
+        super().__init__(deliveries, Shelf(least_part=5 * MIB), FILES)
         for tenant in (TENANT, OTHER):
             deliveries.tenants.give(tenant, target=TARGET)
-        self.uploads = Uploads(
-            objects=self.shelf,
-            seal=deliveries.vault,
-            store=deliveries.store,
-            kinds=TargetKinds(MemoryTarget),
-        )
-        self.source = CountedSource(FILES)
 
     async def plan(self, files: Mapping[str, bytes] = FILES, *, tenant: str = TENANT) -> None:
         self.source = CountedSource(files)
@@ -112,30 +99,7 @@ class Folder:
         while claimed is not None and claimed.tenant != tenant:
             claimed = await leases.claim(Work.TRANSFER)
         assert claimed is not None
-        transfers = Transfers(
-            store=self.deliveries.store,
-            leases=leases,
-            tenants=self.deliveries.tenants,
-            objects=self.shelf,
-            uploads=self.uploads,
-            checkpoints=self.deliveries.checkpoints("w"),
-            archiver=StreamingArchiver(
-                self.source,
-                self.shelf,
-                lambda _progress: None,
-                compression="store",
-                part_size=5 * MIB,
-                memory=32 * MIB,
-                worker_memory=Budget(64 * MIB),
-                max_object_size=1024**4,
-                connections=4,
-                patience=QUICK,
-            ),
-            segments=self.deliveries.segments(),
-            patience=QUICK,
-            settled=settled,
-        )
-        await transfers.deliver(claimed, make_lease())
+        await self.transfers(settled=settled).deliver(claimed, make_lease())
         return claimed
 
     async def current(self) -> Delivery:
@@ -164,16 +128,6 @@ class Folder:
     async def sweep(self) -> int:
         await self.deliveries.elapse(timedelta(minutes=1))
         return await self.sweeper().look()
-
-    def sweeper(self) -> Sweep:
-        return Sweep(
-            store=self.deliveries.store,
-            tenants=self.deliveries.tenants,
-            uploads=self.uploads,
-            checkpoints=self.deliveries.checkpoints("sweep"),
-            after=timedelta(),
-            limit=9,
-        )
 
     def check_delivered(
         self, files: Mapping[str, bytes] = FILES, *, listed: Mapping[str, bytes] | None = None

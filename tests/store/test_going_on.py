@@ -103,7 +103,7 @@ async def test_parts_that_are_too_large_for_this_worker_are_not_gone_on_with(
     await half.plan()
     half.source.until = 4  # mebibytes, one part
     assert await half.attempt("large", breaks="third.bin", part_size=4 * MIB) is not None
-    assert await half.attempt("small", worker_memory=Budget(8 * MIB), memory=8 * MIB) is None
+    assert await half.attempt("small", worker_memory=Budget(16 * MIB), memory=16 * MIB) is None
     assert await half.deliveries.states() == ["DONE"]
     assert len(half.object().parts) > 9
     assert half.store.open() == []
@@ -146,7 +146,7 @@ async def test_nor_one_that_could_not_go_on_itself(half: HalfMade) -> None:
     half.source.until = 4
     await half.attempt("first", breaks="third.bin", part_size=4 * MIB)
     half.store.before_etags = half.take_over
-    error = await half.attempt("slow", worker_memory=Budget(8 * MIB), memory=8 * MIB)
+    error = await half.attempt("slow", worker_memory=Budget(16 * MIB), memory=16 * MIB)
     assert isinstance(error, LeaseLostError)
     assert half.store.aborted == []
 
@@ -224,7 +224,7 @@ async def test_a_store_that_does_not_let_it_abort_does_not_end_the_delivery(
     half.source.until = 4
     await half.attempt("large", breaks="third.bin", part_size=4 * MIB)
     half.store.refuses = TargetRefusedError("AccessDenied")
-    assert await half.attempt("small", worker_memory=Budget(8 * MIB), memory=8 * MIB) is None
+    assert await half.attempt("small", worker_memory=Budget(16 * MIB), memory=16 * MIB) is None
     assert await half.deliveries.states() == ["DONE"]
 
 
@@ -331,6 +331,19 @@ async def test_what_is_other_bytes_everywhere_begins_again(half: HalfMade) -> No
     assert half.store.open() == []
 
 
+@pytest.mark.parametrize(("threshold", "is_stored"), [(0.0, True), (0.9, False)])
+async def test_a_tenant_says_what_is_worth_compressing(
+    half: HalfMade, threshold: float, is_stored: bool
+) -> None:
+    half.deliveries.tenants.give(TENANT, compression_threshold=threshold)
+    half.files |= {"second.bin": b"0,1,2,3\n" * MIB}
+    half.source.files = half.files
+    await half.plan()
+    assert await half.attempt(compression="auto") is None
+    size = sum(map(len, half.files.values()))
+    assert (len(half.object().content) > size) is is_stored
+
+
 class Retried:
     """An rs-order whose orders can be retried; where that is away, it is not known."""
 
@@ -392,7 +405,7 @@ async def test_an_attempt_that_could_not_go_on_is_not_counted_as_one_that_did(
     await half.attempt("large", breaks="third.bin", part_size=4 * MIB)
     before = resumed()
     with capture_logs() as logs:
-        assert await half.attempt("small", worker_memory=Budget(8 * MIB), memory=8 * MIB) is None
+        assert await half.attempt("small", worker_memory=Budget(16 * MIB), memory=16 * MIB) is None
     events = [line["event"] for line in logs]
     assert "checkpoint_unusable" in events
     assert not {"transfer_resumed", "upload_lost"} & set(events)

@@ -28,7 +28,8 @@ from sinks.stores.memory import MemoryTarget
 from tests.builders import list_files, make_upload
 from tests.conftest import noise
 from tests.deliveries import Deliveries
-from tests.store.test_folders import ELSEWHERE, LATE, TARGET, Folder, Shelf
+from tests.store.delivering import TARGET
+from tests.store.test_folders import ELSEWHERE, LATE, Folder, Shelf
 from tests.twins.rs_order import CHUNK, CountedSource
 
 PART = 5 * MIB

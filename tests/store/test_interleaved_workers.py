@@ -438,6 +438,9 @@ class GatedLeases:
         await self.gate.turn()
         return await self.leases.claim(work)
 
+    def sees_more(self, work: Work) -> bool:
+        return self.leases.sees_more(work)
+
     async def record_completion(
         self,
         delivery: Delivery,
@@ -460,9 +463,13 @@ class GatedLeases:
         await self.gate.turn()
         return await self.leases.leave_out(delivery, position, cause)
 
-    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
+    async def failures_of(self, delivery: Delivery, position: int) -> int | None:
         await self.gate.turn()
-        return await self.leases.count_wrong(delivery, position)
+        return await self.leases.failures_of(delivery, position)
+
+    async def record_failures(self, delivery: Delivery, position: int, times: int) -> bool:
+        await self.gate.turn()
+        return await self.leases.record_failures(delivery, position, times)
 
     async def renew(self, delivery: Delivery) -> bool:
         return await self.leases.renew(delivery)
@@ -484,6 +491,7 @@ class GatedLeases:
         after: timedelta,
         failed: bool,
         cause: str,
+        code: str | None = None,
         tried: bool = True,
         retried: tuple[int, int] | None = None,
     ) -> None:

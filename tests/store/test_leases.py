@@ -54,6 +54,33 @@ async def test_a_lease_that_ran_out_goes_to_another_and_fences_the_first(
     assert await alive.holds(second)
 
 
+async def test_a_claim_tells_whether_more_is_due(deliveries: Deliveries) -> None:
+    leases = deliveries.leases("w")
+    assert leases.sees_more(Work.TRANSFER)  # it has not looked yet
+    for name in ("one", "two"):
+        await deliveries.ready(name)
+    await deliveries.available("to lay out")  # another work
+    assert await leases.claim(Work.TRANSFER) is not None
+    assert leases.sees_more(Work.TRANSFER)
+    second = await leases.claim(Work.TRANSFER)
+    assert second is not None
+    assert not leases.sees_more(Work.TRANSFER)  # what is leased is not due
+    assert await leases.claim(Work.TRANSFER) is None
+    assert leases.sees_more(Work.TRANSFER)  # nothing was found, and so nothing seen
+    await leases.release(second, after=timedelta(hours=1), failed=False, cause="later")
+    await deliveries.ready("three")
+    assert await leases.claim(Work.TRANSFER) is not None
+    assert not leases.sees_more(Work.TRANSFER)  # one that waits for its time is not due
+
+
+async def test_what_a_limit_holds_back_is_more_that_is_due(deliveries: Deliveries) -> None:
+    leases = deliveries.leases("w", transfers_per_tenant=1)
+    for name in ("one", "two"):
+        await deliveries.ready(name)
+    assert await leases.claim(Work.TRANSFER) is not None
+    assert leases.sees_more(Work.TRANSFER)
+
+
 async def test_claims_go_by_priority_and_then_by_age(deliveries: Deliveries) -> None:
     for name, priority in (("old", 1), ("young", 1), ("urgent", 200)):
         await deliveries.ready(name, priority=priority)
@@ -150,7 +177,7 @@ async def test_what_a_stopped_worker_lets_go_is_due_at_once_and_wakes_the_others
         attempts=1,
         source=MemoryOrders(),
     )
-    owed = [message.kind for message in await deliveries.outgoing()]
+    deliveries.hinted.clear()
     assert await stopped.claim(Work.PLAN) is not None
     await settlement.settle(claimed, WorkerStoppedError())
     await settlement.settle(planned, WorkerStoppedError())
@@ -159,8 +186,7 @@ async def test_what_a_stopped_worker_lets_go_is_due_at_once_and_wakes_the_others
     assert (again.id, again.attempt, again.failures, again.tries) == (claimed.id, 2, 0, 0)
     assert again.last_cause == "the worker was stopped"
     assert await deliveries.leases("another").claim(Work.PLAN) is not None
-    woken = [message.kind for message in await deliveries.outgoing()][len(owed) :]
-    assert woken == [Kind.TRANSFER, Kind.ORDER_READY]
+    assert [hint.kind for hint in deliveries.hinted] == [Kind.TRANSFER, Kind.ORDER_READY]
 
 
 async def test_a_transfer_whose_target_is_away_is_not_claimed(deliveries: Deliveries) -> None:
@@ -201,7 +227,6 @@ async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
     )
     down: set[Target] = {far}
     away = TargetsAway(
-        names=[TENANT, "another"],
         tenants=deliveries.tenants,
         trouble=lambda target: trouble if target in down else None,
         store=deliveries.store,
@@ -220,7 +245,7 @@ async def test_a_transfer_that_waits_names_its_server_until_it_is_back(
     await away.record_waits()
     assert set((await causes()).values()) == {None}
     down.add(near)  # also the default of the tenant that has set nothing
-    assert away.blocked() == Blocked(tenants=(TENANT, "another"), spared=((TENANT, "far"),))
+    assert away.blocked() == Blocked(tenants=(TENANT, "swot"), spared=((TENANT, "far"),))
 
 
 async def test_only_work_of_a_dead_worker_counts_as_taken_over(

@@ -146,6 +146,30 @@ async def test_a_copy_that_rabbitmq_does_not_own_up_to_is_refused(
         assert await deliveries.states(name) == ["ERROR", "GRANTED"]
 
 
+@pytest.mark.parametrize("appended_again", [True, False])
+async def test_a_copy_of_what_was_handled_and_saved_once_more_is_refused(
+    deliveries: Deliveries, inbox: Inbox, *, appended_again: bool
+) -> None:
+    """Kafka's confirmation was lost: the bridge saves and appends again what an agent has had."""
+    original = make_message("c")
+    await inbox.saved(original.ingress)
+    await deliveries.grant(original)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await inbox.saved(original.ingress)
+    await inbox.arrivals.returned([original.ingress.id])
+    if appended_again:
+        await deliveries.grant(original)
+    copy = make_message("c", digest=digest_of(original))
+    await inbox.saved(copy.ingress)
+    await deliveries.grant(copy)
+    await deliveries.grant(original)
+    assert await deliveries.states() == ["ERROR"]
+    resent = make_message("c", digest=digest_of(original))
+    await inbox.saved(resent.ingress)
+    await deliveries.grant(resent)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
 @pytest.mark.parametrize("handled_before", [True, False])
 async def test_a_copy_that_is_given_again_itself_is_refused_however_often(
     deliveries: Deliveries, inbox: Inbox, *, handled_before: bool

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from app.delivery.manifest import ListedFile, ManifestFile
 from app.delivery.missing import MissingFile
+from app.delivery.model import Delivery
 from app.delivery.orders import OrderStatus
 from app.delivery.states import State, Work
 from app.delivery.targets import TargetKinds
-from app.errors import DeliveryError
+from app.errors import DeliveryError, SourceRefusedError
+from app.usecases.ask_orders import OrderInquiry
 from app.usecases.plan import Planning
 from app.usecases.settle import Settlement
 from app.usecases.transfer import Transfers
@@ -24,7 +29,7 @@ from tests.builders import make_body, make_lease
 from tests.deliveries import Deliveries
 from tests.readers import READERS
 from tests.twins.archiver import PlainArchiver
-from tests.twins.rs_order import MemoryOrders
+from tests.twins.rs_order import MemoryOrders, Opened
 
 TARGET = MemoryTarget(container="archives")
 FILES = {f"P/{name}": name.encode() * 9 for name in ("a", "bad-1", "c", "bad-2", "e")}
@@ -33,12 +38,35 @@ _FIELDS = {"orderId": "order_id", "subOrderId": "suborder_id", "totalSubOrders":
 _KEPT = ("errors", "message", "errorType")
 
 
+class FlawedOrders(MemoryOrders):
+    """Has files that it lists never, and others that it refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlisted: set[str] = set()
+        self.refused: set[str] = set()
+
+    async def listing(
+        self, delivery: Delivery, suborder: int | None = None, *, so_far: bool = False
+    ) -> AsyncIterator[ListedFile]:
+        async for file in super().listing(delivery, suborder, so_far=so_far):
+            if file.filename not in self.unlisted:
+                yield file
+
+    @contextlib.contextmanager
+    def opened(self, delivery: Delivery, file: ManifestFile) -> Iterator[Opened]:
+        with super().opened(delivery, file) as opened:
+            if file.member.rpartition("/")[2] in self.refused:
+                raise SourceRefusedError(f"rs-order answered 404 for {file.member}")
+            yield opened
+
+
 class Ordered:
     """A delivery whose order is made, laid out and transferred, as rs-order tells of it."""
 
     def __init__(self, deliveries: Deliveries) -> None:
         self.deliveries = deliveries
-        self.orders = MemoryOrders()
+        self.orders = FlawedOrders()
         self.objects = MemoryObjectStore()
         self._heard = 0
         deliveries.tenants.give(TENANT, target=TARGET)
@@ -65,15 +93,17 @@ class Ordered:
         """Let it be planned and transferred to its end; return what its client is told."""
         for _ in range(40):
             await self.hear()
-            await self._work()
+            await self.work()
             self.orders.clock.advance(1)
             await self.deliveries.elapse(timedelta(seconds=61))
+            await self.inquiry().look()
             told = [m.body for m in await self.deliveries.outgoing() if "status" in m.body]
             if told[-1]["status"] in ("DONE", "ERROR"):
                 return told[-1]
         raise AssertionError(f"it does not end: {await self.deliveries.rows()}")
 
-    async def _work(self) -> None:
+    async def work(self) -> None:
+        """Plan and transfer once what is due."""
         leases = self.deliveries.leases("w")
         for work in (Work.PLAN, Work.TRANSFER):
             claimed = await leases.claim(work)
@@ -101,6 +131,11 @@ class Ordered:
             room=room,
             suffix_of=formats.suffix_of,
         )
+
+    def inquiry(self) -> OrderInquiry:
+        """Return what asks about orders of which nothing was heard."""
+        room = self.deliveries.segments(self.orders).room
+        return OrderInquiry(source=self.orders, store=self.deliveries.store, room=room, limit=1)
 
     def _transfers(self) -> Transfers:
         deliveries = self.deliveries
@@ -213,3 +248,65 @@ async def test_a_file_is_not_missing_any_more_once_its_order_was_retried(
     assert len(names) + len(ordered.archived()) == len(FILES)
     assert not ordered.archived().intersection(names)
     assert (await ordered.deliveries.rows())[0].state is State.DONE
+
+
+@pytest.mark.parametrize("cut", [{}, {"suborder_files": 1}, {"suborder_files": 2}])
+async def test_what_can_be_read_and_is_in_no_list_is_delivered(
+    ordered: Ordered, cut: dict[str, Any]
+) -> None:
+    """It became available late, say; rs-order serves it by its id all the same."""
+    ordered.orders.unlisted = {"c", "e"}
+    await ordered.order(**cut)
+    told = await ordered.end()
+    assert (told["status"], told.get("missing"), told["files"]) == ("DONE", 2, 3), told
+    assert ordered.archived() == GOOD
+    named = {(file.member or "").rpartition("/")[2] for file in await ordered.missing()}
+    assert named == {"bad-1", "bad-2"}
+
+
+async def test_what_is_in_no_list_and_refused_is_told_with_that_cause(ordered: Ordered) -> None:
+    ordered.orders.unlisted = {"c"}
+    ordered.orders.refused = {"c"}
+    await ordered.order(suborder_files=1)
+    told = await ordered.end()
+    assert (told["status"], told.get("missing"), told["files"]) == ("DONE", 3, 2), told
+    (cause,) = [file.cause for file in await ordered.missing() if file.position is not None]
+    assert "404" in cause
+
+
+@pytest.mark.parametrize("cut", [{}, SEVERAL])
+async def test_what_was_left_out_is_not_counted_once_more_among_errors(
+    ordered: Ordered, cut: dict[str, Any]
+) -> None:
+    """Some versions count downloads that broke off, and were refused, among an order's errors."""
+    ordered.orders.refused = {"c"}
+    await ordered.order(dataset_files=False, broken_downloads_count=True, unrestorable="", **cut)
+    told = await ordered.end()
+    assert (told["status"], told.get("missing"), told["files"]) == ("DONE", 1, 4), told
+
+
+async def test_what_came_before_its_order_expired_is_delivered(ordered: Ordered) -> None:
+    await ordered.order(unrestorable="", **SEVERAL)
+    while not (await ordered.deliveries.active()).parked:
+        await ordered.hear()
+        await ordered.work()
+        await ordered.deliveries.elapse(timedelta(seconds=61))
+    ordered.orders.clock.advance(10**7)  # the next suborder was announced, and is gone
+    told = await ordered.end()
+    assert (told["status"], told["files"]) == ("DONE", len(ordered.archived())), told
+    assert told["missing"] == len(FILES) - len(ordered.archived())
+
+
+async def test_a_quiet_look_finds_nothing_new_in_what_was_left_out(ordered: Ordered) -> None:
+    """It may stay in the list: rs-order does not see each file downloaded."""
+    ordered.orders.refused = {"a"}
+    await ordered.order(unrestorable="", order_facts=False, large_file_bytes=1, **SEVERAL)
+    while not await ordered.missing():
+        await ordered.hear()
+        await ordered.work()
+        await ordered.deliveries.elapse(timedelta(seconds=61))
+    before = (await ordered.deliveries.active()).announced
+    await ordered.hear()
+    await ordered.deliveries.elapse(timedelta(minutes=16))
+    await ordered.inquiry().look()
+    assert (await ordered.deliveries.active()).announced == before

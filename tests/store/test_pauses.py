@@ -13,7 +13,6 @@ from app.delivery.checkpoint import TailObject
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, Upload
 from app.delivery.states import State, Work
-from app.delivery.targets import TargetKinds
 from app.errors import (
     ErrorType,
     SourceUnavailableError,
@@ -21,27 +20,21 @@ from app.errors import (
     TargetUnavailableError,
 )
 from app.usecases.fail import fail
-from app.usecases.sweep import Sweep
-from app.usecases.transfer import Transfers
-from app.usecases.uploads import Uploads
 from compose.embedded.stack import TENANT
-from sinks.pipeline.budget import Budget
 from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
-from sinks.transfer import StreamingArchiver
 from tests.builders import list_files
 from tests.conftest import noise
 from tests.deliveries import Deliveries
-from tests.integration.transfers import MIB, QUICK
+from tests.integration.transfers import MIB
 from tests.seams import archive_in_segments, deliver_to_a_pause
-from tests.twins.rs_order import CountedSource
+from tests.store.delivering import TARGET, Delivering
 from tests.unit.test_assembler import goes_on
 
 pytestmark = goes_on
 
 FILES = {f"f{number}.bin": noise(700 * 1024, str(number)) for number in range(8)}
 ENDS = [2, 3, 6]  # files up to each pause; the parts have a mebibyte
-TARGET = MemoryTarget(container="archives")
 # The same place, asked for otherwise: what credentials are elsewhere, a prefix is in memory.
 TODAY = MemoryTarget(container="archives", prefix="today/")
 
@@ -69,20 +62,16 @@ class Shelf(MemoryObjectStore):
         await super().drop_aside(target, key)
 
 
-class Pausing:
+class Pausing(Delivering):
     """A delivery whose files come some at a time."""
 
+    part_size = MIB
+    memory = 8 * MIB
+    shelf: Shelf
+
     def __init__(self, deliveries: Deliveries) -> None:
-        self.deliveries = deliveries
-        self.source = CountedSource(FILES)
-        self.shelf = Shelf()
+        super().__init__(deliveries, Shelf(), FILES)
         deliveries.tenants.give(TENANT, target=TARGET)
-        self.uploads = Uploads(
-            objects=self.shelf,
-            seal=deliveries.vault,
-            store=deliveries.store,
-            kinds=TargetKinds(MemoryTarget),
-        )
 
     async def plan(self) -> None:
         delivery = await self.deliveries.available()
@@ -93,28 +82,7 @@ class Pausing:
         await self.deliveries.let_leases_run_out()
         claimed = await self.deliveries.leases(owner).claim(Work.TRANSFER)
         assert claimed is not None
-        transfers = Transfers(
-            store=self.deliveries.store,
-            leases=self.deliveries.leases(owner),
-            tenants=self.deliveries.tenants,
-            objects=self.shelf,
-            uploads=self.uploads,
-            checkpoints=self.deliveries.checkpoints(owner),
-            archiver=StreamingArchiver(
-                self.source,
-                self.shelf,
-                lambda _progress: None,
-                compression="store",
-                part_size=MIB,
-                memory=8 * MIB,
-                worker_memory=Budget(16 * MIB),
-                max_object_size=1024**4,
-                connections=4,
-                patience=QUICK,
-            ),
-            segments=self.deliveries.segments(),
-            patience=QUICK,
-        )
+        transfers = self.transfers(owner)
         await deliver_to_a_pause(transfers, claimed, ends=ENDS, pause_after=pause_after)
         return claimed
 
@@ -136,16 +104,6 @@ class Pausing:
 
     async def sweep(self) -> int:
         return await self.sweeper().look()
-
-    def sweeper(self) -> Sweep:
-        return Sweep(
-            store=self.deliveries.store,
-            tenants=self.deliveries.tenants,
-            uploads=self.uploads,
-            checkpoints=self.deliveries.checkpoints("sweep"),
-            after=timedelta(),
-            limit=9,
-        )
 
     async def check_archive(self, delivery: Delivery) -> None:
         """The archive is the one that never paused."""

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.audit import Actor
@@ -37,11 +38,14 @@ from streams.regards.users import AnyUser
 from tests.builders import at_any_time, list_files
 from tests.deliveries import Deliveries, DeliveriesInMemory, DeliveriesInPostgres
 from tests.store.conftest import OTHER
-from tests.store.test_folders import ELSEWHERE, TARGET, Folder
+from tests.store.delivering import TARGET
+from tests.store.test_folders import ELSEWHERE, Folder
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SMALL = {"a.bin": b"a" * 100, "b.bin": b"b" * 200}
 MANY = {f"f{number:03}.bin": b"x" * (number + 1) for number in range(70)}
+REPLACED = "a later delivery has put its own in this place"
+GONE = "it was not there any more: another hand has removed it, or has emptied its place"
 ACTOR = Actor(name="an operator", role="EXPLOIT", tenant=TENANT)
 
 
@@ -113,6 +117,12 @@ class Shelf(Folder):
             users=AnyUser(),
         )
 
+    def mark(self, key: str, of: Delivery) -> None:
+        """Let an object be as a completion of another delivery would have made it."""
+        objects: Any = self.shelf.objects(TARGET)
+        found = replace(objects[key].found, marks=marks_of(of))
+        objects[key] = replace(objects[key], found=found)
+
     async def put(self, key: str, of: Delivery | None, *, target: MemoryTarget = TARGET) -> None:
         """Let an object be there, with the marks of a delivery."""
         body = Part.of(b"{}")
@@ -121,6 +131,13 @@ class Shelf(Folder):
         await self.shelf.put_object(
             target, key, body, marks, media_type="application/json", may=at_any_time
         )
+
+
+def counted() -> tuple[float, float]:
+    """Return how many contents were removed, and how many were gone already."""
+    names = ("delivery_contents_removed_total", "delivery_contents_gone_total")
+    removed, gone = (REGISTRY.get_sample_value(name, {"tenant": TENANT}) or 0.0 for name in names)
+    return removed, gone
 
 
 @pytest.fixture
@@ -240,10 +257,86 @@ async def test_the_archive_of_a_later_delivery_of_the_same_id_stays(shelf: Shelf
     (key,) = shelf.there_are()
     assert await shelf.pass_(DAY + HOUR) == 1
     assert shelf.there_are() == [key]
-    assert await shelf.seen(first) == (ContentState.REMOVED, None)
+    assert await shelf.seen(first) == (ContentState.REMOVED, REPLACED)
     assert await shelf.seen(second) == (ContentState.PRESENT, None)
     assert await shelf.pass_(DAY) == 1
     assert shelf.there_are() == []
+
+
+async def test_nothing_is_told_of_what_a_later_delivery_has_replaced(shelf: Shelf) -> None:
+    """It has the same correlation id and URL: a client would take it for the later one's."""
+    first = await shelf.archive()
+    await shelf.deliveries.elapse(HOUR)
+    second = await shelf.archive({"other.bin": b"other bytes"})
+    with capture_logs() as lines:
+        for _ in range(3):
+            await shelf.pass_(DAY)
+    assert shelf.there_are() == []
+    assert await shelf.news(first) == []
+    assert await shelf.seen(first) == (ContentState.REMOVED, REPLACED)
+    assert await shelf.news(second) == ["content.expires-soon", "content.removed"]
+    assert sorted(line["event"] for line in lines) == [
+        "content_expires_soon",
+        "content_removed",
+        "content_replaced",
+    ]
+
+
+async def test_nothing_is_told_of_what_is_replaced_while_it_was_to_be_removed(
+    shelf: Shelf,
+) -> None:
+    """The later delivery is being completed when the time of the first one is over."""
+    first = await shelf.archive()
+    await shelf.deliveries.elapse(3 * DAY)
+    await shelf.deliveries.ready("c")
+    found = await shelf.tracked(first)
+    assert found.result is not None
+    leases = shelf.deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    assert await leases.record_completion(
+        claimed, found.result, namespace=TARGET.namespace, until=timedelta(minutes=16)
+    )
+    assert await shelf.kept.look() == 0
+    _, cause = await shelf.seen(first)
+    assert cause is not None
+    assert "another delivery is completing" in cause
+    (key,) = shelf.there_are()
+    shelf.mark(key, claimed)
+    async with shelf.deliveries.store.transaction() as tx:
+        assert await tx.advance(claimed, State.DONE, result=found.result)
+    await shelf.pass_(HOUR)
+    assert shelf.there_are() == [key]
+    assert await shelf.seen(first) == (ContentState.REMOVED, REPLACED)
+    assert await shelf.news(first) == []
+
+
+async def test_what_another_delivery_has_put_elsewhere_replaces_nothing(shelf: Shelf) -> None:
+    first = await shelf.archive()
+    await shelf.deliveries.elapse(HOUR)
+    await shelf.archive(correlation_id="other")
+    shelf.deliveries.tenants.give(TENANT, targets={"far": replace(TARGET, server="far")})
+    await shelf.archive(target="far")
+    for _ in range(3):
+        await shelf.pass_(DAY)
+    assert await shelf.news(first) == ["content.expires-soon", "content.removed"]
+
+
+async def test_what_stays_for_a_later_delivery_is_left_to_it_after_a_month(shelf: Shelf) -> None:
+    """Of the same bytes, put there by a completion of the first that came late."""
+    first = await shelf.archive()
+    shelf.deliveries.tenants.give(TENANT, delivered_ttl=timedelta())
+    await shelf.archive()
+    (key,) = shelf.there_are()
+    shelf.mark(key, first)
+    assert await shelf.pass_(3 * DAY) == 0
+    _, cause = await shelf.seen(first)
+    assert cause is not None
+    assert "a later delivery was told" in cause
+    await shelf.pass_(GIVEN_UP_AFTER)
+    assert await shelf.seen(first) == (ContentState.REMOVED, REPLACED)
+    assert shelf.there_are() == [key]
+    assert await shelf.news(first) == []
 
 
 async def test_nothing_is_removed_while_another_delivery_completes_there(shelf: Shelf) -> None:
@@ -269,14 +362,54 @@ async def test_nothing_is_removed_while_another_delivery_completes_there(shelf: 
     assert shelf.there_are() == []
 
 
-async def test_what_another_hand_has_removed_is_removed(shelf: Shelf) -> None:
+async def test_a_place_that_is_busy_is_looked_at_less_and_less_and_not_for_ever(
+    shelf: Shelf,
+) -> None:
+    delivery = await shelf.archive()
+    (key,) = shelf.there_are()
+    await shelf.deliveries.elapse(3 * DAY)
+    await shelf.deliveries.ready("c")
+    leases = shelf.deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    found = await shelf.tracked(delivery)
+    assert found.result is not None
+    assert await leases.record_completion(
+        claimed, found.result, namespace=TARGET.namespace, until=60 * DAY
+    )
+    for pause in (30, 60, 120):
+        assert await shelf.kept.look() == 0
+        await shelf.deliveries.elapse(timedelta(seconds=pause - 5))
+        assert await shelf.deliveries.contents.due(limit=9) == []
+        await shelf.deliveries.elapse(timedelta(seconds=6))
+        assert len(await shelf.deliveries.contents.due(limit=9)) == 1
+    with capture_logs() as lines:
+        await shelf.pass_(GIVEN_UP_AFTER)
+    assert [line["event"] for line in lines] == ["content_left"]
+    _, cause = await shelf.seen(delivery)
+    assert cause is not None
+    assert "another delivery is completing" in cause
+    assert cause.endswith("; given up")
+    assert shelf.there_are() == [key]
+
+
+async def test_what_another_hand_has_removed_is_gone_which_is_told_and_not_counted(
+    shelf: Shelf,
+) -> None:
+    """Or it has emptied the bucket, or renamed it and made another one."""
+    before = counted()
     delivery = await shelf.archive()
     (key,) = shelf.there_are()
     await shelf.put(f"c/{MANIFEST_NAME}", delivery)
     await shelf.shelf.drop_aside(TARGET, key)
-    assert await shelf.pass_(3 * DAY) == 1
+    with capture_logs() as lines:
+        assert await shelf.pass_(3 * DAY) == 1
     assert shelf.there_are() == []
-    assert await shelf.seen(delivery) == (ContentState.REMOVED, None)
+    assert await shelf.seen(delivery) == (ContentState.REMOVED, GONE)
+    (warned,) = (line for line in lines if line["event"] == "content_gone")
+    assert (warned["log_level"], warned["correlation_id"]) == ("warning", "c")
+    assert await shelf.news(delivery) == ["content.removed"]
+    assert counted() == (before[0], before[1] + 1)
 
 
 async def test_a_place_that_is_gone_is_no_hand_that_has_removed_something(
@@ -327,7 +460,7 @@ async def test_another_object_than_was_told_stays(shelf: Shelf, marked: bool) ->
     assert shelf.there_are() == [key]
     state, cause = await shelf.seen(delivery)
     if not marked:  # by another hand: the content is not there any more
-        assert state is ContentState.REMOVED
+        assert (state, cause) == (ContentState.REMOVED, GONE)
         return
     assert state is ContentState.REMOVING
     assert cause is not None
@@ -400,7 +533,8 @@ async def test_files_of_a_later_delivery_of_the_same_id_stay(shelf: Shelf) -> No
     await shelf.folder(SMALL | {"c.bin": b"c"})
     await shelf.pass_(DAY + HOUR)
     assert shelf.there_are() == ["c/a.bin", "c/b.bin", "c/c.bin", f"c/{MANIFEST_NAME}"]
-    assert await shelf.seen(first) == (ContentState.REMOVED, None)
+    assert await shelf.seen(first) == (ContentState.REMOVED, REPLACED)
+    assert await shelf.news(first) == []
 
 
 async def test_files_whose_rows_are_gone_are_left_with_a_word_for_the_operator(

@@ -21,6 +21,7 @@ from app.errors import (
     EmptyOrderError,
     IncompleteOrderError,
     LeaseLostError,
+    OrderFailedError,
     OrderNotToldError,
     OrderTooLargeError,
     SourceNotReadyError,
@@ -33,6 +34,7 @@ from app.usecases import plan as planning
 from app.usecases import segments
 from app.usecases.intervene import why_not_retried
 from app.usecases.laying_out import MEMORY_A_FILE, Room
+from app.usecases.order_progress import order_progressed
 from app.usecases.plan import Planning
 from app.usecases.settle import Settlement
 from app.usecases.untold import Question, Unanswered
@@ -41,7 +43,7 @@ from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks import formats
 from sinks.pipeline.budget import Budget
-from tests.builders import make_body, make_lease, make_listed
+from tests.builders import make_body, make_lease, make_listed, make_order_event
 from tests.deliveries import Deliveries
 
 Attempts = Callable[[], Awaitable[str | list[str]]]
@@ -746,6 +748,25 @@ async def test_errors_end_the_delivery_where_no_file_is_told(deliveries: Deliver
     assert await deliveries.states() == ["ERROR"]
 
 
+@pytest.mark.parametrize("status", [DONE, OrderStatus.FAILED])
+async def test_errors_that_come_while_it_is_planned_end_what_tells_no_file(
+    deliveries: Deliveries, status: OrderStatus
+) -> None:
+    """A worker is to report them: the one that plans has looked before they came."""
+    order = Order({7: [file(1)], 8: [file(2), file(3)]}, told=False)
+    order.gone = {3}
+    await deliveries.granted()
+    await announce(deliveries, order, 7, total_suborders=2)
+    planning_it = await claim(deliveries, Work.PLAN)
+    event = make_order_event(status, order_id=1, errors=1, message="a tape", suborder_id=None)
+    await order_progressed(event, store=deliveries.store, reports=True)
+    await deliveries.elapse(planning.END_AWAITED)
+    await planner(deliveries, order).plan(planning_it)
+    delivery = await claim(deliveries, Work.TRANSFER)
+    with pytest.raises(OrderFailedError, match="a tape"):
+        await given(deliveries, order, delivery)
+
+
 async def test_an_attempt_that_is_over_lists_nothing(deliveries: Deliveries) -> None:
     order = Order({7: [file(1)]})
     first = await begun(deliveries, order)
@@ -848,6 +869,8 @@ async def test_what_is_there_and_what_is_waited_for_is_seen(deliveries: Deliveri
     assert segment.file_count == 2
     assert segment.listed_at is not None
     assert segment.listed_at >= segment.announced_at
+    (underway,) = await tracking.underway({delivery.id: delivery.attempt})
+    assert (underway.told, underway.is_whole, underway.segments) == (True, True, ((7, 2),))
     (depth,) = await deliveries.overview.depths()
     assert (depth.deliveries, depth.parked) == (1, 1)
     assert 3600 <= depth.oldest_parked < 4200
@@ -918,7 +941,7 @@ async def test_what_the_whole_order_has_is_announced_until_its_end(deliveries: D
         (
             {"status": DONE, "errors": 1, "error_type": "FORBIDDEN", "message": "no right to f3"},
             "FORBIDDEN",
-            "; rs-order said that order 1 ended with 1 files in error: no right to f3",
+            "; rs-order said that order 1 ended with 1 file in error: no right to f3",
         ),
         (
             {"status": OrderStatus.FAILED, "message": "the tape is torn", "error_type": "TAPE"},
@@ -966,7 +989,7 @@ async def test_what_rs_order_said_at_the_end_is_told_of_a_file_that_it_refuses(
     (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
     assert error["errorType"] == "FORBIDDEN"
     assert error["message"] == (
-        "422 for file 2; rs-order said that order 1 ended with 1 files in error: no right"
+        "422 for file 2; rs-order said that order 1 ended with 1 file in error: no right"
     )
 
 

@@ -222,3 +222,21 @@ async def test_a_delivery_that_failed_can_be_asked_for_again(deliveries: Deliver
     assert [tracked.delivery.state for tracked in found] == [State.GRANTED, State.ERROR]
     noted = await deliveries.audit.entries(TENANT, before=2**62, limit=9)
     assert [entry.action for entry in noted] == ["retry", "cancel"]
+
+
+async def test_which_transfers_are_underway_is_asked_by_their_attempts(
+    deliveries: Deliveries,
+) -> None:
+    tracking = deliveries.tracking
+    one, other = await deliveries.claimed("one"), await deliveries.claimed("other")
+    attempts = {one.id: one.attempt, other.id: other.attempt, uuid4(): 1}
+    found = await tracking.underway(attempts)
+    assert {each.delivery.id for each in found} == {one.id, other.id}
+    for each in found:
+        assert (each.told, each.segments) == (True, ())
+        assert (each.delivery.file_count, each.delivery.priority) == (3, one.priority)
+        assert each.delivery.origin_app == one.origin_app
+    assert await tracking.underway({one.id: one.attempt + 1}) == [], "it is another worker's"
+    await deliveries.fail(other, "it is away")
+    assert [each.delivery.id for each in await tracking.underway(attempts)] == [one.id]
+    assert await tracking.underway({}) == []

@@ -466,6 +466,33 @@ async def test_an_object_that_is_being_removed_is_not_completed_meanwhile(
     assert await noting
 
 
+async def test_an_object_that_others_keep_for_too_long_is_not_locked_and_no_harm_is_done(
+    deliveries: Deliveries,
+) -> None:
+    waits, given_up = timedelta(seconds=60), timedelta(milliseconds=50)
+    first, second = await deliveries.granted("first"), await deliveries.granted("second")
+    async with deliveries.store.transaction() as tx:
+        assert await tx.lock_object_within("s3://b/k", "s3:9000", given_up)
+        async with deliveries.store.transaction() as other:
+            assert not await other.lock_object_within("s3://b/k", "s3:9000", given_up)
+            assert not await other.lock_object_within("s3://b/k", "s3:9000", timedelta())
+            assert await other.lock_object_within("s3://b/k", "another:9000", given_up)
+            assert await fail(other, first, ErrorType.INTERNAL_ERROR, "for the test")
+        assert (await deliveries.row(first)).state is State.ERROR
+
+        async def have_it_later() -> None:
+            async with deliveries.store.transaction() as later:
+                assert await later.lock_object_within("s3://b/k", "s3:9000", waits)
+                assert await later.lock_object_within("s3://b/k", "s3:9000", timedelta())
+                assert await fail(later, second, ErrorType.INTERNAL_ERROR, "for the test")
+
+        having = asyncio.create_task(have_it_later())
+        await several_turns()
+        assert not having.done()
+    await having
+    assert (await deliveries.row(second)).state is State.ERROR
+
+
 # What is looked for.
 
 

@@ -100,7 +100,8 @@ class Queue:
             return None
         self.held.append((worker, claimed))
         self.claimed.append((worker, claimed))
-        return claimed.tenant, claimed.correlation_id, claimed.attempt, claimed.last_cause
+        more = leases.sees_more(Work.TRANSFER)
+        return claimed.tenant, claimed.correlation_id, claimed.attempt, claimed.last_cause, more
 
     async def renew(self, which: int) -> object:
         if not self.held:

@@ -30,6 +30,7 @@ from app.delivery.webhooks import (
     pause_after,
 )
 from app.usecases.webhooks import Courier
+from app.views.webhooks import webhooks_found
 from compose.embedded.stack import TENANT
 from tests.builders import make_message, make_outgoing
 from tests.deliveries import Deliveries
@@ -389,7 +390,7 @@ async def test_nothing_is_sent_where_a_webhook_is_gone_until_it_is_elsewhere_or_
     assert (seen.gone_url, seen.owed, seen.dead) == ("https://a.example/", 1, 1)
     claim = await _claim(outbox, _hook(url="https://b.example/"))
     await _release(outbox, claim)
-    await outbox.revive(TENANT, "ops")
+    await outbox.revive(_hook(url="https://b.example/"))
     assert len((await _claim(outbox)).due) == 1
     assert (await _seen(deliveries))[TENANT, "ops"].gone_url is None
 
@@ -406,6 +407,140 @@ async def test_a_worker_whose_claim_ran_out_gives_nothing_up(deliveries: Deliver
     assert (seen.gone_url, seen.owed, seen.dead) == (None, 1, 0)
     await _release(outbox, claim)
     assert len((await _claim(outbox)).due) == 1
+
+
+_ELSEWHERE = "https://b.example/"
+
+
+async def test_what_is_owed_to_a_new_url_is_not_given_up_when_the_old_one_is_gone(
+    deliveries: Deliveries,
+) -> None:
+    """The answer comes when the setting names another URL already."""
+    await _set(deliveries, ops={})
+    await _tell(deliveries, _event())
+    outbox = deliveries.webhooks()
+    late = await _claim(outbox)
+    await _set(deliveries, ops={"url": _ELSEWHERE})
+    await _release(outbox, late, failure="410", gone=True)
+    seen = (await _seen(deliveries))[TENANT, "ops"]
+    assert (seen.gone_url, seen.owed, seen.dead) == (None, 1, 0)
+    claim = await _claim(outbox, _hook(url=_ELSEWHERE))
+    assert (len(claim.due), claim.failing) == (1, False)
+
+
+async def test_a_webhook_is_in_no_pause_at_another_url_and_is_sent_all_that_waits(
+    deliveries: Deliveries,
+) -> None:
+    await _set(deliveries, ops={})
+    await _tell(deliveries, _event(), _event())
+    outbox, moved = deliveries.webhooks(), _hook(url=_ELSEWHERE)
+    for _ in range(2):
+        await _fail(outbox, await _claim(outbox))
+        await deliveries.elapse(timedelta(minutes=5))
+    claim = await _claim(outbox)
+    assert claim.failing
+    # Its answer comes after the URL was changed, and says nothing of the new one.
+    await outbox.failed(claim.due[0], "no", given_up_after=GIVEN_UP_AFTER)
+    await _release(outbox, claim, failure="no", pause=timedelta(hours=6))
+    assert await outbox.claim([_hook()], limit=9) is None
+    seen = (await _seen(deliveries))[TENANT, "ops"]
+    assert (seen.url, seen.last_error) == ("https://a.example/", "no")
+    await _set(deliveries, ops={"url": _ELSEWHERE})
+    claim = await _claim(outbox, moved, steady=True)
+    assert (len(claim.due), claim.failing, claim.webhook) == (2, False, moved)
+    seen = (await _seen(deliveries))[TENANT, "ops"]
+    assert (seen.url, seen.failing_since, seen.tried_again_at) == (_ELSEWHERE, None, None)
+    assert seen.last_error is None
+    # There, it has its own pauses: the first is short again.
+    await _fail(outbox, claim)
+    await _tell(deliveries, _event())
+    assert await outbox.claim([moved], limit=9) is None
+    await deliveries.elapse(timedelta(seconds=5))
+    assert (await _claim(outbox, moved)).failing
+
+
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("asked", [{"url": _ELSEWHERE}, {"enabled": False}, None])
+async def test_a_webhook_that_is_elsewhere_or_disabled_is_not_told_as_failing(
+    deliveries: Deliveries, gone: bool, asked: dict[str, Any] | None
+) -> None:
+    await _set(deliveries, ops={})
+    await _tell(deliveries, _event(), _event())
+    outbox = deliveries.webhooks()
+    await _release(outbox, await _claim(outbox), failure="no", gone=gone)
+    seen = (await _seen(deliveries))[TENANT, "ops"]
+    assert (seen.last_error, seen.enabled) == ("no", True)
+    assert seen.failing_since is not None
+    assert (seen.gone_url is not None) is gone
+    assert any(not finding.ok for finding in webhooks_found([seen]))
+    await _set(deliveries, TENANT, **({} if asked is None else {"ops": asked}))
+    moved = (await _seen(deliveries))[TENANT, "ops"]
+    assert (moved.url, moved.failing_since, moved.last_error, moved.gone_url) == (None,) * 4
+    assert (moved.tried_again_at, moved.last_success_at) == (None, None)
+    assert (moved.owed, moved.dead) == (seen.owed, seen.dead)
+    assert moved.enabled is (asked == {"url": _ELSEWHERE})
+    told = webhooks_found([replace(moved, dead=0)]) + webhooks_found(
+        [replace(moved, enabled=False)]
+    )
+    assert not any(not finding.ok for finding in told)
+    await _set(deliveries, ops={})
+    assert (await _seen(deliveries))[TENANT, "ops"] == seen
+
+
+async def test_a_ping_that_a_new_url_takes_is_not_undone_by_a_late_answer_of_the_old_one(
+    deliveries: Deliveries,
+) -> None:
+    await _set(deliveries, ops={})
+    await _tell(deliveries, _event())
+    outbox, moved = deliveries.webhooks(), _hook(url=_ELSEWHERE)
+    claim = await _claim(outbox)
+    await _set(deliveries, ops={"url": _ELSEWHERE})
+    await outbox.revive(moved)
+    await _release(outbox, claim, failure="no")
+    assert not (await _claim(outbox, moved)).failing
+
+
+async def test_a_webhook_that_wants_fewer_events_is_paused_for_longer_each_time(
+    deliveries: Deliveries,
+) -> None:
+    await _set(deliveries, ops={})
+    await _tell(deliveries, *(_event() for _ in range(9)))
+    outbox = deliveries.webhooks()
+
+    async def take_one(*, throttles: bool) -> None:
+        claim = await _claim(outbox, limit=1)
+        assert not claim.failing
+        await outbox.sent(claim.due[0])
+        failure = "it answered 429" if throttles else None
+        await _release(outbox, claim, sent=1, failure=failure, throttles=throttles)
+
+    for seconds in (5, 10, 20):
+        await take_one(throttles=True)
+        await deliveries.elapse(timedelta(seconds=seconds - 1))
+        assert await outbox.claim([_hook()], limit=9) is None
+        await deliveries.elapse(timedelta(seconds=2))
+    await take_one(throttles=False)  # a round in which it takes all: the next pause is short again
+    await take_one(throttles=True)
+    await deliveries.elapse(timedelta(seconds=6))
+    assert not (await _claim(outbox)).failing
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "throttles"),
+    [
+        (429, None, True),
+        (503, None, True),
+        (429, timedelta(), True),
+        (429, timedelta(seconds=1), False),
+        (500, None, False),
+        (None, None, False),
+    ],
+)
+def test_an_answer_asks_for_fewer_events_where_it_does_not_say_when(
+    status: int | None, retry_after: timedelta | None, throttles: bool
+) -> None:
+    answer = Answer(taken=False, status=status, retry_after=retry_after)
+    assert answer.throttles is throttles
 
 
 class _Slow:
@@ -440,6 +575,7 @@ async def test_a_webhook_that_takes_events_slowly_gives_its_place_back_soon(
         sender=sender,
         clock=lambda: sender.now,
     )
+    assert await courier.claim(has_room=lambda _: False) is None
     claim = await courier.claim()
     assert claim is not None
     done = await courier.serve(claim)

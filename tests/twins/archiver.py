@@ -29,7 +29,7 @@ from app.errors import (
     WrongCrc32Error,
     WrongFileError,
 )
-from sinks.formats import format_of, going_on, made_by_of
+from sinks.formats import as_wanted, format_of, going_on, made_by_of
 from sinks.formats.archive_format import ArchiveWriter
 from sinks.formats.files import MD5_MARK, SHA256_MARK, Files, ManifestWriter, Placed
 from sinks.pipeline.parts import MIB, Part
@@ -232,9 +232,7 @@ class _Begun:
         after: Checkpoint | None,
         wanted: Wanted,
     ) -> None:
-        form = format_of(delivery.archive_name or "")
-        if isinstance(form, Files):
-            form = replace(form, sha256=wanted.sha256)
+        form = as_wanted(format_of(delivery.archive_name or ""), wanted)
         if after is not None:
             form = going_on(form, after)
         self._made_by = made_by_of(form)

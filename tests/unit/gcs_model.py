@@ -25,7 +25,7 @@ class GcsModel(Model):
 
     objects: dict[str, Stored] = field(default_factory=dict)
     names_given: list[str] = field(default_factory=list)
-    _generations: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    generations: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def _check(self, name: str, generation: str | None) -> None:
         there = self.objects.get(name)
@@ -67,7 +67,7 @@ class GcsModel(Model):
         self.names_given.append(name)
         self.objects[name] = Stored(
             name=name,
-            generation=str(next(self._generations)),
+            generation=str(next(self.generations)),
             size=len(body),
             crc32c=0,
             md5=hashlib.md5(body.read()).digest(),
@@ -93,7 +93,7 @@ class GcsModel(Model):
         self.names_given.append(name)
         self.objects[name] = Stored(
             name=name,
-            generation=str(next(self._generations)),
+            generation=str(next(self.generations)),
             size=sum(source.size for source in sources),
             crc32c=0,
             metadata=dict(metadata or {}),

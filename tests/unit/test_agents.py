@@ -33,11 +33,12 @@ class Log:
         self.failures = failures
         self.appended: list[tuple[str, dict[str, Any]]] = []
 
-    async def append(self, topic: str, **event: Any) -> None:
+    async def append(self, topic: str, **event: Any) -> str:
         if self.failures:
             self.failures -= 1
             raise BrokerUnavailableError("told to fail")
         self.appended.append((topic, event))
+        return f"0:{len(self.appended) - 1}"
 
 
 class ForgottenArrivals:
@@ -50,7 +51,7 @@ class ForgottenArrivals:
         self.forgotten.extend(ids)
 
 
-ONE_TENANT: Any = SimpleNamespace(known=lambda tenant: tenant == "t")
+ONE_TENANT: Any = SimpleNamespace(**dict.fromkeys(("known", "works_for"), "t".__eq__))
 UNTOUCHED: Any = SimpleNamespace()  # has nothing that could be asked
 
 
@@ -165,10 +166,10 @@ async def test_a_dead_letter_that_no_longer_fits_with_its_reason_goes_without() 
     """The reason is in the log, too; trying for ever would hold up the partition."""
 
     class Full(Log):
-        async def append(self, topic: str, **event: Any) -> None:
+        async def append(self, topic: str, **event: Any) -> str:
             if event.get("headers"):
                 raise UnreadableMessageError("larger than Kafka takes")
-            await super().append(topic, **event)
+            return await super().append(topic, **event)
 
     log = Full()
     async with asyncio.timeout(10):
@@ -196,7 +197,7 @@ async def test_an_agent_that_fails_takes_its_app_along() -> None:
     """The app is replaced, and reads the event again; alone, the agent would be missed by none."""
 
     class Broken(Log):
-        async def append(self, topic: str, **event: Any) -> None:
+        async def append(self, topic: str, **event: Any) -> str:
             raise KeyError(topic)
 
     class Stream:

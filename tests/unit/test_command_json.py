@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from app.cli import dead_letter_queues, dead_letter_topic, deliveries, doctor, topics
 from app.cli import watch as watching
 from app.cli.tables import in_json
+from app.delivery.attempts import Attempt
+from app.delivery.missing import MissingFile
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.settings import Settings
@@ -85,7 +88,18 @@ ORDER = (
     '{"dataTypes": ["RAWDATA", "QUICKLOOK"], "filenameRegExp": ".*\\\\.tif"}}, '
     '"history": [{"state": "GRANTED", "attempt": 0, "at": "2026-01-02 03:04:05.678901+00:00"}, '
     '{"state": "TRANSFERRING", "attempt": 1, "at": "2026-01-31 12:00:00+00:00", '
-    '"cause": "S3 is away"}]}'
+    '"cause": "S3 is away"}], '
+    '"attempts": [{"attempt": 4, "worker": "w-é", "target": "regards-s3-minio", '
+    '"began": "2026-01-31T12:00:00.000+00:00", "ended": "2026-01-31T12:00:02.000+00:00", '
+    '"outcome": "done", "bytes": 20}, {"attempt": 3, "worker": "w", "target": "regards-s3-minio", '
+    '"began": "2026-01-31T12:00:00.000+00:00", "ended": "2026-01-31T12:00:02.000+00:00", '
+    '"outcome": "postponed", "cause": "S3 is away"}, '
+    '{"attempt": 2, "worker": "w", "target": "regards-s3-minio", '
+    '"began": "2026-01-31T12:00:00.000+00:00", "ended": "2026-01-31T12:00:02.000+00:00", '
+    '"outcome": "postponed", "cause": "S3 is away"}, '
+    '{"attempt": 1, "worker": "w", "target": "regards-s3-minio", '
+    '"began": "2026-01-31T12:00:00.000+00:00", "ended": "2026-01-31T12:00:02.000+00:00", '
+    '"outcome": "postponed", "cause": "S3 is away"}]}'
 )
 STATS = (
     '{"waiting": [{"tenant": "default", "state": "READY", "deliveries": 3, "oldestSeconds": 13}], '
@@ -130,6 +144,19 @@ class Deliveries:
             Step(id=1, state=State.GRANTED, attempt=0, at=AT),
             Step(id=2, state=State.TRANSFERRING, attempt=1, at=NOON, cause="S3 is away"),
         ]
+
+    async def attempts(self, _delivery: object) -> list[Attempt]:
+        failed = Attempt(
+            attempt=1,
+            worker="w",
+            target="regards-s3-minio",
+            began=NOON,
+            ended=NOON + timedelta(seconds=2),
+            outcome="postponed",
+            cause="S3 is away",
+        )
+        done = replace(failed, attempt=4, worker="w-é", outcome="done", cause=None, bytes=20)
+        return [done, *(replace(failed, attempt=number) for number in (3, 2, 1))]
 
     async def depths(self) -> list[Depth]:
         return [Depth(tenant=TENANT, state=State.READY, deliveries=3, oldest=12.6)]
@@ -288,9 +315,18 @@ def test_a_delivery_of_several_suborders_is_shown_with_them(
     told = printed(deliveries.show, CORRELATION)
     words = "1 of at least 3 suborders is in the archive; waits for the next one since"
     assert words in told
-    assert "1: 7, available since 2026-01-02 03:04:05+00:00, 2 files listed" in told
+    assert "1: 7, available since 2026-01-02 03:04:05Z, 2 files listed" in told
     assert "2: the rest of the order, available since" in told
     assert "waits for" in printed(deliveries.list_)
+
+
+def test_attempts_that_ended_alike_are_shown_as_one(printed: Callable[..., str]) -> None:
+    told = " ".join(re.sub("[│├└─]", " ", printed(deliveries.show, CORRELATION)).split())
+    assert (
+        "attempts, the newest first 4: 2026-01-31 12:00:00Z on w-é, done after 2.0 s, 20 B "
+        "3: 2026-01-31 12:00:00Z on w, postponed after 2.0 s: S3 is away "
+        "2 more alike, the first of them 2026-01-31 12:00:00Z"
+    ) in told
 
 
 def test_parked_deliveries_are_counted_in_the_table(
@@ -394,3 +430,52 @@ def test_a_field_that_its_view_has_not_is_found(view: type[View], example: str) 
     assert in_json(view.model_validate_json(example)) == json.dumps(known, ensure_ascii=False)
     with pytest.raises(ValidationError, match="Extra inputs"):
         view.model_validate_json(json.dumps(known | {"unknown": 1}))
+
+
+class Partial(Deliveries):
+    """The one is without twelve files."""
+
+    async def of(self, _tenant: str, _correlation_id: str) -> list[Tracked]:
+        return [replace(DONE, delivery=replace(DONE.delivery, partial=True))]
+
+    async def missing(self, _delivery: object, *, limit: int) -> list[MissingFile]:
+        named = MissingFile(cause="rs-order answered 404", file_id=7, member="P/a.tif", size=3)
+        return [named, MissingFile.unnamed(9, "rs-order does not tell which")][:limit]
+
+    async def missing_count(self, _delivery: object) -> int:
+        return 12
+
+
+@pytest.fixture
+def partial_delivery(monkeypatch: pytest.MonkeyPatch, printed: object) -> None:
+    """Let the one delivery be one that is without some files."""
+    assert printed
+
+    @contextlib.asynccontextmanager
+    async def database(_settings: Settings) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(tracking=Partial())
+
+    monkeypatch.setattr(deliveries, "open_database", database)
+
+
+@pytest.mark.usefixtures("partial_delivery")
+def test_a_delivery_names_the_first_files_that_it_is_without(
+    printed: Callable[..., str],
+) -> None:
+    shown = json.loads(printed(deliveries.show, CORRELATION, "--json"))
+    assert shown["missing"] == 12
+    assert shown["missingFiles"] == [
+        {
+            "fileId": 7,
+            "member": "P/a.tif",
+            "bytes": 3,
+            "files": 1,
+            "cause": "rs-order answered 404",
+        },
+        {"files": 9, "cause": "rs-order does not tell which"},
+    ]
+    words = printed(deliveries.show, CORRELATION)
+    assert "missing: 12" in words
+    assert "P/a.tif: rs-order answered 404" in words
+    assert "9 files: rs-order does not tell which" in words
+    assert "and 2 more" in words

@@ -77,6 +77,31 @@ def test_a_target_of_a_later_version_waits_and_stops_no_other() -> None:
     assert tenants.settings("other").knows("near")
 
 
+def test_a_setting_of_a_later_version_is_passed_over() -> None:
+    tenants = ConfiguredTenants(Settings(tenants=("one",)), KINDS)
+    stored = {
+        "from_tomorrow": StoredValue(value=1, version=1),
+        "request_ttl": StoredValue(value=7, version=2),
+    }
+    tenants.apply(Configuration(settings={"one": stored}))
+    assert tenants.settings("one").request_ttl.total_seconds() == 7 * 3600
+    assert "from_tomorrow" not in [setting.name for setting in tenants.listing("one")]
+
+
+def test_a_field_of_a_quota_of_a_later_version_is_passed_over() -> None:
+    tenants = ConfiguredTenants(Settings(tenants=("one",)), KINDS)
+    quota = {
+        "tenant": {"active": 3, "requests_per_minute": 0, "bytes_per_day": 0, "files_per_day": 9},
+        "user": {"active": 1, "requests_per_minute": 0, "bytes_per_day": 0},
+        "over_requests": "wait",
+        "over_bytes": "wait",
+        "over_files": "wait",
+    }
+    tenants.apply(Configuration(settings={"one": {"quota": StoredValue(value=quota, version=1)}}))
+    of_one = tenants.settings("one").quota
+    assert (of_one.tenant.active, of_one.user.active) == (3, 1)
+
+
 def test_secrets_that_cannot_be_read_are_counted_and_their_tenants_not_named() -> None:
     tenants = ConfiguredTenants(Settings(tenants=("one", "other")), KINDS)
     tenants.check_all_secrets()

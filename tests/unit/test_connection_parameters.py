@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         (r"amqp_url\.get_secret_value", {"streams/amqp/parameters.py", "app/cli/topology.py"}),
         (
             r"aiohttp\.TCPConnector\(",
-            {"streams/regards/https.py", "streams/webhooks/sender.py", "sinks/stores/sessions.py"},
+            {"app/network/https.py", "streams/webhooks/sender.py", "sinks/stores/sessions.py"},
         ),
     ],
 )

@@ -98,7 +98,7 @@ class Lag:
 
 @contextlib.asynccontextmanager
 async def consuming(
-    lag: Lag, *apps: App, **timeouts: float
+    lag: Lag, *apps: App, stuck_after: float = 0.06, **timeouts: float
 ) -> AsyncIterator[tuple[Consumer, list[App]]]:
     """Give the consumer, and the apps that are left to be started."""
     left = list(apps)
@@ -107,7 +107,8 @@ async def consuming(
         make=made,
         lag=lag,  # type: ignore[arg-type]
         make_topics=lag.make_topics,
-        stuck_after=0.06,
+        stuck_after=stuck_after,
+        rebalance_timeout=0,
         **timeouts,
     )
     await consumer.start()
@@ -132,6 +133,30 @@ async def test_an_app_that_never_starts_is_replaced_too() -> None:
         async with asyncio.timeout(10):
             while not last.running:
                 await asyncio.sleep(0.001)
+
+
+async def test_an_app_that_its_group_does_not_let_in_is_replaced_before_one_would_look_stuck() -> (
+    None
+):
+    """Seen when two workers were started again at once: the broker let neither of them in."""
+    apps = [App(endless_start=True), App()]
+    hour = 3600.0
+    async with consuming(Lag({HERE: (3, 5)}), *apps, start_timeout=0.01, stuck_after=hour) as (
+        consumer,
+        left,
+    ):
+        await until_taken(left)
+        async with asyncio.timeout(10):
+            while not await is_read(consumer):
+                await asyncio.sleep(0.001)
+
+
+async def is_read(consumer: Consumer) -> bool:
+    """Whether events are read."""
+    with contextlib.suppress(BrokerUnavailableError):
+        await consumer.check()
+        return True
+    return False
 
 
 async def test_an_app_that_may_not_join_its_group_says_so() -> None:

@@ -1,12 +1,13 @@
-"""What `delivery doctor` says of what waits for rs-order."""
+"""What `delivery doctor` says of what waits: for rs-order, for the end of a pause."""
 
 from __future__ import annotations
 
 import pytest
 
 from app.delivery.states import State
-from app.run.doctor import contents, parked, places
+from app.run.doctor import contents, parked, paused, places
 from app.views.deliveries import Depth, OverdueContents, PlacesHeld
+from tests.unit.test_pauses import WORKER, make_pause
 
 
 def depth(tenant: str, waiting: int, longest: float) -> Depth:
@@ -94,3 +95,11 @@ def test_content_that_should_be_gone_is_counted_and_its_cause_told(
     assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "retention")
     assert told in finding.message
     assert ok or "delivery remove" in finding.advice
+
+
+def test_what_is_paused_is_told_and_no_fault() -> None:
+    pause = make_pause()
+    finding = paused([pause, make_pause(WORKER)])
+    assert finding.ok
+    assert finding.message == f"{pause.cause}; worker w-1 is drained by ana: disks"
+    assert paused([]).message == "nothing is paused"

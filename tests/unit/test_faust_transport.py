@@ -182,10 +182,12 @@ async def test_a_broker_that_tells_its_end_too_low_is_not_believed() -> None:
     assert kafka.positions == {HERE: 9}
 
 
-async def test_a_group_that_has_committed_nothing_begins_where_it_is_told_to() -> None:
+async def test_a_group_that_has_committed_nothing_begins_at_the_beginning() -> None:
+    """Whatever was read of it before, and dropped in a rebalance."""
     kafka = Kafka({HERE: None, ELSEWHERE: 0}, {})
+    kafka.positions = {HERE: 7, ELSEWHERE: 7}
     assert await seek_to_committed(kafka) == {HERE: None, ELSEWHERE: 0}
-    assert kafka.positions == {}
+    assert kafka.positions == {HERE: 2, ELSEWHERE: 2}
 
 
 class Beginning(OwnThread):

@@ -13,12 +13,14 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
+import web.feed
 from app.delivery.content import ContentSeen, ContentState
 from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.errors import ErrorType
 from app.views.deliveries import Change, Step, Tracked
 from app.views.events import EVENTS
+from app.waiting.slices import SLICE
 from tests.builders import make_delivery, make_progress
 from tests.recorded.today import examples
 from web.feed import (
@@ -120,7 +122,8 @@ def test_a_step_that_is_over_tells_nothing_of_what_came_after_it() -> None:
 
 STATE = (
     'id: 7\r\nevent: state\r\ndata: {"id": "00000000-0000-0000-0000-000000000001", '
-    '"tenant": "t", "correlationId": "d", "state": "READY", "user": "u", "target": "x", '
+    '"tenant": "t", "correlationId": "d", "state": "READY", "activity": "waiting", '
+    '"user": "u", "target": "x", '
     '"priority": 1, "requestedAt": "2026-01-01T00:00:00.000+00:00", '
     '"expiresAt": "2026-01-01T00:00:00.000+00:00", '
     '"updatedAt": "2026-01-01T00:00:00.000+00:00", '
@@ -351,3 +354,33 @@ async def test_all_watchers_are_let_go_when_the_feed_stops() -> None:
     async with feed.watching("t") as subscriber:
         await feed.on_stop()
         assert await subscriber.frames() is None
+
+
+async def test_a_thousand_changes_leave_the_loop_to_others_and_a_newcomer_misses_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, made, most = Log(), 0, 0
+    feed = Feed(log, log.news)
+    encoded = web.feed.step_frame
+
+    def counted(one: Change) -> Frame:
+        nonlocal made
+        made += 1
+        return encoded(one)
+
+    monkeypatch.setattr(web.feed, "step_frame", counted)
+    async with feed.watching("t") as first:
+        log.appear(*(change(number) for number in range(1, 1001)))
+        tick = asyncio.create_task(feed.tick())
+        while not made:
+            await asyncio.sleep(0)
+        async with feed.watching("t") as second:
+            since = second.since
+            while not tick.done():
+                before = made
+                await asyncio.sleep(0)
+                most = max(most, made - before)
+            told = ids(await first.frames()), ids(await second.frames())
+    assert most == SLICE
+    assert since == 0
+    assert told == (list(range(1, 1001)), list(range(1, 1001)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,14 +17,16 @@ from app.errors import (
     ForeignObjectError,
     TargetUnavailableError,
     UploadLostError,
+    WrongObjectError,
 )
 from app.usecases.transfer import COMPLETION
 from sinks.pipeline.parts import Part
 from sinks.stores.gcs import checksum, completion, uploads
 from sinks.stores.gcs.calls import GcsCalls, NotMetError, Stored
-from sinks.stores.gcs.names import new_part
+from sinks.stores.gcs.names import new_part, record_of
 from sinks.stores.gcs.requests import COMPLETION_WINDOW, COMPOSE_TIMEOUT
 from sinks.stores.gcs.store import GcsObjectStore
+from sinks.stores.gcs.target import GcsTarget
 from tests.builders import at_any_time, make_delivery
 from tests.unit.every_order import at_once, every_order
 from tests.unit.gcs_model import TARGET, GcsModel
@@ -166,6 +170,65 @@ async def test_what_another_client_puts_meanwhile_is_never_replaced(put: str) ->
         return model, {"ours": ours, "foreign": foreign}, check
 
     await every_order(begin, at_least=3)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_an_object_that_has_not_the_checksum_of_its_parts_is_never_taken_for_the_archive(
+    dies: bool,
+) -> None:
+    """Not by the attempt that composed it, nor by one that finds it after that has died."""
+
+    class Miscomposing(GcsModel):
+        async def compose(self, *arguments: Any, **named: Any) -> Stored:
+            made = await super().compose(*arguments, **named)
+            self.objects[made.name] = replace(made, crc32c=1)
+            if dies:
+                raise TargetUnavailableError("the worker is no more")
+            return made
+
+        async def describe(self, target: GcsTarget, name: str) -> Stored | None:
+            if dies and name in self.objects and name == KEY:
+                raise TargetUnavailableError("the worker is no more")
+            return await super().describe(target, name)
+
+    bad = Miscomposing()
+    upload, sent = await begun(bad, parts=2)
+    asked = store_on(bad).complete(TARGET, upload, sent, 14, marks=MARKS)
+    error = TargetUnavailableError if dies else WrongObjectError
+    with pytest.raises(error, match="no more" if dies else "CRC32C is 00000001, and that of its"):
+        await asked
+    good = GcsModel(objects=bad.objects, generations=bad.generations)
+    store = store_on(good)
+    found = await store.find(TARGET, KEY)
+    assert found is not None
+    assert found.has(MARKS)
+    assert found.etag != store.etag_of(TARGET, sent)
+    etag = await store.complete(TARGET, upload, sent, 14, marks=MARKS, again=True)
+    assert etag == store.etag_of(TARGET, sent)
+    assert good.objects[KEY].crc32c == 0
+    assert [*good.objects] == [KEY]
+
+
+async def test_a_completion_does_not_wait_until_the_last_of_its_parts_is_gone() -> None:
+    """There may be thousands, and the object is there: what is left, the sweep ends."""
+
+    class Slow(GcsModel):
+        async def remove(self, target: GcsTarget, name: str, **named: Any) -> None:
+            if removed:
+                await asyncio.Event().wait()
+            removed.append(name)
+            await super().remove(target, name, **named)
+
+    removed: list[str] = []
+    model = Slow()
+    upload, sent = await begun(model, parts=3)
+    store = GcsObjectStore(cast("GcsCalls", model), tidying=0.01)
+    assert await store.complete(TARGET, upload, sent, 21, marks=MARKS)
+    assert removed == [record_of(TARGET, upload)]
+    swept = store_on(GcsModel(objects=model.objects))
+    assert await swept.open_uploads(TARGET, KEY) == [upload]
+    await swept.abort(TARGET, upload)
+    assert [*model.objects] == [KEY]
 
 
 def test_a_note_stands_until_what_was_asked_for_last_is_decided() -> None:

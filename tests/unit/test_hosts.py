@@ -28,6 +28,10 @@ SPECIAL = [
     "::127.0.0.1",
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
+    "64:ff9b:1::1",  # of a translator's own: what it stands for is known there alone
+    "64:ff9b:1:7f00:0:100::",
+    "fec0::1",
+    "feff::1",
 ]
 
 
@@ -93,6 +97,12 @@ def test_a_network_allows_what_names_lead_to() -> None:
     assert hosts.flaw_of("http://11.0.0.1:9000")
 
 
+def test_a_network_of_the_list_allows_what_a_translator_stands_for() -> None:
+    hosts = AllowedHosts.of(["64:ff9b:1:a::/96"])
+    assert hosts.flaw_of_address("http://minio:9000", "64:ff9b:1:a::a00:1") is None
+    assert hosts.flaw_of_address("http://minio:9000", "64:ff9b:1:b::a00:1")
+
+
 def test_a_pattern_allows_names_but_not_that_they_lead_to_loopback() -> None:
     hosts = AllowedHosts.of(["*.Example.org"])
     assert hosts.flaw_of("https://s3.example.ORG:443") is None
@@ -106,6 +116,35 @@ def test_a_name_of_the_list_may_lead_anywhere() -> None:
     assert hosts.flaw_of("http://localhost:1") is None
     assert hosts.flaw_of_address("http://gateway:1", "169.254.1.1") is None
     assert hosts.flaw_of("http://other:1")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_told"),
+    [
+        ("192.0.43.8", True),
+        ("2001:500:88:200::8", True),
+        ("10.0.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("fd12::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("fec0::1", False),
+        ("nonsense", False),
+    ],
+)
+def test_how_a_connection_fails_is_told_of_public_addresses_alone(
+    address: str, is_told: bool
+) -> None:
+    assert DEFAULT.tells_of("https://hooks.example.org/", address) is is_told
+
+
+def test_how_a_connection_fails_is_told_where_the_list_names_its_host_or_its_network() -> None:
+    hosts = AllowedHosts.of(["hooks.example.org", "*.lan", "10.1.0.0/16"])
+    assert hosts.tells_of("https://hooks.example.org/", "10.0.0.1")
+    assert hosts.tells_of("https://a.lan/", "10.1.0.1")
+    assert not hosts.tells_of("https://a.lan/", "10.0.0.1")
 
 
 @pytest.mark.parametrize(

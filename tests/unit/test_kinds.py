@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,6 +18,7 @@ from app.run.wiring.kinds import KINDS, STORES
 from app.run.wiring.targets import check_stores, open_targets
 from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
+from sinks import stores
 from sinks.stores.kinds import StoreKind
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from tests.builders import make_target, make_tenant_settings
@@ -44,6 +47,28 @@ async def test_it_is_not_opened_with_that_either() -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY_S3_CA"):
         async with open_targets(Settings(s3_ca="/nowhere/ca.pem"), in_use=list):
             raise AssertionError
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Return the modules that a file imports, by their names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_no_store_is_made_of_another_and_what_they_share_is_made_of_none() -> None:
+    folder = Path(stores.__file__).parent
+    kinds = {f"sinks.stores.{path.name}" for path in folder.iterdir() if path.is_dir()}
+    kinds = {kind for kind in kinds if not kind.endswith("__")} | {"sinks.stores.memory"}
+    assert len(kinds) > len(STORES)
+    for path in folder.rglob("*.py"):
+        own = ".".join(["sinks.stores", *path.relative_to(folder).with_suffix("").parts][:2])
+        others = kinds - {own}
+        found = {name for name in _imported(path) if ".".join(name.split(".")[:3]) in others}
+        assert not found, path
 
 
 @contextlib.asynccontextmanager

@@ -6,29 +6,37 @@ import asyncio
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from uuid import uuid4
 
 import pytest
 import structlog.testing
+from click.testing import CliRunner
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from app.audit import Actor
+from app.cli.link import chosen, link
 from app.delivery import outgoing
 from app.delivery.disposition import attachment
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
+from app.delivery.object_store import CLOCK_SKEW
 from app.delivery.outgoing import OutgoingMessage
+from app.delivery.reports import report_marks
 from app.delivery.states import State
-from app.delivery.targets import Target, key_at
+from app.delivery.targets import DEFAULT_TARGET, Target, key_at
 from app.delivery.told import Told
-from app.errors import NoLinkError, TargetUnavailableError
+from app.errors import NoLinkError, TargetUnavailableError, UnknownDeliveryError
 from app.settings import Settings
+from app.store.memory import MemoryAudit, MemoryDatabase
 from app.usecases.delivered import Delivered
 from app.usecases.links import Links
 from app.views.deliveries import Tracked
@@ -192,20 +200,32 @@ def test_an_s3_link_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
 
 @dataclass
 class Trackings:
-    """Has one delivery, if any."""
+    """Has some deliveries."""
 
-    tracked: Tracked | None
+    tracked: dict[object, Tracked] = field(default_factory=dict)
 
-    async def one(self, _tenant: str, _delivery: object) -> Tracked | None:
-        return self.tracked
+    async def one(self, _tenant: str, delivery: object) -> Tracked | None:
+        return self.tracked.get(delivery)
+
+    async def of(self, _tenant: str, correlation_id: str) -> list[Tracked]:
+        every = reversed(self.tracked.values())
+        return [link for link in every if link.delivery.correlation_id == correlation_id]
 
 
 class Store(MemoryObjectStore):
     """Is away, or slow, when it is asked for a link."""
 
     before: Callable[[], Awaitable[object]] | None = None
+    silent: str | None = None  # a container of which nothing is answered
+    asked: Counter[str]
+    putting = False
 
     async def find(self, target: MemoryTarget, key: str) -> Any:
+        if self.putting:
+            return None
+        self.asked[target.container] += 1
+        if target.container == self.silent:
+            await asyncio.Event().wait()
         if self.before is not None:
             await self.before()
         return await super().find(target, key)
@@ -216,53 +236,78 @@ TARGET = MemoryTarget(container="archives")
 
 @dataclass
 class World:
-    """A delivery that is done, and what publishes that."""
+    """Deliveries that are done, and what publishes that; one of them to begin with."""
 
-    delivery: Delivery
-    done: OutgoingMessage
+    store: Store
     tenants: GivenTenants
-    publish: Callable[[OutgoingMessage], Awaitable[None]]
+    trackings: Trackings
     published: list[OutgoingMessage] = field(default_factory=list)
+    now: datetime = NOON
 
+    def __post_init__(self) -> None:
+        tracking: Any = self.trackings
+        stores = Stores({"memory": self.store})
+        delivered = Delivered(tracking=tracking, tenants=self.tenants, objects=stores)
+        links = Links(delivered=delivered, instead="take it", clock=lambda: self.now)
+        self.links = links
 
-async def make_world(
-    before: Callable[[], Awaitable[object]] | None = None, *, content: bytes | None = b"content"
-) -> World:
-    delivery = make_transfer(state=State.DONE, archive_name="a.zip")
-    store = Store()
-    if content is not None:
-        await store.put_object(
-            TARGET,
+        async def publish(owed: OutgoingMessage) -> None:
+            self.published.append(owed)
+
+        self.publish = links.told_by(publish)
+
+    async def deliver(
+        self,
+        *,
+        content: bytes | None = b"content",
+        expires: str | None = None,
+        target: MemoryTarget = TARGET,
+        name: str = DEFAULT_TARGET,
+        etag: str | None = None,
+    ) -> OutgoingMessage:
+        """Deliver an archive of 7 bytes, of which `content` is there now; return what tells it."""
+        delivery = make_transfer(state=State.DONE, archive_name="a.zip", target=name)
+        if content is not None:
+            await self.put(delivery, content, target=target)
+        url = target.url_of("c/a.zip")
+        result = make_stored(url=url, size=7, etag=etag)
+        told = replace(Told.of(result), expires=expires)
+        self.trackings.tracked[delivery.id] = Tracked(
+            delivery=delivery,
+            updated_at=NOON,
+            state_since=NOON,
+            not_before=NOON,
+            finished_at=NOON,
+            worker=None,
+            result=result,
+            error=None,
+            told=told,
+        )
+        return outgoing.done(delivery, result, told)
+
+    async def put(
+        self, delivery: Delivery, content: bytes, *, target: MemoryTarget = TARGET
+    ) -> str:
+        self.store.putting = True
+        etag = await self.store.put_object(
+            target,
             "c/a.zip",
             Part.of(content),
             marks_of(delivery),
             media_type="application/zip",
             may=at_any_time,
         )
+        self.store.putting = False
+        return etag
+
+
+def make_world(before: Callable[[], Awaitable[object]] | None = None) -> World:
+    store = Store()
+    store.asked = Counter()
     store.before = before
-    result = make_stored(url=TARGET.url_of("c/a.zip"), size=7)
-    tracked = Tracked(
-        delivery=delivery,
-        updated_at=NOON,
-        state_since=NOON,
-        not_before=NOON,
-        finished_at=NOON,
-        worker=None,
-        result=result,
-        error=None,
-    )
     tenants = GivenTenants(Settings(tenants=(TENANT,)))
     tenants.give(TENANT, target=TARGET, link_ttl=timedelta(hours=3))
-    tracking: Any = Trackings(tracked)
-    delivered = Delivered(tracking=tracking, tenants=tenants, objects=Stores({"memory": store}))
-    links = Links(delivered=delivered, instead="take it", clock=lambda: NOON)
-    published: list[OutgoingMessage] = []
-
-    async def publish(owed: OutgoingMessage) -> None:
-        published.append(owed)
-
-    done = outgoing.done(delivery, result, Told.of(result))
-    return World(delivery, done, tenants, links.told_by(publish), published)
+    return World(store, tenants, Trackings())
 
 
 async def _fail() -> None:
@@ -274,33 +319,102 @@ async def _break() -> None:
 
 
 async def test_done_tells_a_link_that_is_in_no_row_and_no_log() -> None:
-    world = await make_world()
+    world = make_world()
+    done = await world.deliver()
     with structlog.testing.capture_logs() as logged:
-        await world.publish(world.done)
+        await world.publish(done)
     (told,) = world.published
     assert told.body["httpUrlExpires"] == "2026-03-01T15:00:00+00:00"
     url = unquote(told.body["httpUrl"])
     assert url.startswith(f"{TARGET.url_of('c/a.zip')}?until=2026-03-01T15:00")
     assert {**told.body, "httpUrl": None, "httpUrlExpires": None} == {
-        **world.done.body,
+        **done.body,
         "httpUrl": None,
         "httpUrlExpires": None,
     }
-    assert told.message_id == world.done.message_id
-    assert "httpUrl" not in world.done.body  # of the row: the same message, told again, has another
+    assert told.message_id == done.message_id
+    assert "httpUrl" not in done.body  # of the row: the same message, told again, has another
     assert logged == []
 
 
+@pytest.mark.parametrize(
+    ("expires", "until"),
+    [
+        ("2026-03-01T13:30:00Z", "2026-03-01T13:30:00+00:00"),
+        ("2026-03-02T12:00:00Z", "2026-03-01T15:00:00+00:00"),  # the tenant's link_ttl is sooner
+        ("2026-03-01T11:59:59Z", "2026-03-01T12:00:01+00:00"),  # over already: the least there is
+    ],
+)
+async def test_a_link_ends_with_what_it_leads_to(expires: str, until: str) -> None:
+    world = make_world()
+    await world.publish(await world.deliver(expires=expires))
+    (told,) = world.published
+    assert told.body["httpUrlExpires"] == until
+    assert f"?until={until}" in unquote(told.body["httpUrl"])
+
+
+@pytest.mark.parametrize(
+    ("stays", "until"),
+    [
+        (timedelta(hours=2), timedelta(hours=1)),
+        (timedelta(days=2), timedelta(hours=3)),  # the tenant's link_ttl is sooner
+        (timedelta(minutes=30), timedelta(seconds=1)),  # over already: the least there is
+        (timedelta(), timedelta(hours=3)),  # it stays for ever
+    ],
+)
+async def test_a_link_to_a_report_ends_with_it(stays: timedelta, until: timedelta) -> None:
+    """No client is told when its report is removed: that is counted from the end."""
+    world = make_world()
+    world.tenants.give(TENANT, delivered_ttl=stays)
+    world.now = NOON + timedelta(hours=1)
+    delivery = make_transfer(state=State.ERROR)
+    world.store.putting = True
+    key = "c/report.json"
+    marks = report_marks(delivery)
+    part = Part.of(b"{}")
+    put = world.store.put_object
+    await put(TARGET, key, part, marks, media_type="application/json", may=at_any_time)
+    world.store.putting = False
+    tracked = Tracked(
+        delivery=delivery,
+        updated_at=NOON,
+        state_since=NOON,
+        not_before=NOON,
+        finished_at=NOON,
+        worker=None,
+        result=None,
+        error=("INTERNAL_ERROR", "why"),
+        told=Told(report_url=TARGET.url_of(key)),
+    )
+    actor = Actor(name="ada", role="EXPLOIT", tenant=TENANT)
+    made = await world.links.make(actor, tracked, trail=MemoryAudit(MemoryDatabase()))
+    assert made.expires == world.now + until
+
+
+async def test_a_link_of_the_longest_life_is_one_that_every_store_takes() -> None:
+    """Azure counts from when its key begins, which is before now, and by its own clock."""
+    world = make_world()
+    world.tenants.give(TENANT, link_ttl=timedelta(days=7))
+    await world.publish(await world.deliver())
+    (told,) = world.published
+    until = datetime.fromisoformat(told.body["httpUrlExpires"])
+    assert until == NOON + timedelta(days=7) - 2 * CLOCK_SKEW
+    assert until - (NOON - CLOCK_SKEW) < timedelta(days=7)
+
+
 async def test_a_tenant_without_links_is_told_none() -> None:
-    world = await make_world()
+    world = make_world()
+    done = await world.deliver()
     world.tenants.give(TENANT, link_ttl=timedelta())
-    await world.publish(world.done)
-    assert world.published == [world.done]
+    await world.publish(done)
+    assert world.published == [done]
 
 
 async def test_what_is_not_done_tells_no_link() -> None:
-    world = await make_world(_break)
-    others = [make_outgoing(), outgoing.granted(world.delivery), replace(world.done, tenant="gone")]
+    world = make_world(_break)
+    done = await world.deliver()
+    granted = outgoing.granted(make_transfer())
+    others = [make_outgoing(), granted, replace(done, tenant="gone")]
     for other in others:
         await world.publish(other)
     assert world.published == others
@@ -315,14 +429,74 @@ async def test_done_is_told_without_a_link_rather_than_later(
     before: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.usecases.links._TIMEOUT", 0.01)
-    world = await make_world(before)
+    world = make_world(before)
+    done = await world.deliver()
     with structlog.testing.capture_logs() as logged:
-        await world.publish(world.done)
-    assert world.published == [world.done]
+        await world.publish(done)
+    assert world.published == [done]
     assert [line["event"] for line in logged] == ["link_not_made"]
 
 
-async def test_done_tells_no_link_to_what_is_gone_by_then() -> None:
-    world = await make_world(content=None)
-    await world.publish(world.done)
-    assert world.published == [world.done]
+@pytest.mark.parametrize("content", [None, b"another length", b"changed"])
+async def test_done_tells_no_link_to_what_is_gone_or_replaced_by_then(
+    content: bytes | None,
+) -> None:
+    """Also by other hands, which keep the marks: what is there is not what was told."""
+    world = make_world()
+    etag = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
+    done = await world.deliver(content=content, etag=etag)
+    with structlog.testing.capture_logs() as logged:
+        await world.publish(done)
+    assert world.published == [done]
+    says = "there is nothing any more" if content is None else "there is another object now"
+    assert says in logged[0]["cause"]
+
+
+async def test_a_silent_store_takes_the_links_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of it is told at once. It is not asked again for a while: DONE waits for it."""
+    monkeypatch.setattr("app.usecases.links._TIMEOUT", 0.05)
+    world = make_world()
+    silent = MemoryTarget(container="silent")
+    world.tenants.give(TENANT, targets={"silent": silent})
+    world.store.silent = "silent"
+    slow = [await world.deliver(target=silent, name="silent") for _ in range(25)]
+    quick = await world.deliver()
+    with structlog.testing.capture_logs() as logged:
+        await asyncio.gather(*map(world.publish, [*slow, quick]))
+    linked = [told for told in world.published if "httpUrl" in told.body]
+    assert [told.delivery_id for told in linked] == [quick.delivery_id]
+    assert len(world.published) == 26
+    assert [line["event"] for line in logged] == ["link_not_made"] * 25
+    asked = world.store.asked["silent"]
+    with structlog.testing.capture_logs() as logged:
+        await world.publish(slow[0])
+    assert world.published[-1] == slow[0]
+    assert world.store.asked["silent"] == asked < 25
+    assert "was silent" in logged[0]["cause"]
+    world.store.silent = None
+    world.now += timedelta(minutes=5)
+    await world.publish(slow[-1])  # its object is the one that stays
+    assert "httpUrl" in world.published[-1].body
+
+
+# Which delivery is meant, where its correlation id was used again.
+
+
+async def test_a_delivery_is_chosen_by_its_id_among_those_of_a_correlation_id() -> None:
+    world = make_world()
+    for _ in range(3):
+        await world.deliver()
+    first, _, newest = world.trackings.tracked.values()
+    tracking: Any = world.trackings
+    assert await chosen(tracking, TENANT, "c", None) is newest
+    assert await chosen(tracking, TENANT, None, first.delivery.id) is first
+    assert await chosen(tracking, TENANT, "c", first.delivery.id) is first
+    for name, delivery in (("d", None), ("d", first.delivery.id), ("c", uuid4()), (None, uuid4())):
+        with pytest.raises(UnknownDeliveryError, match="has no delivery"):
+            await chosen(tracking, TENANT, name, delivery)
+
+
+def test_a_link_needs_a_name_of_its_delivery() -> None:
+    ended = CliRunner().invoke(link, [])
+    assert ended.exit_code == 2
+    assert "by its correlation id, or by --id" in ended.output

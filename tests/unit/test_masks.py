@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.tenants.masks import MASK, masked, not_kept, same_secrets, unmasked
+from app.tenants.masks import MASK, masked, not_kept, noted, same_secrets, unmasked
 
 S3 = {"s3_server": {"host": "h", "key": "id", "secret": "s"}, "bucket": "b"}
 
@@ -44,3 +44,19 @@ def test_a_masked_secret_is_not_kept_for_another_place_nor_in_place_of_another_k
     assert list(not_kept({"far": {"account": "a", "sas": MASK}}, stored, ("targets",))) == [
         "targets.far.sas: there is no stored one to keep; send it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.org/", "https://hooks.example.org/"),
+        ("https://hooks.example.org:8443", "https://hooks.example.org:8443/"),
+        ("https://hooks.example.org/services/T1/B2/x", "https://hooks.example.org/…81cabb21"),
+        ("https://[x/secret", "…206dfb8e"),
+        ("https://hooks.example.org/?token=x", "https://hooks.example.org/…02a1b8f4"),
+    ],
+)
+def test_a_url_is_noted_by_its_host_and_a_hash(url: str, shown: str) -> None:
+    value = {"a": {"url": url, "secret": "s", "events": ["done"]}, "n": 1}
+    assert noted(value) == {"a": {"url": shown, "secret": MASK, "events": ["done"]}, "n": 1}
+    assert masked(value)["a"]["url"] == url  # as who may set it sees it

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from app.codes import PAGE, Code
 from app.delivery.states import State, Work
 from app.errors import ErrorType
 from app.run.series import make_series
@@ -96,6 +97,18 @@ def test_every_alert_says_what_to_do() -> None:
     for group in rules["groups"]:
         for rule in group["rules"]:
             assert rule["annotations"]["description"].strip(), rule["alert"]
+
+
+def test_where_an_alert_leads_there_is_a_code() -> None:
+    rules: Any = yaml.safe_load((MONITORING / "alerts.yml").read_text())
+    urls = {
+        rule["annotations"]["runbook_url"]
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if "runbook_url" in rule["annotations"]
+    }
+    assert urls
+    assert urls <= {f"{PAGE}#{code.lower()}" for code in Code}
 
 
 @pytest.mark.parametrize("state", [state for state in State if not state.ended])

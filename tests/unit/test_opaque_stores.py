@@ -61,6 +61,7 @@ OUTSIDE = {
     "app/delivery/messages.py": "in schemas of messages",
     "app/delivery/targets.py": "requests name the default target so",
     "app/run/doctor.py": "who borrows the deployment's own key: see app/tenants/registry.py",
+    "app/run/renewals.py": "the deployment's own key and CA are read again",
     "app/run/wiring/kinds.py": "the list of kinds",
     "app/settings/__init__.py": "the list of sections",
     "app/settings/s3.py": "what an operator sets of the kind",

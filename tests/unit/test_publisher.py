@@ -50,7 +50,7 @@ class Channel:
             raise ChannelInvalidStateError("the channel was closed")
 
 
-def publisher(channel: Channel, **options: float) -> AmqpPublisher:
+def publisher(channel: Channel, **options: Any) -> AmqpPublisher:
     """Return one that has this channel alone."""
     only = cast("AbstractChannel", channel)
     return AmqpPublisher(only, only, topology=Topology(), **options)

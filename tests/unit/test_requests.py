@@ -202,6 +202,12 @@ def test_wrong_labels_are_refused(labels: object, reason: str) -> None:
     assert broken(GOOD | {"delivery": {"labels": labels}}) == (reason,)
 
 
+@pytest.mark.parametrize("partial", ["yes", 1, [], {}])
+def test_what_is_no_yes_or_no_is_told_what_it_must_be(partial: object) -> None:
+    reasons = broken(GOOD | {"delivery": {"partial": partial}})
+    assert reasons == ("delivery.partial must be true or false",)
+
+
 @pytest.mark.parametrize(
     "deadline",
     ["2026-01-31T12:00:00Z", "2026-01-31T13:30:00+01:30", "2026-01-31t12:00:00.000z"],

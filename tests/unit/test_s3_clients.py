@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from botocore.loaders import JSONFileLoader
 
-from app.errors import TargetRefusedError
+from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.s3.clients import S3Clients
+from sinks.stores.s3.managed import open_store
 from tests.builders import make_target
 
 TARGET = make_target(endpoint="http://127.0.0.1:9")
@@ -70,3 +72,20 @@ async def test_a_target_that_s3s_rules_allow_not_is_refused_in_words(flaw: dict[
         async with clients.of(replace(TARGET, **flaw)):
             pass
     await clients.aclose()
+
+
+async def test_the_cas_of_the_system_are_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+    load = ssl.SSLContext.load_verify_locations
+
+    def loaded(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> None:
+        readers.append(threading.current_thread())
+        load(self, *args, **kwargs)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", loaded)
+    async with open_store() as store:
+        for _ in range(2):
+            with pytest.raises(TargetUnavailableError, match="no S3 server answers"):
+                await store.find_bucket(TARGET)
+    assert len(readers) == 1
+    assert threading.main_thread() not in readers

@@ -136,9 +136,9 @@ def test_every_file_that_cannot_be_used_is_named_at_once(
 def test_a_setting_that_is_no_secret_is_not_taken_from_a_file_in_silence(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.write_text("sentinel")
-    monkeypatch.setenv("DELIVERY_TENANTS_FILE", str(file))
-    refused("DELIVERY_TENANTS: DELIVERY_TENANTS_FILE is set, but this is no secret")
+    file.write_text("9049")
+    monkeypatch.setenv("DELIVERY_WEB_PORT_FILE", str(file))
+    refused("DELIVERY_WEB_PORT: DELIVERY_WEB_PORT_FILE is set, but this is no secret")
 
 
 def test_a_secret_in_a_file_does_not_show(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,7 @@ def test_rs_orders_secret_stands_in_only_where_nothing_else_is_set(
     [
         ({"jwt_secret": "s" * 31}, "DELIVERY_JWT_SECRET has fewer than 32 bytes"),
         ({"jwt_secret": PUBLIC}, "DELIVERY_JWT_SECRET is public"),
+        ({"jwt_former_secrets": ("s" * 31,)}, "DELIVERY_JWT_FORMER_SECRETS secret 1 has fewer"),
         ({"secret_keys": (PUBLIC_SEAL,)}, "DELIVERY_SECRET_KEYS key 1 is public"),
         ({"secret_keys": (PUBLIC_SEAL, make_key())}, "DELIVERY_SECRET_KEYS key 1 is public"),
         ({"rs_order_token_secret": PUBLIC}, "DELIVERY_RS_ORDER_TOKEN_SECRET is public.*checked"),

@@ -188,3 +188,27 @@ def test_a_worker_without_memory_for_a_format_does_not_start(
     found = check_memory(load_settings())
     assert not found.ok
     assert "a worker would not start" in found.message
+
+
+def test_a_list_in_a_file_has_comments_and_may_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comment would be a secret that is easily guessed; the last secret may have to go."""
+    file = tmp_path / "former"
+    monkeypatch.setenv("DELIVERY_JWT_FORMER_SECRETS_FILE", str(file))
+    file.write_text(f"# taken away after the first of December\n{'s' * 32}\n")
+    (kept,) = load_settings().jwt_former_secrets
+    assert kept.get_secret_value() == "s" * 32
+    for content in ("", "\n", "# none\n"):
+        file.write_text(content)
+        assert load_settings().jwt_former_secrets == ()
+
+
+def test_keys_in_a_file_that_is_empty_are_no_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.touch()
+    monkeypatch.setenv("DELIVERY_SECRET_KEYS_FILE", str(file))
+    with pytest.raises(ConfigurationError, match="which is empty"):
+        load_settings()

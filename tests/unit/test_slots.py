@@ -15,6 +15,7 @@ from app.delivery.states import Work
 from app.errors import (
     DeliveryError,
     LeaseLostError,
+    PausedError,
     StoreUnavailableError,
     WorkerStoppedError,
 )
@@ -32,13 +33,20 @@ class Queue:
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.more = True  # may be due, as the last claim has seen
+        self.held_back = False  # something that is due and not claimed
         self.looks = 0
         self.answer: bool | Exception = True
 
     async def claim(self, work: Work) -> Delivery | None:
         self.asked += 1
         await self.gate.wait()
-        return self.due.pop(0) if self.due else None
+        claimed = self.due.pop(0) if self.due else None
+        self.more = claimed is None or bool(self.due) or self.held_back
+        return claimed
+
+    def sees_more(self, work: Work) -> bool:
+        return self.more
 
     async def renew(self, delivery: Delivery) -> bool:
         return await self.holds(delivery)
@@ -59,8 +67,12 @@ class Working:
         lease_ttl: float = 30,
         then: Callable[[Lease], object] = id,
         grace: Grace | None = None,
+        interval: float = 0.01,
     ) -> None:
         self.then = then
+        self.hands_over = False
+        self.drained = False
+        self.paused: WorkerStoppedError | None = None
         self.queue = Queue()
         self.wake = Wakeup()
         self.begun: list[Delivery] = []
@@ -74,9 +86,11 @@ class Working:
             settle=self._settle,
             leases=cast("Leases", self.queue),
             wake=self.wake,
-            interval=0.01,
+            interval=interval,
             lease_ttl=lease_ttl,
             grace=grace or Grace(5),
+            may_claim=lambda: not self.drained,
+            stopped_by=lambda _work, _delivery: self.paused,
             check_interval=0.01,
         )
 
@@ -84,6 +98,9 @@ class Working:
         self.begun.append(delivery)
         self.held = held
         self.then(held)
+        if self.hands_over:  # as a transfer does, whatever has it stop
+            await held.stopping.wait()
+            raise WorkerStoppedError
         await self.end.wait()
         self.done.append(delivery)
 
@@ -231,3 +248,153 @@ async def test_a_wait_ends_when_the_worker_stops() -> None:
     with pytest.raises(WorkerStoppedError):
         await waiting
     assert await make_lease().unless_stopping(asyncio.sleep(0, "done")) == "done"
+
+
+async def test_a_worker_that_is_drained_claims_nothing_until_it_is_not() -> None:
+    working = Working()
+    working.drained = True
+    first = make_transfer()
+    working.queue.due = [first]
+    await working.slots.start()
+    working.wake.notify()
+    await asyncio.sleep(0)
+    assert working.queue.asked == 0
+    working.drained = False
+    working.wake.notify()
+    await until(lambda: working.begun == [first])
+    working.end.set()
+    await working.slots.stop()
+
+
+async def test_what_is_claimed_as_its_worker_is_drained_is_given_back() -> None:
+    working = Working()
+    working.queue.due = [make_transfer()]
+    working.queue.gate.clear()
+    await working.slots.start()
+    await until(lambda: working.queue.asked)
+    working.drained = True
+    working.queue.gate.set()
+    await until(lambda: working.ended)
+    await working.slots.stop()
+    assert working.begun == []
+    assert str(working.ended[0][1]) == "the worker was drained"
+
+
+async def test_what_is_paused_is_told_to_stop_and_settled_by_the_pause() -> None:
+    working = Working()
+    working.queue.due = [make_transfer()]
+    working.hands_over = True
+    await working.slots.start()
+    await until(lambda: working.begun)
+    working.paused = PausedError("transfers are paused")
+    await until(lambda: working.ended)
+    assert working.ended[0][1] is working.paused
+    await working.slots.stop()
+
+
+async def test_what_does_not_stop_for_a_pause_is_ended_when_its_grace_is_over() -> None:
+    working = Working(grace=Grace(0))
+    working.queue.due = [make_transfer()]
+    await working.slots.start()
+    await until(lambda: working.begun)
+    working.paused = PausedError("transfers are paused")
+    await until(lambda: working.ended)
+    assert working.ended[0][1] is working.paused
+    assert working.done == []
+    await working.slots.stop()
+
+
+async def test_what_is_about_to_appear_is_not_ended_by_a_pause() -> None:
+    working = Working(grace=Grace(0), then=lambda held: held.completes())
+    working.queue.due = [make_transfer()]
+    await working.slots.start()
+    await until(lambda: working.begun)
+    working.paused = PausedError("transfers are paused")
+    await until(working.held.stopping.is_set)
+    looks = working.queue.looks
+    await until(lambda: working.queue.looks > looks + 2)
+    assert working.ended == []
+    working.end.set()
+    await until(lambda: working.done)
+    await working.slots.stop()
+    assert working.ended == []
+
+
+async def turns() -> None:
+    for _ in range(50):  # enough for a claim that is not waited for
+        await asyncio.sleep(0)
+
+
+async def test_no_claim_follows_one_that_saw_nothing_else_due_until_something_wakes() -> None:
+    working = Working(interval=60)
+    first, second = make_transfer(), make_transfer()
+    working.queue.due = [first]
+    await working.slots.start()
+    await until(lambda: working.begun == [first])
+    working.end.set()
+    await until(lambda: working.done == [first])
+    await turns()
+    assert working.queue.asked == 1
+    working.queue.due = [second]
+    working.wake.notify()
+    await until(lambda: working.done == [first, second])
+    assert working.queue.asked == 2
+    await working.slots.stop()
+
+
+async def test_what_wakes_while_all_slots_are_taken_is_claimed_for_when_one_is_free() -> None:
+    working = Working(interval=60)
+    first, second = make_transfer(), make_transfer()
+    working.queue.due = [first]
+    await working.slots.start()
+    await until(lambda: working.begun == [first])
+    working.queue.due = [second]
+    working.wake.notify()
+    await turns()
+    assert working.queue.asked == 1
+    working.end.set()
+    await until(lambda: working.done == [first, second])
+    await working.slots.stop()
+
+
+async def test_what_wakes_while_it_is_claimed_is_not_missed() -> None:
+    working = Working(interval=60)
+    working.end.set()
+    working.queue.due = [make_transfer()]
+    working.queue.gate.clear()
+    await working.slots.start()
+    await until(lambda: working.queue.asked)
+    working.wake.notify()
+    working.queue.gate.set()
+    await until(lambda: working.queue.asked == 2)
+    await working.slots.stop()
+
+
+async def test_what_is_let_go_may_be_claimed_again_at_once() -> None:
+    working = Working(interval=60)
+    first = make_transfer()
+    working.queue.due = [first]
+    working.hands_over = True
+    await working.slots.start()
+    await until(lambda: working.begun)
+    working.queue.due = [first]
+    working.hands_over = False
+    working.held.stop(PausedError("paused, and over at once"))
+    await until(lambda: len(working.begun) == 2)
+    working.end.set()
+    await working.slots.stop()
+    assert len(working.ended) == 1
+
+
+async def test_what_is_held_back_is_claimed_for_when_a_slot_is_free() -> None:
+    """Its tenant may have as many under way as it may: until one of them ends."""
+    working = Working(interval=60)
+    working.queue.held_back = True
+    first, second = make_transfer(), make_transfer()
+    working.queue.due = [first]
+    await working.slots.start()
+    await until(lambda: working.begun == [first])
+    working.queue.due = [second]
+    working.end.set()
+    await until(lambda: working.done == [first, second])
+    await working.slots.stop()

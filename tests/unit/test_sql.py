@@ -11,11 +11,16 @@ import pytest
 
 from app.store.pool import PREPARED_STATEMENTS
 from app.store.sql import Statement, parse
+from app.views.dead_letters import DeadLetterFilter
 from app.views.deliveries import Filter
 from tests.statements import BY_MODULE, STATEMENTS, STORE
 
 # What is given by `**`, where an argument is added without a change of the call.
-SPREAD = {"browse": frozenset(Filter.model_fields)}
+SPREAD = {
+    "browse": frozenset(Filter.model_fields),
+    "browse_letters": frozenset(DeadLetterFilter.model_fields),
+    "count_letters": frozenset(DeadLetterFilter.model_fields),
+}
 
 
 def only(text: str, **words: str) -> Statement:
@@ -199,7 +204,9 @@ def test_no_module_takes_the_statements_of_another() -> None:
 
 def test_a_field_of_the_query_is_an_argument_of_the_statement() -> None:
     assert Filter().arguments().keys() == SPREAD["browse"]
-    assert SPREAD["browse"] < set(STATEMENTS["browse"].parameters)
+    assert DeadLetterFilter().arguments().keys() == SPREAD["browse_letters"]
+    for name, given in SPREAD.items():
+        assert given < set(STATEMENTS[name].parameters)
 
 
 def test_a_connection_keeps_every_statement_prepared() -> None:

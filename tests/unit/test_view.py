@@ -69,8 +69,8 @@ def test_a_view_has_no_field_that_its_class_has_not() -> None:
     [
         ({"state": ["LOST"]}, f"state must be one of {', '.join(State)}"),
         ({"since": "noon"}, "since must be a time such as 2026-01-31T12:00:00Z"),
-        ({"user": "\0"}, "user must be printable, of at most 300 characters"),
-        ({"text": "x" * 301}, "text must be printable, of at most 300 characters"),
+        ({"user": "\0"}, "user must be without control characters, of at most 300 characters"),
+        ({"text": "x" * 301}, "text must be without control characters, of at most 300 characters"),
         ({"until": "?", "since": "?"}, "since must be a time such as 2026-01-31T12:00:00Z"),
     ],
 )

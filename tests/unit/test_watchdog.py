@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
 from prometheus_client import REGISTRY
 
 from app.telemetry.watchdog import watching_loop
@@ -55,6 +56,29 @@ async def test_a_callback_that_holds_the_loop_is_named() -> None:
     (holder,) = told.holders
     assert holder["task"] == "a callback"
     assert holder["doing"].endswith("slow")
+
+
+async def test_what_holds_the_loop_for_less_than_is_logged_is_counted_by_its_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, looked = Told(), threading.Event()
+    current = asyncio.current_task
+
+    def looking(loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Task[object] | None:
+        if threading.current_thread().name == "watchdog":  # it has read the stack
+            looked.set()
+        return current(loop)
+
+    def counted() -> float:
+        labels = {"function": "threading:Condition.wait"}
+        return REGISTRY.get_sample_value("delivery_loop_holder_seconds_count", labels) or 0
+
+    monkeypatch.setattr(asyncio, "current_task", looking)
+    before = counted()
+    with watching_loop(told):
+        asyncio.get_running_loop().call_soon(looked.wait)
+        while counted() == before:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_loop_that_waits_is_held_by_nobody() -> None:

@@ -153,9 +153,11 @@ def test_a_webhook_is_taken_with_what_it_asks_for() -> None:
 
 def test_a_setting_that_a_later_version_has_written_otherwise_is_passed_over() -> None:
     tenants = ConfiguredTenants(Settings(tenants=("t",)), KINDS)
-    value = {"new": ["x"], "old": _parse(_entry())["ops"]}
+    value = {"new": ["x"], "other": {"url": ["x"]}, "old": _parse(_entry())["ops"]}
     tenants.apply(Configuration(settings={"t": {"webhooks": StoredValue(value=value, version=1)}}))
-    assert [webhook.name for webhook in tenants.webhooks()] == ["old"]
+    (webhook,) = tenants.webhooks()
+    assert (webhook.name, webhook.host) == ("old", "hooks.example.org")
+    assert replace(webhook, url="https://[x/").host == ""
 
 
 def test_secrets_are_masked_and_kept_by_their_mask_while_the_url_stays() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +13,25 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel
 
 from app.delivery.targets import Target, TargetCheck
-from app.errors import UnknownDeadLetterError
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
-from app.store import PostgresAudit, PostgresStore, PostgresTracking, PostgresWebhooks
+from app.store import (
+    Leader,
+    PostgresAttention,
+    PostgresAudit,
+    PostgresDeadLetters,
+    PostgresStore,
+    PostgresTracking,
+    PostgresWebhooks,
+)
 from app.tenants.vault import make_key
 from app.tenants.webhooks import callbacks_of
 from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
 from app.usecases.links import Links
-from app.views.dead_letters import Audited, DeadLetterList
+from app.usecases.pausing import Pausing
+from app.usecases.quotas import Quotas
 from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.stores.kinds import Stores
@@ -31,10 +39,12 @@ from sinks.stores.memory import MemoryObjectStore
 from sinks.stores.s3.managed import open_store
 from sinks.stores.s3.probe import Prober
 from sinks.stores.s3.target import S3Target
+from streams.operators.dead_letters import BrokerDesk
 from streams.regards.users import AnyUser
 from streams.webhooks.sender import HttpWebhooks
 from tests.builders import GivenTenants, make_token
 from tests.integration.conftest import Deliveries
+from web.api.attention import AttentionApi
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.content import ContentApi
@@ -46,6 +56,8 @@ from web.api.health import Check, Health
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
+from web.api.pauses import PausesApi
+from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
@@ -122,18 +134,6 @@ def tenants(web_settings: Settings) -> GivenTenants:
     return GivenTenants(web_settings)
 
 
-class NoDeadLetters:
-    """Has no dead letters."""
-
-    async def look(self, tenant: str | None) -> DeadLetterList:
-        return DeadLetterList(dead_letters=[], truncated=False)
-
-    async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
-    ) -> dict[str, str]:
-        raise UnknownDeadLetterError("there is none")
-
-
 class Api:
     """Calls as an administrator of a tenant, unless told otherwise."""
 
@@ -184,6 +184,8 @@ def parts_for(
     audit, tracking, overview = has.pop("audit"), has.pop("tracking"), has.pop("overview")
     progress, probe = has.pop("progress"), has.pop("probe")
     tenants = configuration.tenants
+    store = PostgresStore(configuration.pool, Wakeup())
+    quotas = Quotas(store=store, tenants=tenants)
     parts: dict[str, Any] = {
         "settings": SettingsApi(configure, Checks(probe)),
         "configuration": ConfigurationApi(configure, configuration.store, health, audit),
@@ -196,17 +198,28 @@ def parts_for(
                 users=has.pop("users"),
                 find=has.pop("find"),
                 suffix_of=formats.suffix_of,
+                quotas=quotas,
             ),
             Checks(has.pop("trial", probe)),
         ),
         "limits": LimitsApi(tenants),
+        "quota": QuotaApi(quotas),
         "content": has.pop("content"),
         "events": EventsApi(
             has.pop("feed"), tracking, has.pop("changes"), progress, limits=has.pop("streams")
         ),
-        "dead_letters": DeadLettersApi(has.pop("dead_letters"), audit, serves=configure.serves),
+        "dead_letters": DeadLettersApi(has.pop("dead_letters")),
+        "attention": AttentionApi(PostgresAttention(configuration.pool)),
         "workers": WorkersApi(overview),
-        "metrics": MetricsApi(overview),
+        "metrics": MetricsApi(overview, pauses=tenants.pauses.all, tenants=lambda: tenants.names),
+        "pauses": PausesApi(
+            Pausing(
+                store=configuration.store,
+                configure=configure,
+                tenants=tenants,
+                workers=overview.workers,
+            )
+        ),
         "health": health,
     }
     return Parts(**parts | has)
@@ -249,7 +262,12 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
         ),
         "streams": StreamLimits(),
         "progress": lambda _delivery: None,
-        "dead_letters": NoDeadLetters(),
+        "dead_letters": BrokerDesk(
+            tenants.static,
+            table=PostgresDeadLetters(pool),
+            leading=Leader(pool).leading,
+            tenants=tenants,
+        ),
         "console": Console(None),
     }
 

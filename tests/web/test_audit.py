@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,13 +12,12 @@ import asyncpg
 import pytest
 from aiohttp import ClientPayloadError
 
-from app.audit import INSTANCE, AuditEntry
-from app.errors import BrokerUnavailableError, StoreUnavailableError
+from app.audit import AuditEntry
+from app.errors import StoreUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresAudit
-from app.views.dead_letters import Audited, DeadLetter
-from tests.builders import make_actor, make_dead_letter, make_done
-from tests.web.conftest import TENANT, Api, MakeClient, NoDeadLetters, parts_for, serve
+from tests.builders import make_actor, make_done
+from tests.web.conftest import TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_configuration import entry, file_of, take
 
 
@@ -28,67 +26,6 @@ async def trail(api: Api, **caller: Any) -> list[dict[str, Any]]:
     assert answer.status == 200
     content: list[dict[str, Any]] = (await answer.json())["content"]
     return content
-
-
-def dead_letter(number: int, tenant: str | None) -> DeadLetter:
-    return make_dead_letter(
-        id=f"amqp:{number}", tenant=tenant, correlation_id=f"d-{number}", size=10
-    )
-
-
-class Box(NoDeadLetters):
-    """Has letters; the last of those that are asked for can't be put back where `fails`."""
-
-    def __init__(self, *, fails: bool = False) -> None:
-        self.dead_letters = {
-            made.id: made
-            for made in (dead_letter(1, TENANT), dead_letter(2, "gone"), dead_letter(3, None))
-        }
-        self.fails = fails
-
-    async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
-    ) -> dict[str, str]:
-        for id_ in ids:
-            async with audited(self.dead_letters[id_], "q"):
-                if self.fails and id_ == ids[-1]:
-                    raise BrokerUnavailableError("RabbitMQ does not confirm")
-        return dict.fromkeys(ids, "q")
-
-
-async def test_dead_letters_that_are_put_back_are_in_the_trail_of_their_tenants(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient
-) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, dead_letters=Box()))
-    body = {"ids": ["amqp:1", "amqp:2", "amqp:3"]}
-    caller: dict[str, Any] = {"tenant": "swot", "role": "INSTANCE_ADMIN"}
-    assert (await api.call("POST", "/dead-letters/requeue", json=body, **caller)).status == 200
-    (own,) = await trail(api)
-    assert own.pop("id")
-    assert datetime.fromisoformat(own.pop("at")) <= datetime.now(UTC)
-    assert own == {
-        "tenant": TENANT,
-        "actor": "admin@example.org",
-        "role": "INSTANCE_ADMIN",
-        "action": "requeue",
-        "subject": "dead letter amqp:1",
-        "before": {"place": "q.DLQ", "reason": "no JSON", "bytes": 10, "correlationId": "d-1"},
-        "after": "q",
-    }
-    rest = await trail(api, tenant=INSTANCE, role="INSTANCE_ADMIN")
-    assert [row["subject"] for row in rest] == ["dead letter amqp:3", "dead letter amqp:2"]
-    assert (await api.call("GET", "/audit", tenant=INSTANCE, role="ADMIN")).status == 403
-
-
-async def test_a_letter_that_was_not_put_back_is_not_in_the_trail(
-    configuration: ConfigurationParts, aiohttp_client: MakeClient
-) -> None:
-    api = await serve(aiohttp_client, parts_for(configuration, dead_letters=Box(fails=True)))
-    body = {"ids": ["amqp:1", "amqp:2"]}
-    answer = await api.call("POST", "/dead-letters/requeue", json=body, role="INSTANCE_ADMIN")
-    assert answer.status == 503
-    assert [row["subject"] for row in await trail(api)] == ["dead letter amqp:1"]
-    assert await trail(api, tenant=INSTANCE, role="INSTANCE_ADMIN") == []
 
 
 async def test_an_export_of_the_configuration_is_in_the_trail(api: Api) -> None:

@@ -268,5 +268,8 @@ async def test_a_database_that_is_away_is_told_without_a_traceback(
     monkeypatch.setattr(configuration.store, "change", away)
     answer = await api.put("request_ttl", 1)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-    assert await answer.json() == {"message": "PostgreSQL does not answer; it is tried again"}
+    assert await answer.json() == {
+        "message": "PostgreSQL does not answer; it is tried again",
+        "code": "DATABASE_AWAY",
+    }
     assert await api.value("request_ttl") == 12  # what is known is still shown

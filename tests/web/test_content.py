@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,8 @@ from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.states import State, Work
-from app.errors import TargetUnavailableError
+from app.delivery.told import Told
+from app.errors import ErrorType, TargetUnavailableError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresAudit, PostgresTracking
 from app.usecases.delivered import Delivered
@@ -33,9 +34,13 @@ from sinks.stores.kinds import Stores
 from sinks.stores.memory import MemoryObjectStore, MemoryTarget
 from tests.builders import GivenTenants, at_any_time, make_body, make_listed
 from tests.integration.conftest import Deliveries
-from tests.web.conftest import TENANT, Api, MakeClient, bearer, parts_for, serve
+from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
+from tests.web.looks import Looks
 from web.api.content import ContentApi
+from web.guard.auth import TokenVerifier
 from web.guard.downloads import Downloads
+from web.guard.gate import Gate
+from web.guard.keys import TokenKeys
 
 TARGET = MemoryTarget(container="archives", prefix="p/")
 CONTENT = bytes(range(256)) * 40
@@ -72,14 +77,24 @@ class World:
     tenants: GivenTenants
     deliveries: Deliveries
     downloads: Downloads
+    gate: Gate
+    looks: Looks  # of the gate, whether downloads may go on
 
     async def done(
-        self, correlation_id: str = "c", content: bytes = CONTENT, **changes: Any
+        self,
+        correlation_id: str = "c",
+        content: bytes = CONTENT,
+        *,
+        files: Sequence[str] = ("f0", "f1", "f2"),
+        etag: str | None = None,
+        **changes: Any,
     ) -> Delivery:
-        """Deliver an archive of some bytes."""
-        if changes:  # of files as they are: so their list is called
+        """Deliver an archive of some bytes, or, with changes, files of 8 bytes as they are."""
+        if changes:  # their list is called so
             ready = await self.deliveries.available(correlation_id, **changes)
-            listing = [make_listed(f"f{number}", file_id=number) for number in range(3)]
+            listing = [
+                make_listed(name, file_id=number, size=8) for number, name in enumerate(files)
+            ]
             await self.deliveries.plan(ready, listing, archive_name=MANIFEST_NAME)
         else:
             ready = await self.deliveries.ready(correlation_id)
@@ -91,6 +106,7 @@ class World:
             url=TARGET.url_of(f"p/{correlation_id}/{claimed.archive_name}"),
             md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
             size=len(content),
+            etag=etag,
         )
         async with self.deliveries.store.transaction() as tx:
             await tx.advance(claimed, State.DONE, result=result)
@@ -129,9 +145,35 @@ async def world(
     content = ContentApi(
         tracking, delivered, links, PostgresAudit(pool), downloads, bit=4096, write=5.0
     )
-    api = await serve(aiohttp_client, parts_for(configuration, content=content))
-    yield World(api, store, tenants, deliveries, downloads)
+    looks = Looks()
+    gate = Gate(
+        TokenVerifier(secret=SECRET, public_key=""),
+        configuration.tenants,
+        limits=PLENTY,
+        until_look=looks,
+    )
+    api = await serve(aiohttp_client, parts_for(configuration, content=content, gate=gate))
+    yield World(api, store, tenants, deliveries, downloads, gate, looks)
     assert len(downloads) == 0
+
+
+async def test_the_report_of_a_delivery_that_failed_is_had_as_an_archive_is(world: World) -> None:
+    ready = await world.deliveries.ready("c")
+    report = b'{"files":[]}'
+    await world.put(ready, "p/c/report.json", report)
+    async with world.deliveries.store.transaction() as tx:
+        await tx.advance(
+            ready,
+            State.ERROR,
+            error=(ErrorType.INTERNAL_ERROR, "404"),
+            told=Told(report_url=TARGET.url_of("p/c/report.json")),
+        )
+    for query in ("", "?path=report.json"):
+        answer = await world.api.call("GET", f"/deliveries/c/content{query}")
+        assert (answer.status, await answer.read()) == (200, report)
+        assert answer.headers["Content-Type"] == "application/json"
+        assert 'filename="c-report.json"' in answer.headers["Content-Disposition"]
+    await refused(await world.api.call("GET", "/deliveries/c/content?path=c.zip"), 409)
 
 
 async def refused(answer: aiohttp.ClientResponse, status: int) -> str:
@@ -174,7 +216,17 @@ async def test_a_link_holds_as_long_as_is_asked_for_but_no_longer_than_the_tenan
 
 @pytest.mark.parametrize(
     "body",
-    [{"ttl": 0}, {"ttl": 604_801}, {"ttl": "9"}, {"ttl": True}, {"path": 7}, [], {"path": "\0"}],
+    [
+        {"ttl": 0},
+        {"ttl": 604_801},
+        {"ttl": "9"},
+        {"ttl": True},
+        {"path": 7},
+        [],
+        {"path": "\0"},
+        {"path": "a\n"},
+        {"path": "\x85"},
+    ],
 )
 async def test_what_is_asked_of_a_link_is_checked(world: World, body: Any) -> None:
     await world.done()
@@ -222,6 +274,47 @@ async def test_what_was_removed_or_replaced_is_gone(world: World) -> None:
     await world.store.drop_aside(TARGET, key)
     message = await refused(await world.api.call("POST", "/deliveries/c/link"), 410)
     assert "there is nothing any more" in message
+
+
+@pytest.mark.parametrize("changed", [CONTENT[:-1], CONTENT[::-1]], ids=["shorter", "other bytes"])
+async def test_what_other_hands_have_replaced_is_gone(world: World, changed: bytes) -> None:
+    """They keep the marks: what is there has another size, or another ETag, than was told."""
+    delivery = await world.done(etag=ETAG_OF())
+    assert (await link(world))["size"] == len(CONTENT)
+    await world.put(delivery, f"p/c/{delivery.archive_name}", changed)
+    for method, path in (("POST", "link"), ("GET", "content"), ("HEAD", "content")):
+        answer = await world.api.call(method, f"/deliveries/c/{path}")
+        if method == "HEAD":
+            assert answer.status == 410
+        else:
+            assert "there is another object now" in await refused(answer, 410)
+
+
+async def test_a_file_of_another_size_than_was_delivered_is_gone(world: World) -> None:
+    delivery = await world.done(body=make_body() | {"delivery": {"format": "files"}})
+    await world.put(delivery, "p/c/f1", b"longer than that")
+    answer = await world.api.call("POST", "/deliveries/c/link", json={"path": "f1"})
+    assert "there is another object now" in await refused(answer, 410)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no\u00a0break.tif",
+        "衛星\u3000一号.tif",
+        "family \U0001f468\u200d\U0001f469.tif",
+        "\u00ad.b",
+    ],
+)
+async def test_files_of_all_names_that_are_delivered_may_be_had(world: World, name: str) -> None:
+    """Also of those that a terminal would not show."""
+    body = make_body() | {"delivery": {"format": "files"}}
+    delivery = await world.done(files=[name, "f1"], body=body)
+    await world.put(delivery, f"p/c/{name}", b"one file")
+    told = await link(world, body={"path": name})
+    assert TARGET.url_of(quote(f"p/c/{name}")) in told["url"]
+    answer = await get(world, f"?path={quote(name)}")
+    assert (answer.status, await answer.read()) == (200, b"one file")
 
 
 async def test_a_target_that_is_another_place_by_now_is_told(world: World) -> None:
@@ -423,19 +516,24 @@ async def test_memory_has_two_bits_of_a_file_whatever_it_has(world: World) -> No
         await asyncio.sleep(0.01)
 
 
+async def half_read(world: World) -> aiohttp.ClientResponse:
+    """Return a download whose beginning has come, while the store is silent about the rest."""
+    await world.done()
+
+    async def silent(offset: int) -> None:
+        if offset:
+            await asyncio.Event().wait()
+
+    world.store.before = silent
+    answer = await get(world)
+    await answer.content.readexactly(4096)
+    return answer
+
+
 async def test_a_client_that_goes_away_frees_its_place_while_the_store_is_silent(
     world: World,
 ) -> None:
-    await world.done()
-    stays = asyncio.Event()
-
-    async def wait(offset: int) -> None:
-        if offset:
-            await stays.wait()
-
-    world.store.before = wait
-    answer = await get(world)
-    await answer.content.readexactly(4096)
+    answer = await half_read(world)
     assert len(world.downloads) == 1
     answer.close()
     while len(world.downloads):
@@ -496,18 +594,22 @@ async def test_a_store_that_stutters_is_asked_again(world: World) -> None:
 
 
 async def test_a_stop_breaks_downloads_off(world: World) -> None:
-    await world.done()
-    stays = asyncio.Event()
-
-    async def wait(offset: int) -> None:
-        if offset:
-            await stays.wait()
-
-    world.store.before = wait
-    answer = await get(world)
-    await answer.content.readexactly(4096)
+    answer = await half_read(world)
     await world.downloads.release(world.api.client.app)
     with pytest.raises(aiohttp.ClientPayloadError):
         await answer.read()
     while len(world.downloads):
         await asyncio.sleep(0.01)
+
+
+async def test_a_download_ends_once_the_key_of_its_token_is_withdrawn(world: World) -> None:
+    answer = await half_read(world)
+    await world.looks.one_that_changes_nothing()
+    assert len(world.downloads) == 1
+    world.gate.check_with(TokenKeys(secrets=["another-secret-" * 6]))
+    await world.looks.one()
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await answer.read()
+    while len(world.downloads):
+        await asyncio.sleep(0.01)
+    assert world.store.ended == len(world.store.reads)  # nothing is read for it any more

@@ -14,10 +14,15 @@ from uuid import UUID
 import pytest
 
 from app.audit import Actor
+from app.codes import Code
+from app.delivery.missing import MissingFile
 from app.delivery.orders import OrderStatus
 from app.delivery.own_ids import prefix_of
 from app.delivery.states import State, Work
+from app.delivery.told import Told
+from app.errors import ErrorType
 from app.run.wiring.tenants import ConfigurationParts
+from app.usecases.fail import fail
 from tests.builders import make_body, make_message, make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
@@ -187,6 +192,32 @@ async def test_a_delivery_shows_how_it_got_where_it_is(api: Api, deliveries: Del
     assert "worker" not in shown
 
 
+async def test_each_attempt_of_a_delivery_is_shown_the_newest_first(
+    api: Api, deliveries: Deliveries
+) -> None:
+    ready = await deliveries.ready("d")
+    assert "attempts" not in await content(await api.call("GET", "/deliveries/d"))
+    for worker in ("worker-1", "worker-2"):
+        leases = deliveries.leases(worker, archived=lambda _: 7)
+        claimed = await leases.claim(Work.TRANSFER)
+        assert claimed is not None
+        await leases.release(claimed, after=timedelta(), failed=False, cause="403 AccessDenied")
+    await deliveries.leases("worker-3").claim(Work.TRANSFER)
+    under_way, last, _first = (await content(await api.call("GET", "/deliveries/d")))["attempts"]
+    assert (under_way["attempt"], under_way["worker"]) == (3, "worker-3")
+    assert "ended" not in under_way
+    assert last.pop("began") <= last.pop("ended")
+    assert last == {
+        "attempt": 2,
+        "worker": "worker-2",
+        "target": ready.target,
+        "outcome": "postponed",
+        "cause": "403 AccessDenied",
+        "bytes": 7,
+    }
+    assert (await api.call("GET", "/deliveries/d", tenant="swot")).status == 404
+
+
 @pytest.mark.parametrize("prefix", ["", PREFIX])
 @pytest.mark.parametrize(
     "name", ["d", "a/b ?#%&=+;é", "%2e%2e", "/deliveries", "events", ".", ".."]
@@ -209,6 +240,51 @@ async def test_files_are_listed_as_they_are_in_the_archive(
         names += [file["member"] for file in body["content"]]
         path = next((link["href"] for link in body["links"] if link["rel"] == "next"), "")
     assert names == [f"f{number}" for number in range(7)]
+
+
+async def test_what_a_partial_delivery_is_without_is_counted_and_the_first_are_named(
+    api: Api, deliveries: Deliveries
+) -> None:
+    body = make_body("part") | {"delivery": {"partial": True}}
+    delivery = await deliveries.ready("part", body=body)
+    assert "missingFiles" not in await content(await api.call("GET", "/deliveries/part"))
+    many = [
+        MissingFile(cause=f"404 for {number}", file_id=number, member=f"m{number}.tif", size=number)
+        for number in range(12)
+    ]
+    async with deliveries.store.transaction() as tx:
+        await tx.add_missing(delivery, [*many, MissingFile.unnamed(5, "it does not tell which")])
+    shown = await content(await api.call("GET", "/deliveries/part"))
+    assert shown["missing"] == 17
+    assert [file["cause"] for file in shown["missingFiles"]] == [f"404 for {n}" for n in range(10)]
+    assert shown["missingFiles"][3] == {
+        "fileId": 3,
+        "member": "m3.tif",
+        "bytes": 3,
+        "files": 1,
+        "cause": "404 for 3",
+    }
+    files = await (await api.call("GET", "/deliveries/part/files")).json()
+    assert sum(file["files"] for file in files["missing"]) == 17
+    (listed,) = await content(await api.call("GET", "/deliveries"))
+    assert not listed.keys() & {"missing", "missingFiles"}
+
+
+async def test_a_delivery_that_failed_shows_where_its_report_is(
+    api: Api, deliveries: Deliveries
+) -> None:
+    delivery = await deliveries.ready("failed")
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(
+            delivery,
+            State.ERROR,
+            error=(ErrorType.INTERNAL_ERROR, "404"),
+            told=Told(report_url="s3://b/failed/report.json"),
+        )
+    for path in ("/deliveries/failed", "/deliveries"):
+        answer = await content(await api.call("GET", path))
+        shown = answer if isinstance(answer, dict) else answer[0]
+        assert shown["reportUrl"] == "s3://b/failed/report.json"
 
 
 async def test_a_cancelled_delivery_ends_and_its_client_is_told(
@@ -263,6 +339,46 @@ async def test_a_delivery_that_ended_in_error_is_requested_again(
     assert before["state"] == "ERROR"
     orders = [body for kind, body in await deliveries.owed() if kind == "order"]
     assert len(orders) == 1  # that of the first was not sent, and is withdrawn
+
+
+async def test_what_would_fail_again_is_asked_for_again_only_by_force(
+    api: Api, deliveries: Deliveries
+) -> None:
+    failed = await deliveries.ready("d")
+    async with deliveries.store.transaction() as tx:
+        error = ErrorType.INTERNAL_ERROR, "no such bucket"
+        assert await fail(tx, failed, *error, code=Code.TARGET_REFUSED)
+    shown = await content(await api.call("GET", "/deliveries/d"))
+    assert (shown["code"], shown["failsAgain"]) == ("TARGET_REFUSED", True)
+    refused = await api.call("POST", "/deliveries/d/retry")
+    assert refused.status == 409
+    said = await refused.json()
+    assert said["code"] == "FAILS_AGAIN"
+    assert "no such bucket" in said["message"]
+    again = await content(await api.call("POST", "/deliveries/d/retry?force=true"), 202)
+    assert again["state"] == "GRANTED"
+    assert "failsAgain" not in again
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/deliveries/none", 404, "UNKNOWN_DELIVERY"),
+        ("GET", "/nowhere", 404, "NO_SUCH_PATH"),
+        ("PUT", "/deliveries/none", 405, "BAD_CALL"),
+        ("GET", "/deliveries?state=NONE", 422, "INVALID_REQUEST"),
+        ("POST", "/deliveries/d/retry", 409, "NOT_POSSIBLE"),
+    ],
+)
+async def test_what_is_refused_has_a_code_beside_the_message(
+    api: Api, deliveries: Deliveries, method: str, path: str, status: int, code: str
+) -> None:
+    await deliveries.granted("d")
+    answer = await api.call(method, path)
+    assert answer.status == status
+    said = await answer.json()
+    assert said["code"] == code
+    assert said["message"]
 
 
 async def test_a_delivery_that_waits_for_a_later_attempt_is_tried_at_once(

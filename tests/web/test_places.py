@@ -143,8 +143,10 @@ async def test_a_start_names_what_tenants_share_and_borrow(fenced: Configuration
     async with fenced.store.change(TENANT) as change:
         await change.set("delivery_bucket", "chosen-before")
     await fenced.configure.refresh()
+    names = (TENANT, "swot", "third")
+    fenced.tenants.serve(fenced.tenants.static.model_copy(update={"tenants": names}))
     with capture_logs() as logs:
-        warn_of_places(fenced.tenants, [TENANT, "swot", "third"])
+        warn_of_places(fenced.tenants)
     (shared,) = [entry for entry in logs if entry["event"] == "place_shared"]
     assert shared["tenants"] == ["swot (default)", "third (default)"]
     (borrowed,) = [entry for entry in logs if entry["event"] == "deployment_key_borrowed"]

@@ -18,7 +18,8 @@ from app.errors import ConfigurationError
 from app.run.wiring.tenants import ConfigurationParts
 from tests.web.conftest import bearer, parts_for
 from web import site as web_site
-from web.site import Site, create_site, tls_context
+from web.certificate import ServerCertificate, certificate_of
+from web.site import Site, create_site
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_the_server_speaks_tls(
     configuration: ConfigurationParts, certificate: tuple[Path, Path]
 ) -> None:
     chain, key = certificate
-    tls = tls_context(certificate=str(chain), key=str(key))
+    tls = ServerCertificate(certificate=str(chain), key=str(key)).context
     application = create_site(parts_for(configuration, tls=True))
     site = Site(application, host="127.0.0.1", port=0, tls=tls)
     await site.start()
@@ -67,7 +68,7 @@ async def test_a_client_that_never_begins_a_handshake_is_cut_off(
     configuration: ConfigurationParts, certificate: tuple[Path, Path]
 ) -> None:
     chain, key = certificate
-    tls = tls_context(certificate=str(chain), key=str(key))
+    tls = ServerCertificate(certificate=str(chain), key=str(key)).context
     site = Site(
         create_site(parts_for(configuration)),
         host="127.0.0.1",
@@ -95,8 +96,8 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path, certificate: tuple[P
         ("", str(certificate[1])),
     ):
         with pytest.raises(ConfigurationError, match="DELIVERY_WEB_TLS_CERTIFICATE"):
-            tls_context(certificate=chain, key=key)
-    assert tls_context(certificate="", key="") is None
+            certificate_of(certificate=chain, key=key)
+    assert certificate_of(certificate="", key="") is None
 
 
 async def test_a_client_that_never_finishes_its_head_is_cut_off(

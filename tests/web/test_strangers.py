@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresStore, PostgresTracking, open_pool
 from app.telemetry.metrics import REQUESTS, TARGET_UP
 from app.usecases.intervene import Interventions
-from app.views.dead_letters import Audited, DeadLetter
 from app.waiting.wakeup import Wakeup
 from streams.regards.users import AnyUser
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, bearer, parts_for, serve
@@ -68,18 +67,6 @@ CHECKS: dict[str, Check] = {
 }
 
 
-class DeadLettersAway:
-    """Dead letters that can't be looked at now."""
-
-    async def look(self, tenant: str | None) -> list[DeadLetter]:
-        raise BrokerUnavailableError(f"aiokafka: no broker at {ADDRESS}")
-
-    async def requeue(
-        self, tenant: str | None, ids: Sequence[str], *, audited: Audited
-    ) -> dict[str, str]:
-        raise BrokerUnavailableError(f"aiokafka: no broker at {ADDRESS}")
-
-
 async def _away(tenant: str, user: str, password: str) -> str:
     raise SourceUnavailableError(f"REGARDS' authentication does not answer at http://{ADDRESS}")
 
@@ -107,7 +94,6 @@ async def api(
             changes=tracking,
             overview=tracking,
             feed=Feed(tracking, list),
-            dead_letters=DeadLettersAway(),
             console=Console(SignIns(_away, served=lambda _tenant: True, per_minute=1000)),
             interventions=Interventions(
                 store=PostgresStore(pool, Wakeup()),
@@ -166,6 +152,9 @@ async def test_no_path_of_the_api_tells_a_stranger_of_tenants_addresses_or_drive
     assert opened == {
         "GET /console/options",
         "POST /console/sign-in",
+        "GET /console/provider",
+        "POST /console/sign-in/code",
+        "POST /console/sign-in/refresh",
         "GET /health/live",
     }
 

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
+from app.roles import READ_ONLY
 from app.run.wiring.tenants import ConfigurationParts
 from app.settings import Settings
 from app.tenants.secret_rules import token_secret
-from tests.builders import make_claims, make_token
+from tests.builders import make_buried, make_claims, make_token
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, parts_for, serve
 from tests.web.test_access import PRIVATE, PUBLIC, by_hand
@@ -29,7 +30,8 @@ from web.guard.gate import Gate
 OPEN = {
     *("/docs", "/docs.css", "/openapi.json"),
     *("/health/live", "/health/ready"),
-    *("/console/options", "/console/sign-in"),
+    *("/console/options", "/console/sign-in", "/console/provider"),
+    *("/console/sign-in/code", "/console/sign-in/refresh"),
 }
 # From the least to the most. A role that REGARDS has and this service does not know is the least.
 ROLES = ("PUBLIC", "REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN")
@@ -105,13 +107,19 @@ async def operations(api: Api) -> list[Operation]:
     return found
 
 
-async def asked(api: Api, operation: Operation, given: str | None, prefix: str = "") -> int:
+async def asked(
+    api: Api,
+    operation: Operation,
+    given: str | None,
+    prefix: str = "",
+    body: dict[str, Any] | None = None,
+) -> int:
     """Return the status of an operation's answer to a token; a stream is left at once."""
     path = prefix + re.sub(
         r"\{(\w+)\}", lambda m: TENANT if m[1] == "tenant" else "x", operation.path
     )
     headers = {} if given is None else {"Authorization": f"Bearer {given}"}
-    async with api.client.request(operation.method, path, headers=headers) as answer:
+    async with api.client.request(operation.method, path, headers=headers, json=body) as answer:
         return answer.status
 
 
@@ -173,7 +181,8 @@ async def test_a_token_of_a_tenant_that_is_not_served_opens_nothing(api: Api, ke
 
 @each("a secret", "an RSA key")
 async def test_a_role_opens_what_it_is_for_and_nothing_else(api: Api, keys: str) -> None:
-    given = {role: good(keys, role=role) for role in (None, "", "admin", "ADMIN ", *ROLES)}
+    names = (None, "", "admin", "ADMIN ", "read_only", READ_ONLY, *ROLES)
+    given = {role: good(keys, role=role) for role in names}
     for operation in await operations(api):
         if operation.roles is None or operation.path.endswith("/enable"):
             continue  # (in maintenance, all that follow would be answered 503)
@@ -189,9 +198,33 @@ async def test_a_role_opens_what_it_is_for_and_nothing_else(api: Api, keys: str)
 async def test_a_greater_role_may_do_what_a_lesser_one_may(api: Api, keys: str) -> None:
     for operation in await operations(api):
         if operation.roles is not None:
-            least = min(ROLES.index(role) for role in operation.roles)
-            assert operation.roles == frozenset(ROLES[least:]), operation
+            least = min(ROLES.index(role) for role in operation.roles - {READ_ONLY})
+            assert operation.roles - {READ_ONLY} == frozenset(ROLES[least:]), operation
             assert least > 0, operation
+
+
+@each("a secret")
+async def test_one_who_only_looks_sees_all_of_a_tenant_and_changes_nothing(
+    api: Api, keys: str
+) -> None:
+    """Neither content nor a configuration to take along is among what is seen."""
+    found = [operation for operation in await operations(api) if operation.roles is not None]
+    open_to = {operation for operation in found if READ_ONLY in (operation.roles or ())}
+    assert {operation.method for operation in open_to} == {"GET"}
+    kept = {
+        operation.path
+        for operation in found
+        if operation.method == "GET" and operation not in open_to
+    }
+    assert kept == {
+        "/deliveries/{correlation_id}/content",
+        "/deliveries/by-id/{id}/content",
+        "/microservice/configuration",
+        "/microservice/configuration/enabled",
+        "/microservice/ready",
+        "/microservice/ready/enabled",
+        "/security/resources",
+    }
 
 
 @each("a secret")
@@ -199,7 +232,7 @@ async def test_no_path_is_open_but_those_that_are_meant_to_be(api: Api, keys: st
     found = [operation for operation in await operations(api) if operation.roles is None]
     assert {operation.path for operation in found} <= OPEN
     for operation in found:
-        if operation.path != "/console/sign-in":
+        if not operation.path.startswith(("/console/sign-in", "/console/provider")):
             assert await asked(api, operation, None) < 400, operation
 
 
@@ -208,14 +241,23 @@ async def test_a_token_of_another_tenant_finds_nothing_of_this_one(
     api: Api, keys: str, pool: asyncpg.Pool, web_settings: Settings
 ) -> None:
     """Whatever the role: 404, or 403 where the path names the tenant."""
-    mine = await Deliveries(pool, web_settings).granted("x")
+    deliveries = Deliveries(pool, web_settings)
+    mine = await deliveries.granted("x")
+    await deliveries.dead_letters().keep(
+        [make_buried(str(mine.id))], again=False
+    )  # of that id, too
     given = good(keys, tenant="swot", role="INSTANCE_ADMIN")
+    of_no_instance = good(keys, tenant="swot", role="PROJECT_ADMIN")
     for operation in await operations(api):
         if "{tenant}" in operation.path:
             assert await asked(api, operation, given) == 403, operation
         elif "{correlation_id}" in operation.path or "{id}" in operation.path:
             known = replace(operation, path=operation.path.replace("{id}", str(mine.id)))
-            assert await asked(api, known, given) == 404, operation
+            # The instance's administrators see the letters of all tenants.
+            of_letter = operation.path.startswith("/dead-letters/")
+            foreign = of_no_instance if of_letter else given
+            mended = {"text": "{}"} if of_letter and operation.method == "PUT" else None
+            assert await asked(api, known, foreign, body=mended) == 404, operation
             if operation.method == "GET":
                 own = 403 if operation.path.endswith("/content") else 200  # downloads are off
                 assert await asked(api, known, good(keys)) == own, operation

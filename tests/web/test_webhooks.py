@@ -88,6 +88,20 @@ async def test_a_webhook_is_set_shown_without_its_secret_and_kept_by_its_mask(
     assert _SECRET not in audit
 
 
+async def test_a_url_is_shown_whole_to_who_may_set_it_alone(hooks: Api) -> None:
+    value = _value()
+    value["ops"]["url"] += "services/T1/very-secret?token=very-secret"
+    assert (await hooks.put("webhooks", value)).status == 200
+    assert (await hooks.value("webhooks"))["ops"]["url"] == value["ops"]["url"]
+    assert (await hooks.call("POST", "/webhooks/ops/test")).status == 200
+    assert (await hooks.call("POST", "/webhooks/ops/resend")).status == 202
+    for path in ("/webhooks", "/webhooks/ops/dead", "/audit"):
+        said = await (await hooks.call("GET", path)).text()
+        assert "very-secret" not in said
+    audit = await (await hooks.call("GET", "/audit")).json()
+    assert "http://127.0.0.1:9/…" in str(audit["content"])
+
+
 async def test_a_ping_is_signed_and_its_answer_told_and_noted(hooks: Api) -> None:
     heard: list[Any] = []
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from aiohttp import hdrs, web
+from pydantic import Field
 
+from app.views.sign_in import GivenTokens, ProviderEntrance
 from app.views.view import View
 from web import schemas
 from web.answers import shown
+from web.api.provider_sign_in import ConsoleCode, ConsoleRefresh, ProviderSignIns
 from web.api.sign_in import ConsoleSignIn, ConsoleToken, SignIns
 from web.endpoint import Endpoint, Handler
-from web.guard.auth import NotSignedInError
+from web.guard.errors import NotSignedInError
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -51,23 +54,45 @@ class ConsoleOptions(View):
     """How one may sign in."""
 
     passwords: bool
+    provider: str | None = Field(
+        None, description="Issuer of the identity provider; missing where there is none."
+    )
 
 
 class Console:
-    """The page's files, and signing in with a password where that is configured."""
+    """The page's files, and signing in with a password, or at a provider, where that is set."""
 
-    def __init__(self, sign_ins: SignIns | None) -> None:
+    def __init__(self, sign_ins: SignIns | None, provider: ProviderSignIns | None = None) -> None:
         self._sign_ins = sign_ins
+        self._provider = provider
 
     async def options(self, _request: web.Request) -> web.Response:
         """Say how one may sign in."""
-        return shown(ConsoleOptions(passwords=self._sign_ins is not None))
+        provider = None if self._provider is None else self._provider.issuer
+        return shown(ConsoleOptions(passwords=self._sign_ins is not None, provider=provider))
 
     async def enter(self, request: web.Request) -> web.Response:
         """Get a token for a user of REGARDS."""
         if self._sign_ins is None:
             raise NotSignedInError("signing in with a password is not configured here")
         return await self._sign_ins.enter(request)
+
+    def _of_provider(self) -> ProviderSignIns:
+        if self._provider is None:
+            raise NotSignedInError("signing in at an identity provider is not configured here")
+        return self._provider
+
+    async def entrance(self, _request: web.Request) -> web.Response:
+        """Say where users sign in at the provider."""
+        return await self._of_provider().entrance()
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        """Get tokens for a code of the provider."""
+        return await self._of_provider().enter(request)
+
+    async def renew(self, request: web.Request) -> web.Response:
+        """Get a token in place of one that ends."""
+        return await self._of_provider().renew(request)
 
     def files(self) -> list[tuple[str, Handler]]:
         """Return the path of each file, and what serves it."""
@@ -86,7 +111,39 @@ class Console:
                 handler=self.options,
                 summary="How one may sign in to the console",
                 tag="console",
-                responses={200: schemas.answer("Whether with a password.", ConsoleOptions)},
+                responses={200: schemas.answer("With a password, at a provider.", ConsoleOptions)},
+            ),
+            Endpoint(
+                method="GET",
+                path="/console/provider",
+                operation="getConsoleProvider",
+                handler=self.entrance,
+                summary="Where users sign in at the identity provider",
+                tag="console",
+                responses={200: schemas.answer("Where, and with what.", ProviderEntrance)}
+                | schemas.errors(401, 503),
+            ),
+            Endpoint(
+                method="POST",
+                path="/console/sign-in/code",
+                operation="signInToConsoleWithCode",
+                handler=self.exchange,
+                summary="Get tokens for a code of the identity provider",
+                tag="console",
+                body=schemas.json_body(ConsoleCode),
+                responses={200: schemas.answer("Tokens.", GivenTokens)}
+                | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
+            ),
+            Endpoint(
+                method="POST",
+                path="/console/sign-in/refresh",
+                operation="refreshConsoleToken",
+                handler=self.renew,
+                summary="Get a token of the identity provider in place of one that ends",
+                tag="console",
+                body=schemas.json_body(ConsoleRefresh),
+                responses={200: schemas.answer("Tokens.", GivenTokens)}
+                | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
             ),
             Endpoint(
                 method="POST",

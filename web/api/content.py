@@ -12,9 +12,10 @@ from aiohttp import hdrs, web
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from app.audit import AuditTrail
+from app.codes import Code
 from app.delivery.disposition import attachment
 from app.delivery.naming import MAX_MEMBER_BYTES
-from app.encoding import flaw_of
+from app.encoding import flaw_of, is_plain
 from app.errors import DeliveryError, InvalidRequestError, NotAllowedError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import CONTENT_BYTES
@@ -28,6 +29,7 @@ from web.answers import CAUSE, json_of, refusal, shown
 from web.api.deliveries import WhichQuery, choose, find
 from web.endpoint import ACTOR, USERS, Endpoint
 from web.guard.downloads import Downloads
+from web.guard.permits import PERMIT
 from web.parameters import read
 from web.ranges import Asked, NoSuchRangeError, asked_of
 
@@ -43,7 +45,7 @@ _LOOK_INTERVAL = 1.0  # seconds between looks whether a client is still there, w
 def _read_path(given: object) -> object:
     if given is None or given == "":
         return None
-    if not isinstance(given, str) or len(given) > _MAX_PATH or not given.isprintable():
+    if not isinstance(given, str) or len(given) > _MAX_PATH or not is_plain(given):
         raise ValueError(f"a name of the list of files, of at most {_MAX_PATH} characters")
     return given
 
@@ -141,12 +143,13 @@ class ContentApi:
         try:
             asked = asked_of(request, size=item.size, etag=headers[hdrs.ETAG])
         except NoSuchRangeError:
-            answer = refusal(416, f"the file has {item.size} bytes, and not those")
+            words = f"the file has {item.size} bytes, and not those"
+            answer = refusal(416, words, code=Code.BAD_CALL)
             answer.headers[hdrs.CONTENT_RANGE] = f"bytes */{item.size}"
             return answer
         with self.downloads.taken(request, request[ACTOR]) as full:
             if full is not None:
-                return refusal(503, full, Retry_After="5")
+                return refusal(503, full, code=Code.TOO_MANY_CALLS, Retry_After="5")
             return await self._give(request, chosen, item, asked, headers)
 
     async def _chosen(self, request: web.Request) -> Tracked:
@@ -174,6 +177,8 @@ class ContentApi:
         bits = bits_of(
             self._delivered, item, offset=asked.offset, length=asked.length, bit=self._bit
         )
+        permit = request[PERMIT]
+        permit.ends_by(lambda: self._break(request, answer, permit.withdrawn or ""))
         try:
             async with contextlib.aclosing(bits):
                 await self._send(request, answer, bits, chosen.delivery.tenant)
@@ -223,7 +228,8 @@ class ContentApi:
     @staticmethod
     def _break(request: web.Request, answer: web.StreamResponse, cause: str) -> None:
         """Break the connection off, so that what came is not taken for all."""
-        answer[CAUSE] = cause
+        if CAUSE not in answer:  # else it was broken off before, for that
+            answer[CAUSE] = cause
         if request.transport is not None:
             request.transport.abort()
 

@@ -1,26 +1,35 @@
-"""`/dead-letters`: what could not be handled, with the reason; put it back."""
+"""`/dead-letters`: what could not be handled, with the reason; mend it, put it back, remove it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.audit import Actor, AuditTrail
+from app.audit import Actor
 from app.errors import InvalidRequestError
-from app.telemetry.logs import get_logger
-from app.views.audit import DeadLetterTrail
-from app.views.dead_letters import DeadLetter, DeadLetterStore
-from app.views.view import Moment, View
+from app.views.dead_letters import (
+    DeadLetterDesk,
+    DeadLetterFilter,
+    DeadLetterView,
+    Handled,
+    WholeDeadLetterView,
+)
+from app.views.view import Link, View
 from web import schemas
-from web.answers import json_of, shown
-from web.endpoint import ACTOR, ADMINS, Endpoint
+from web.answers import body_as, shown
+from web.endpoint import ACTOR, ADMINS, READERS, Endpoint
+from web.parameters import Whole, read
 
-log = get_logger(__name__)
-
-_BATCH_SIZE = 500  # letters
+_PAGE_SIZE = 500
+_BATCH_SIZE = 500  # letters that one request puts back or removes
+_MAX_ID = 255  # characters
+_MAX_NUMBER = 2**63 - 1  # of a letter, in the database
 
 
 def _scope(actor: Actor) -> str | None:
@@ -28,119 +37,285 @@ def _scope(actor: Actor) -> str | None:
     return None if actor.role == "INSTANCE_ADMIN" else actor.tenant
 
 
-class DeadLetterView(View):
-    """A message that could not be answered, or an event that no agent could handle."""
-
-    id: str
-    place: str
-    tenant: str | None = None
-    correlation_id: str | None = None
-    at: Moment | None = None
-    bytes: int
-    reason: str
-    text: str
-
-    @classmethod
-    def of(cls, dead_letter: DeadLetter) -> Self:
-        """Show a letter."""
-        return cls(
-            id=dead_letter.id,
-            place=dead_letter.place,
-            tenant=dead_letter.tenant,
-            correlation_id=dead_letter.correlation_id,
-            at=dead_letter.at,
-            bytes=dead_letter.size,
-            reason=dead_letter.reason,
-            text=dead_letter.text,
-        )
-
-
 class DeadLetters(View):
-    """The dead letters that the caller may see."""
+    """The dead letters that the caller may see, the first buried first."""
 
     content: list[DeadLetterView]
-    truncated: bool = Field(description="There are more than are shown, or may be.")
+    truncated: bool = Field(description="There are more than are shown: the link next has them.")
+    total: int = Field(description="All that were asked for, of all pages.")
+    links: list[Link]
 
 
-class DeadLetterIds(BaseModel):
-    """Which letters are put back."""
+class DeadLetterQuery(DeadLetterFilter):
+    """Which dead letters, and which page of them."""
+
+    size: Annotated[int, Whole(1, _PAGE_SIZE)] = Field(_PAGE_SIZE, description="Entries at most.")
+    after: Annotated[int, Whole(0)] = Field(0, description="From the link `next`.")
+
+
+def _texts(given: object) -> object:
+    """Return a filter as a query string has it: of texts."""
+    if isinstance(given, dict) and not all(isinstance(value, str) for value in given.values()):
+        raise ValueError("its values must be texts")
+    return given
+
+
+class DeadLetterChoice(BaseModel):
+    """Which letters are put back or removed: `ids`, or all that a `filter` finds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=_BATCH_SIZE)] | None = None
+    filter: Annotated[DeadLetterFilter | None, BeforeValidator(_texts)] = Field(
+        None, description="As the parameters of `GET /dead-letters`; {} is all."
+    )
+    after: int = Field(
+        0,
+        ge=0,
+        le=_MAX_NUMBER,
+        description="With a filter: behind the `last` of the answer before.",
+    )
+    dry_run: bool = Field(False, alias="dryRun", description="Only tell which, and how many.")
+
+
+class Mending(BaseModel):
+    """What is put back in the place of a letter's body: one of `text`, `base64`."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    ids: list[str] = Field(min_length=1, max_length=_BATCH_SIZE)
+    text: str | None = None
+    base64: str | None = None
+    tenant: str | None = Field(
+        None, max_length=_MAX_ID, description="For the header `regards.tenant` of a message."
+    )
+    force: bool = Field(False, description="Although it would be refused again.")
+
+    @property
+    def body(self) -> bytes | None:
+        """What takes the place of the body; None: it stays. Raises InvalidRequestError."""
+        if self.text is not None and self.base64 is not None:
+            raise InvalidRequestError(["text, base64: give one of them"])
+        if self.text is None and self.base64 is None:
+            if self.tenant is None:
+                raise InvalidRequestError(["text, base64, tenant: give one of them"])
+            return None
+        try:
+            if self.base64 is not None:
+                return base64.b64decode(self.base64, validate=True)
+            return (self.text or "").encode()
+        except (binascii.Error, UnicodeEncodeError):
+            raise InvalidRequestError(["text, base64: can't be read"]) from None
 
 
-class DeadLettersRequeued(View):
-    """Where each letter went."""
+class DeadLettersHandled(View):
+    """What became of letters; of a dry run, what would."""
 
-    content: dict[str, str]
+    content: dict[str, str] = Field(
+        description="By id: the queue or topic it went to; of one that is removed, where it was."
+    )
+    failed: dict[str, str] | None = Field(None, description="By id: why it waits on.")
+    left: int | None = Field(
+        None, description="With a filter: how many more it finds behind these."
+    )
+    last: int | None = Field(
+        None, description="With a filter, where there are more: give it as `after` for them."
+    )
 
 
 class DeadLettersApi:
     """The handlers."""
 
-    def __init__(
-        self, dead_letters: DeadLetterStore, audit: AuditTrail, *, serves: Callable[[str], bool]
-    ) -> None:
-        self._dead_letters = dead_letters
-        self._audit = audit
-        self._serves = serves
+    def __init__(self, desk: DeadLetterDesk) -> None:
+        self._desk = desk
 
     async def listing(self, request: web.Request) -> web.Response:
-        """Return the dead letters that the caller may see."""
-        seen = await self._dead_letters.look(_scope(request[ACTOR]))
-        content = [DeadLetterView.of(dead_letter) for dead_letter in seen.dead_letters]
-        return shown(DeadLetters(content=content, truncated=seen.truncated))
+        """Return a page of the dead letters that the caller may see."""
+        wanted = read(request, DeadLetterQuery)
+        whose, size = _scope(request[ACTOR]), wanted.size
+        found = await self._desk.browse(whose, wanted, after=wanted.after, limit=size + 1)
+        page, links = found[:size], []
+        if len(found) > size:
+            query = [(name, v) for name, v in request.query.items() if name != "after"]
+            query.append(("after", str(page[-1].number)))
+            links.append(Link(rel="next", href=f"{request.path}?{urlencode(query)}"))
+        return shown(
+            DeadLetters(
+                content=[DeadLetterView.of(kept) for kept in page],
+                truncated=bool(links),
+                total=await self._desk.count(whose, wanted),
+                links=links,
+            )
+        )
+
+    async def one(self, request: web.Request) -> web.Response:
+        """Return a letter with its body."""
+        kept = await self._desk.one(_scope(request[ACTOR]), _id(request))
+        return shown(WholeDeadLetterView.whole(kept))
+
+    async def mend(self, request: web.Request) -> web.Response:
+        """Put another body in the place of a letter's own."""
+        asked = await body_as(Mending, request)
+        kept = await self._desk.mend(
+            request[ACTOR],
+            _scope(request[ACTOR]),
+            _id(request),
+            body=asked.body,
+            tenant=asked.tenant,
+            forced=asked.force,
+        )
+        return shown(WholeDeadLetterView.whole(kept))
 
     async def requeue(self, request: web.Request) -> web.Response:
         """Put dead letters back where they were."""
-        try:
-            ids = DeadLetterIds.model_validate(await json_of(request)).ids
-        except ValidationError:
-            raise InvalidRequestError([f"ids: must be a list of 1 to {_BATCH_SIZE} ids"]) from None
+        return await self._many(request, self._desk.requeue)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Forget dead letters for good."""
+        return await self._many(request, self._desk.remove)
+
+    async def requeue_one(self, request: web.Request) -> web.Response:
+        """Put a dead letter back where it was."""
+        return await self._one(request, self._desk.requeue)
+
+    async def remove_one(self, request: web.Request) -> web.Response:
+        """Forget a dead letter for good."""
+        return await self._one(request, self._desk.remove)
+
+    async def _many(
+        self,
+        request: web.Request,
+        act: Callable[[Actor, str | None, Sequence[str]], Awaitable[Handled]],
+    ) -> web.Response:
+        asked = await body_as(DeadLetterChoice, request)
+        if (asked.ids is None) == (asked.filter is None):
+            raise InvalidRequestError([f"ids, filter: give one; 1 to {_BATCH_SIZE} ids"])
         actor = request[ACTOR]
-        trail = DeadLetterTrail(trail=self._audit, actor=actor, serves=self._serves)
-        where = await self._dead_letters.requeue(
-            _scope(actor), list(dict.fromkeys(ids)), audited=trail.requeued
-        )
-        log.info(
-            "dead_letters_requeued",
-            tenant=actor.tenant,
-            actor=actor.name,
-            role=actor.role,
-            letters=where,
-        )
-        return shown(DeadLettersRequeued(content=where))
+        whose, left, last = _scope(actor), None, None
+        if asked.filter is None:
+            ids = list(dict.fromkeys(asked.ids or ()))
+            found = await self._desk.several(whose, ids) if asked.dry_run else []
+        else:
+            after = asked.after
+            total = await self._desk.count(whose, asked.filter, after=after)
+            found = await self._desk.browse(whose, asked.filter, after=after, limit=_BATCH_SIZE)
+            ids = [kept.letter.id for kept in found]
+            left = max(0, total - len(ids))
+            last = found[-1].number if found and left else None
+        if asked.dry_run:
+            would = {kept.letter.id: kept.letter.origin or "nowhere" for kept in found}
+            return shown(DeadLettersHandled(content=would, left=left, last=last))
+        done = await act(actor, whose, ids) if ids else Handled(where={}, failed={})
+        return shown(_handled(done, left=left, last=last))
+
+    async def _one(
+        self,
+        request: web.Request,
+        act: Callable[[Actor, str | None, Sequence[str]], Awaitable[Handled]],
+    ) -> web.Response:
+        actor = request[ACTOR]
+        return shown(_handled(await act(actor, _scope(actor), [_id(request)])))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
         errors = schemas.errors(401, 403, 429, 503)
+        changing = schemas.errors(400, 404, 408, 409, 413, 415, 422) | errors
+        handled = {200: schemas.answer("What became of each.", DeadLettersHandled)}
+        whole = {200: schemas.answer("The letter.", WholeDeadLetterView)}
+
+        def endpoint(
+            method: Literal["GET", "PUT", "POST", "DELETE"],
+            path: str,
+            operation: str,
+            handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+            summary: str,
+            **more: Any,
+        ) -> Endpoint:
+            named = (schemas.path("id", "Id of the letter."),) if "{id}" in path else ()
+            return Endpoint(
+                method=method,
+                path=path,
+                operation=operation,
+                handler=handler,
+                summary=summary,
+                tag="dead letters",
+                roles=ADMINS | READERS if method == "GET" else ADMINS,
+                in_maintenance=True,
+                whole_instance=True,
+                parameters=named,
+                **more,
+            )
+
         return [
-            Endpoint(
-                method="GET",
-                path="/dead-letters",
-                operation="listDeadLetters",
-                handler=self.listing,
-                summary="Messages and events that could not be handled; an INSTANCE_ADMIN sees all",
-                tag="dead letters",
-                roles=ADMINS,
-                in_maintenance=True,
-                whole_instance=True,
-                responses={200: schemas.answer("The letters.", DeadLetters)} | errors,
-            ),
-            Endpoint(
-                method="POST",
-                path="/dead-letters/requeue",
-                operation="requeueDeadLetters",
-                handler=self.requeue,
-                summary="Put dead letters back where they were",
-                tag="dead letters",
-                roles=ADMINS,
-                in_maintenance=True,
-                whole_instance=True,
-                body=schemas.json_body(DeadLetterIds),
-                responses={200: schemas.answer("Where each went.", DeadLettersRequeued)}
-                | schemas.errors(400, 404, 408, 409, 413, 415, 422)
+            endpoint(
+                "GET",
+                "/dead-letters",
+                "listDeadLetters",
+                self.listing,
+                "Messages and events that could not be handled; an INSTANCE_ADMIN sees all",
+                query=DeadLetterQuery,
+                responses={200: schemas.answer("A page.", DeadLetters)}
+                | schemas.errors(422)
                 | errors,
             ),
+            endpoint(
+                "POST",
+                "/dead-letters/requeue",
+                "requeueDeadLetters",
+                self.requeue,
+                "Put dead letters back where they were, mended where they are",
+                body=schemas.json_body(DeadLetterChoice),
+                responses=handled | changing,
+            ),
+            endpoint(
+                "POST",
+                "/dead-letters/remove",
+                "removeDeadLetters",
+                self.remove,
+                "Remove dead letters for good",
+                body=schemas.json_body(DeadLetterChoice),
+                responses=handled | changing,
+            ),
+            endpoint(
+                "GET",
+                "/dead-letters/{id}",
+                "getDeadLetter",
+                self.one,
+                "A dead letter with its body",
+                responses=whole | schemas.errors(404) | errors,
+            ),
+            endpoint(
+                "PUT",
+                "/dead-letters/{id}",
+                "mendDeadLetter",
+                self.mend,
+                "Put another body in the place of a dead letter's, for when it is put back",
+                body=schemas.json_body(Mending),
+                responses=whole | changing,
+            ),
+            endpoint(
+                "POST",
+                "/dead-letters/{id}/requeue",
+                "requeueDeadLetter",
+                self.requeue_one,
+                "Put a dead letter back where it was, mended where it is",
+                responses=handled | schemas.errors(404, 409) | errors,
+            ),
+            endpoint(
+                "DELETE",
+                "/dead-letters/{id}",
+                "removeDeadLetter",
+                self.remove_one,
+                "Remove a dead letter for good",
+                responses=handled | schemas.errors(404, 409) | errors,
+            ),
         ]
+
+
+def _handled(
+    done: Handled, *, left: int | None = None, last: int | None = None
+) -> DeadLettersHandled:
+    return DeadLettersHandled(content=done.where, failed=done.failed or None, left=left, last=last)
+
+
+def _id(request: web.Request) -> str:
+    return request.match_info["id"].replace("\0", "")[:_MAX_ID]

@@ -24,19 +24,23 @@ from app.encoding import flaw_of
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
 from app.usecases.intervene import Interventions
 from app.views.deliveries import (
+    AttemptView,
     DeliveryStepView,
     DeliveryView,
     Filter,
+    MissingFileView,
     Step,
     Tracked,
     Tracking,
+    missing_of,
 )
 from app.views.progress import ProgressView
 from app.views.segments import SegmentView, shown_segments
 from app.views.view import Link, Query, Text, View, moment
+from app.waiting.slices import in_slices
 from web import schemas
 from web.answers import json_of, shown
-from web.endpoint import ACTOR, ONLY_OWN, USERS, Endpoint
+from web.endpoint import ACTOR, ONLY_OWN, READERS, USERS, Endpoint
 from web.parameters import Whole, read
 
 _PAGE_SIZE = 50
@@ -101,8 +105,16 @@ class DeliveryDetailView(DeliveryView):
     timings: dict[str, float] | None = Field(
         None, description="Seconds spent in each state that was left."
     )
+    attempts: list[AttemptView] | None = Field(
+        None, description="Of its transfer, the newest first: the first ten and the last ninety."
+    )
     segments: list[SegmentView] | None = Field(
         None, description="The suborders that rs-order made available, as they are archived."
+    )
+    missing_files: list[MissingFileView] | None = Field(
+        None,
+        description="The first of those that it is without, up to now; all are in its list of "
+        "files, `missing` is how many.",
     )
     earlier: list[EarlierDeliveryView] | None = Field(
         None, description="Others of the same correlation id, the newest first."
@@ -131,18 +143,6 @@ class DeliveryFileView(View):
     member: str
     bytes: int | None = None
     md5: str | None = None
-
-
-class MissingFileView(View):
-    """A file that was ordered, and is not delivered."""
-
-    file_id: int | None = Field(None, description="rs-order's; null: it does not tell which.")
-    member: str | None = Field(None, description="The name that it would have.")
-    bytes: int | None = None
-    product: str | None = None
-    version: int | None = Field(None, description="Of the product.")
-    files: int = Field(description="How many this stands for, where rs-order does not tell which.")
-    cause: str
 
 
 class DeliveryFiles(View):
@@ -206,6 +206,16 @@ class CancelQuery(Query):
     reason: Text = Field(None, description="Told to the client.")
 
 
+class RetryQuery(Query):
+    """Whether it is insisted on."""
+
+    force: bool = Field(
+        default=False,
+        description="Ask again also for what would fail again, for a cause that stays; else that "
+        "is answered with 409 and the code FAILS_AGAIN.",
+    )
+
+
 class SubmitQuery(Query):
     """How urgent a delivery is."""
 
@@ -242,10 +252,11 @@ class DeliveriesApi:
             query = [(name, v) for name, v in request.query.items() if name != "after"]
             query.append(("after", _after(last.requested_at, last.id)))
             links.append(Link(rel="next", href=f"{request.path}?{urlencode(query)}"))
-        content = [
-            DeliveryView.of(tracked, progress=self._of_now(tracked)) for tracked in found[:size]
-        ]
+        content = await in_slices(self._view, found[:size])
         return shown(Deliveries(content=content, links=links))
+
+    def _view(self, tracked: Tracked) -> DeliveryView:
+        return DeliveryView.of(tracked, progress=self._of_now(tracked))
 
     def _of_now(self, tracked: Tracked) -> ProgressView | None:
         """Return how far the attempt under way is, if that is known."""
@@ -272,13 +283,18 @@ class DeliveriesApi:
         found = await find(request, self._tracking)
         chosen = choose(request, found)
         steps = await self._tracking.steps(chosen.delivery.id)
+        attempts = await self._tracking.attempts(chosen.delivery.id)
+        missing = await missing_of(self._tracking, chosen)
         answer = self._found(
             chosen,
             _links(request, chosen),
             order=chosen.delivery.order,
             history=[DeliveryStepView.of(step) for step in steps],
             timings=_timings(steps),
+            attempts=[AttemptView.of(attempt) for attempt in attempts] or None,
             segments=await self._segments(chosen),
+            missing=missing,
+            missing_files=missing and [MissingFileView.of(file) for file in missing.first],
             earlier=[
                 EarlierDeliveryView(id=str(other.delivery.id), state=other.delivery.state)
                 for other in found
@@ -311,15 +327,7 @@ class DeliveriesApi:
         missing = None
         if chosen.delivery.partial and not links:
             missing = [
-                MissingFileView(
-                    file_id=file.file_id,
-                    member=file.member,
-                    bytes=file.size,
-                    product=file.product_id,
-                    version=file.product_version,
-                    files=file.files,
-                    cause=file.cause,
-                )
+                MissingFileView.of(file)
                 for file in await self._tracking.missing(chosen.delivery.id, limit=_MAX_PAGE_SIZE)
             ]
         return shown(DeliveryFiles(content=content, missing=missing or None, links=links))
@@ -338,7 +346,10 @@ class DeliveriesApi:
         actor = request[ACTOR]
         await find(request, self._tracking)
         await self._interventions.retry(
-            actor, request.match_info["correlation_id"], user=own_only(actor)
+            actor,
+            request.match_info["correlation_id"],
+            user=own_only(actor),
+            force=read(request, RetryQuery).force,
         )
         return await self._answer(request, status=202)
 
@@ -400,7 +411,7 @@ class DeliveriesApi:
                 summary="Deliveries of the tenant, the newest first; "
                 "a REGISTERED_USER sees their own",
                 tag="deliveries",
-                roles=USERS,
+                roles=USERS | READERS,
                 query=ListingQuery,
                 responses={200: schemas.answer("A page.", Deliveries)}
                 | schemas.errors(422)
@@ -436,7 +447,7 @@ class DeliveriesApi:
                 handler=self.one,
                 summary="All that is known of a delivery: states, times, attempts, cause, result",
                 tag="deliveries",
-                roles=USERS,
+                roles=USERS | READERS,
                 parameters=by_name,
                 query=WhichQuery,
                 responses=found | schemas.errors(404) | always,
@@ -449,7 +460,7 @@ class DeliveriesApi:
                 summary="The same of the delivery with an id: also where no path can hold its "
                 "correlation id, such as `..` and `events`",
                 tag="deliveries",
-                roles=USERS,
+                roles=USERS | READERS,
                 parameters=by_id,
                 responses=found | schemas.errors(404) | always,
             ),
@@ -461,7 +472,7 @@ class DeliveriesApi:
                     handler=self.files,
                     summary="Its files, as they are in the archive",
                     tag="deliveries",
-                    roles=USERS,
+                    roles=USERS | READERS,
                     parameters=named,
                     query=query,
                     responses={200: schemas.answer("A page.", DeliveryFiles)}
@@ -519,7 +530,8 @@ class DeliveriesApi:
                 tag="deliveries",
                 roles=USERS,
                 parameters=by_name,
-                responses=taken | schemas.errors(404, 409) | always,
+                query=RetryQuery,
+                responses=taken | schemas.errors(404, 409, 422) | always,
             ),
         ]
 

@@ -16,9 +16,10 @@ from app.audit import Actor
 from app.delivery.progress import Progress
 from app.errors import UnknownDeliveryError
 from app.views.deliveries import Change, Changes, Tracked, Tracking
+from app.waiting.slices import in_slices
 from web import schemas
 from web.api.deliveries import Find, WhichQuery, choose, find
-from web.endpoint import ACTOR, OPERATORS, USERS, Endpoint
+from web.endpoint import ACTOR, OPERATORS, READERS, USERS, Endpoint
 from web.feed import (
     Feed,
     Frame,
@@ -29,7 +30,8 @@ from web.feed import (
     reload_frame,
     step_frame,
 )
-from web.guard.auth import NotSignedInError
+from web.guard.errors import NotSignedInError
+from web.guard.permits import PERMIT
 
 _CLOSE_TIMEOUT = 5.0  # seconds for a client to take what is said last
 _RECONNECT_DELAY = 2000  # milliseconds before a client comes again
@@ -78,7 +80,8 @@ class EventsApi:
                 # It has heard everything: a browser that comes again for ever stops at this.
                 return web.Response(status=204)
             most = self._limits.replayed
-            told = [step_frame(Change(step=step, tracked=now)) for step in missed[:most]]
+            steps_told = [Change(step=step, tracked=now) for step in missed[:most]]
+            told = await in_slices(step_frame, steps_told)
             if len(missed) > most:
                 told.append(reload_frame(missed[-1].id, last=now.ended))
             told += _current(now, self._progress(now.delivery))
@@ -99,7 +102,7 @@ class EventsApi:
     async def _missed(self, subscriber: Subscriber, last: int) -> list[Frame]:
         most = self._limits.replayed
         changes = await self._changes.replay(subscriber.tenant, last, limit=most + 1)
-        told = [step_frame(change) for change in changes[:most]]
+        told = await in_slices(step_frame, changes[:most])
         if len(changes) > most:
             told.append(reload_frame(max(subscriber.since, told[-1].id), last=False))
         return told
@@ -133,7 +136,7 @@ class EventsApi:
                 handler=self.all,
                 summary="What happens to the tenant's deliveries, as a stream",
                 tag="events",
-                roles=OPERATORS,
+                roles=OPERATORS | READERS,
                 stream=True,
                 parameters=(last,),
                 responses=stream | errors,
@@ -145,7 +148,7 @@ class EventsApi:
                 handler=self.one,
                 summary="What happens to a delivery, as a stream; ends with it",
                 tag="events",
-                roles=USERS,
+                roles=USERS | READERS,
                 stream=True,
                 parameters=(schemas.path("correlation_id", "Correlation id."), last),
                 query=WhichQuery,
@@ -179,6 +182,10 @@ def _end(actor: Actor, duration: float) -> float:
     return min(actor.expires, now + duration)
 
 
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class _Stream:
     """Writes what is told, then what happens; no step twice. With `ends`, up to the last one."""
 
@@ -199,7 +206,7 @@ class _Stream:
 
     async def write(self, told: list[Frame], until: float) -> web.StreamResponse:
         """Write until it ends, the client is gone, or the time is over."""
-        actor = self._request[ACTOR]
+        actor, permit = self._request[ACTOR], self._request[PERMIT]
         ping = self._limits.ping_interval
         async with sse_response(self._request, ping_interval=ping) as response:
             self._watcher.disconnect = self._disconnect
@@ -210,10 +217,16 @@ class _Stream:
             # At the end, or when it is too slow, the client comes again, with the last id.
             with contextlib.suppress(ConnectionResetError):
                 try:
-                    async with asyncio.timeout(until - time.time()):
-                        await self._follow(response, told)
+                    async with asyncio.timeout(until - time.time()) as limit:
+                        permit.ends_by(lambda: limit.reschedule(_loop_time()))
+                        try:
+                            await self._follow(response, told)
+                        finally:
+                            permit.ends_by(lambda: None)
                 except TimeoutError:
                     expired = actor.expires is not None and actor.expires <= until
+                    if permit.withdrawn is not None:
+                        expired = permit.signed_out
                     await self._part(response, expired_frame() if expired else None)
         return response
 

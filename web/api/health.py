@@ -16,7 +16,7 @@ from app.telemetry.logs import get_logger
 from app.views.view import Seconds, View
 from web import schemas
 from web.answers import shown
-from web.endpoint import ACTOR, OPERATORS, Endpoint
+from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint
 
 log = get_logger(__name__)
 
@@ -24,6 +24,7 @@ log = get_logger(__name__)
 Check = Callable[[], Awaitable[None]]
 
 _TIMEOUT = 5.0  # seconds that a check may take
+_NOT_READ = "it could not be read again, and is as it was: its log says why"
 _CACHE_LIFETIME = 1.0  # seconds that its outcome is told again: any client may ask
 
 
@@ -63,8 +64,16 @@ class HealthView(View):
 class Health:
     """Looks at every dependency, and remembers the last error of each."""
 
-    def __init__(self, checks: Mapping[str, Check], *, fresh: float = _CACHE_LIFETIME) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        noted: Callable[[], Mapping[str, tuple[datetime, str]]] = dict,
+        fresh: float = _CACHE_LIFETIME,
+    ) -> None:
+        """Take what is asked, and `noted`: what went wrong and keeps nothing from working."""
         self._checks = checks
+        self._noted = noted
         self._fresh = fresh
         self._last: dict[str, LastErrorView] = {}
         self._broken: dict[str, str] = {}
@@ -122,6 +131,16 @@ class Health:
             )
             for name in self._checks
         }
+        if told:
+            # A file names other tenants, and where it is.
+            whole = request[ACTOR].role == "INSTANCE_ADMIN"
+            components |= {
+                name: HealthComponentView(
+                    status="UP",
+                    last_error=LastErrorView(at=at, error=error if whole else _NOT_READ),
+                )
+                for name, (at, error) in self._noted().items()
+            }
         health = HealthView(status="DOWN" if broken else "UP", components=components)
         return shown(health, status=503 if broken else 200)
 
@@ -144,7 +163,7 @@ class Health:
                 handler=self.ready,
                 summary="Whether the process can work; the last error of each part for operators",
                 tag="health",
-                details=OPERATORS,
+                details=OPERATORS | READERS,
                 whole_instance=True,
                 responses={
                     200: schemas.answer("It can.", HealthView),

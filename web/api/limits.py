@@ -11,7 +11,7 @@ from app.views.view import Link, View
 from web import schemas
 from web.answers import MAX_BODY, shown
 from web.api.deliveries import own_only
-from web.endpoint import ACTOR, USERS, Endpoint
+from web.endpoint import ACTOR, READERS, USERS, Endpoint
 
 
 class Limits(View):
@@ -51,7 +51,7 @@ class LimitsApi:
                 summary="What holds for the caller's requests: sizes, formats, names of targets, "
                 "and the tenant's settings that are no secret and no place",
                 tag="deliveries",
-                roles=USERS,
+                roles=USERS | READERS,
                 in_maintenance=True,
                 responses={200: schemas.answer("What holds.", Limits)}
                 | schemas.errors(401, 403, 429),

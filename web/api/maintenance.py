@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from pydantic import Field, RootModel
 
 from app.audit import AuditEntry, AuditTrail
+from app.codes import Code
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
 from app.tenants.configure import Configure
@@ -18,7 +19,7 @@ from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
 from app.views.view import Link, Moment, Query, Time, View
 from web import schemas
 from web.answers import refusal, shown
-from web.endpoint import ACTOR, ADMINS, ENDPOINTS, PROJECT_ADMINS, Endpoint
+from web.endpoint import ACTOR, ADMINS, ENDPOINTS, PROJECT_ADMINS, READERS, Endpoint
 from web.parameters import LAST, Whole, read
 
 log = get_logger(__name__)
@@ -31,7 +32,8 @@ _TYPES = {
     "csv": ("text/csv",),
     "jsonl": ("application/x-ndjson", "application/jsonl"),
 }
-_ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN")  # the least first
+# The least first.
+_ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN")
 
 
 class MaintenanceStateView(View):
@@ -125,7 +127,7 @@ class OperationApi:
     async def _maintain(self, request: web.Request, *, active: bool) -> web.Response:
         actor = request[ACTOR]
         if request.match_info["tenant"] != actor.tenant:
-            return refusal(403, "the token is of another tenant")
+            return refusal(403, "the token is of another tenant", code=Code.FORBIDDEN)
         return _maintenance(actor.tenant, await self._configure.maintain(actor, active=active))
 
     async def resources(self, request: web.Request) -> web.Response:
@@ -183,7 +185,7 @@ class OperationApi:
                 handler=self.maintenance,
                 summary="Whether the tenant is in maintenance",
                 tag="maintenance",
-                roles=ADMINS,
+                roles=ADMINS | READERS,
                 in_maintenance=True,
                 responses=said,
             ),
@@ -223,7 +225,7 @@ class OperationApi:
                 handler=self.audit,
                 summary="Who changed what, the newest first; as CSV or JSON lines, all of it",
                 tag="audit",
-                roles=ADMINS,
+                roles=ADMINS | READERS,
                 whole_instance=True,
                 in_maintenance=True,
                 query=AuditQuery,

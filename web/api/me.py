@@ -9,14 +9,18 @@ from app.delivery.own_ids import prefix_of
 from app.views.view import Link, View
 from web import schemas
 from web.answers import shown
-from web.endpoint import ACTOR, ONLY_OWN, USERS, Endpoint
+from web.endpoint import ACTOR, ONLY_OWN, READERS, USERS, Endpoint
 
 
 class CallerView(View):
     """Who the caller is here."""
 
     name: str
-    role: str
+    role: str = Field(description="What counts, of READ_ONLY and those of REGARDS.")
+    named_role: str | None = Field(
+        None,
+        description="As the token names it: a role of the site (DELIVERY_ROLES).",
+    )
     tenant: str
     correlation_id_prefix: str | None = Field(
         None,
@@ -37,6 +41,7 @@ async def _me(request: web.Request) -> web.Response:
     caller = CallerView(
         name=actor.name,
         role=actor.role,
+        named_role=actor.named,
         tenant=actor.tenant,
         correlation_id_prefix=prefix_of(actor.name) if actor.role in ONLY_OWN else None,
     )
@@ -53,7 +58,7 @@ def endpoints() -> list[Endpoint]:
             handler=_me,
             summary="Who the token is of, and what correlation ids of their own begin with",
             tag="deliveries",
-            roles=USERS,
+            roles=USERS | READERS,
             in_maintenance=True,
             whole_instance=True,
             responses={200: schemas.answer("The caller.", Me)} | schemas.errors(401, 403, 429),

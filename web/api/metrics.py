@@ -11,13 +11,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.delivery.pauses import Pause, PauseScope
 from app.delivery.states import State
 from app.delivery.webhooks import WebhookSeen
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
+from app.views.dead_letters import LettersWaiting
 from app.views.deliveries import Depth, OverdueContents, Overview, Owed, PlacesHeld, WorkerSeen
 from web import schemas
-from web.endpoint import ACTOR, OPERATORS, Endpoint
+from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint
 from web.guard.gate import SCRAPER
 
 log = get_logger(__name__)
@@ -28,13 +30,20 @@ _CACHE_LIFETIME = 5.0  # seconds that figures of the database are told again: an
 class DatabaseCollector(Collector):
     """Figures of the database, as they were read last."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        pauses: Callable[[], Sequence[Pause]] = tuple,
+        tenants: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._pauses = pauses
+        self._tenants = tenants
         self.depths: list[Depth] = []
         self.places: list[PlacesHeld] = []
         self.contents: list[OverdueContents] = []
         self.owed: list[Owed] = []
         self.workers: list[WorkerSeen] = []
         self.webhooks: Sequence[WebhookSeen] = ()
+        self.dead_letters: Sequence[LettersWaiting] = ()
         self.up = False
 
     def collect(self) -> Iterable[Metric]:
@@ -42,6 +51,7 @@ class DatabaseCollector(Collector):
         up = GaugeMetricFamily("delivery_database_up", "Whether PostgreSQL answered just now.")
         up.add_metric([], self.up)
         yield up
+        yield _of_pauses(self._pauses(), self._tenants())
         if not self.up:
             return
         active = GaugeMetricFamily(
@@ -65,7 +75,15 @@ class DatabaseCollector(Collector):
             "How long the one of them has waited that has waited longest; 0: none waits.",
             labels=("tenant",),
         )
+        quotas = GaugeMetricFamily(
+            "delivery_quota_waiting",
+            "Of those that are RECEIVED: requests that wait for a place in a quota; of those that "
+            "are READY: deliveries that wait for bytes of one. Of the database: take max.",
+            labels=("tenant", "state"),
+        )
         for depth in self.depths:
+            if depth.state in (State.RECEIVED, State.READY):
+                quotas.add_metric([depth.tenant, depth.state.value], depth.held)
             if depth.state is State.TRANSFERRING:
                 parked.add_metric([depth.tenant], depth.parked)
                 waiting.add_metric([depth.tenant], depth.oldest_parked)
@@ -110,9 +128,45 @@ class DatabaseCollector(Collector):
             overdue.add_metric([lane.lane], lane.oldest)
         workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
         workers.add_metric([], sum(worker.alive for worker in self.workers))
-        yield from (active, oldest, parked, waiting, places, held, contents, longest)
+        yield from (active, oldest, parked, waiting, quotas, places, held, contents, longest)
         yield from (owed, overdue, workers)
         yield from _of_webhooks(self.webhooks)
+        yield from _of_dead_letters(self.dead_letters)
+
+
+def _of_dead_letters(waiting: Sequence[LettersWaiting]) -> Iterator[Metric]:
+    labels = ("place", "tenant")
+    letters = GaugeMetricFamily(
+        "delivery_dead_letters_kept",
+        "Dead letters that wait to be put back or removed, by queue or topic; without a "
+        "tenant: those of none that is served. Of the database: take max.",
+        labels=labels,
+    )
+    oldest = GaugeMetricFamily(
+        "delivery_dead_letters_kept_oldest_seconds",
+        "How long ago the first of them was buried.",
+        labels=labels,
+    )
+    for seen in waiting:
+        letters.add_metric([seen.place, seen.tenant or ""], seen.letters)
+        oldest.add_metric([seen.place, seen.tenant or ""], seen.oldest)
+    yield from (letters, oldest)
+
+
+def _of_pauses(pauses: Sequence[Pause], tenants: Sequence[str]) -> Metric:
+    family = GaugeMetricFamily(
+        "delivery_paused",
+        "1 while transfers are paused, by scope: of the `tenant`, to its target `name`, of all "
+        "(`instance`: a series of each tenant); or the worker `name` is drained. The same in "
+        "every process: take max.",
+        labels=("scope", "tenant", "name"),
+    )
+    for pause in pauses:
+        subject = pause.subject
+        whose = tenants if subject.scope is PauseScope.INSTANCE else (subject.tenant,)
+        for tenant in whose:
+            family.add_metric([subject.scope.value, tenant, subject.name], 1)
+    return family
 
 
 def _of_webhooks(seen: Sequence[WebhookSeen]) -> Iterator[Metric]:
@@ -167,10 +221,14 @@ class MetricsApi:
         overview: Overview | None,
         *,
         webhooks: Callable[[], Awaitable[Sequence[WebhookSeen]]] | None = None,
+        dead_letters: Callable[[], Awaitable[Sequence[LettersWaiting]]] | None = None,
+        pauses: Callable[[], Sequence[Pause]] = tuple,
+        tenants: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._overview = overview
         self._webhooks = webhooks
-        self._database = DatabaseCollector()
+        self._dead_letters = dead_letters
+        self._database = DatabaseCollector(pauses, tenants)
         self._registry = CollectorRegistry()
         self._registry.register(self._database)
         self._read_at = 0.0
@@ -217,6 +275,8 @@ class MetricsApi:
                 )
                 if self._webhooks is not None:
                     database.webhooks = await self._webhooks()
+                if self._dead_letters is not None:
+                    database.dead_letters = await self._dead_letters()
                 database.up = True
             except DeliveryError as error:
                 database.up = False
@@ -233,7 +293,7 @@ class MetricsApi:
                 handler=self.metrics,
                 summary="Figures for Prometheus; of all tenants for an INSTANCE_ADMIN",
                 tag="health",
-                roles=OPERATORS,
+                roles=OPERATORS | READERS,
                 scraped=True,
                 whole_instance=True,
                 in_maintenance=True,

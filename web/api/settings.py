@@ -10,15 +10,17 @@ from aiohttp import web
 from pydantic import BeforeValidator, Field, RootModel
 
 from app.audit import Actor
+from app.codes import Code
 from app.delivery.targets import TargetCheck
 from app.errors import InvalidSettingError
 from app.tenants.configure import Configure
 from app.tenants.definitions import Definitions, default_target
+from app.tenants.masks import noted
 from app.tenants.values import Setting
 from app.views.view import Link, Query, View
 from web import schemas
 from web.answers import json_of, refusal, shown
-from web.endpoint import ACTOR, ADMINS, Endpoint
+from web.endpoint import ACTOR, ADMINS, READERS, Endpoint
 from web.guard.checks import Checks
 from web.parameters import read
 
@@ -90,11 +92,13 @@ def _view(
     links = [Link(rel="self", href=href), Link(rel="update", href=href)]
     if setting.is_set:
         links.append(Link(rel="delete", href=href))
+    # A URL may hold a secret: those see it whole who may set it.
+    told = noted if request[ACTOR].role in READERS else lambda value: value
     content = SettingContentView(
         name=setting.name,
         description=setting.description,
-        value=setting.value,
-        default_value=setting.default,
+        value=told(setting.value),
+        default_value=told(setting.default),
     )
     check = None
     if found is not None:
@@ -158,7 +162,8 @@ class SettingsApi:
         with self._checks.turn(actor.tenant) as wait:
             if wait:
                 sentence = "too many checks; one at a time, and a few a minute"
-                return refusal(429, sentence, Retry_After=str(math.ceil(wait)))
+                seconds = str(math.ceil(wait))
+                return refusal(429, sentence, code=Code.TOO_MANY_CALLS, Retry_After=seconds)
             if check == "only":
                 setting = self._configure.setting(actor.tenant, name)
                 found = await self._check(actor, name, value)
@@ -193,7 +198,7 @@ class SettingsApi:
                 handler=self.read,
                 summary="The tenant's settings",
                 tag="settings",
-                roles=ADMINS,
+                roles=ADMINS | READERS,
                 query=SettingsQuery,
                 responses={200: schemas.answer("The settings.", Settings)}
                 | schemas.errors(404)
@@ -206,7 +211,7 @@ class SettingsApi:
                 handler=self.read_one,
                 summary="One setting",
                 tag="settings",
-                roles=ADMINS,
+                roles=ADMINS | READERS,
                 parameters=named,
                 responses=answer | schemas.errors(404) | errors,
             ),

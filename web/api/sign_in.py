@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.audit import INSTANCE
-from app.encoding import flaw_of
-from app.errors import InvalidRequestError, NotAcceptedError, RetryableError
+from app.codes import Code
+from app.errors import NotAcceptedError, RetryableError
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import SIGN_INS
 from app.views.view import View
-from web.answers import json_of, refusal, shown
+from web.answers import body_as, refusal, shown
 from web.guard.address import address_of, caller_of
-from web.guard.auth import NotSignedInError
+from web.guard.errors import NotSignedInError
 from web.guard.limits import RateLimit, Turns
 
 log = get_logger(__name__)
@@ -79,17 +79,18 @@ class SignIns:
         # Before the body is read: it may take its time.
         wait = self._addresses.wait(caller_of(address))
         if wait:
-            return _limited(wait, address=address)
-        given = _read(await json_of(request))
+            return limited(wait, address=address)
+        given = await body_as(ConsoleSignIn, request)
         tenant, user, password = given.tenant, given.user, given.password
         who = {"tenant": tenant[:_MAX_LOGGED], "user": user[:_MAX_LOGGED], "address": address}
         wait = self._users.wait(_key(tenant, user))
         if wait:
-            return _limited(wait, **who)
+            return limited(wait, **who)
         async with self._turns.taken("all") as taken:
             if not taken:
-                _note("busy", **who)
-                return refusal(503, "too many sign in just now; try again", Retry_After="5")
+                note("busy", **who)
+                words = "too many sign in just now; try again"
+                return refusal(503, words, code=Code.TOO_MANY_CALLS, Retry_After="5")
             return await self._entered(tenant, user, password, who)
 
     async def _entered(
@@ -100,26 +101,13 @@ class SignIns:
                 raise NotAcceptedError(_REFUSED)
             token = await self._ask(tenant, user, password)
         except NotAcceptedError:
-            _note("refused", **who)
+            note("refused", **who)
             raise NotSignedInError(_REFUSED) from None
         except RetryableError:
-            _note("unavailable", **who)
+            note("unavailable", **who)
             raise
-        _note("accepted", **who)
+        note("accepted", **who)
         return shown(ConsoleToken(token=token))
-
-
-def _read(body: Any) -> ConsoleSignIn:
-    try:
-        given = ConsoleSignIn.model_validate(body)
-    except ValidationError:
-        raise InvalidRequestError(
-            [f"{', '.join(ConsoleSignIn.model_fields)} must be texts"]
-        ) from None
-    # REGARDS can't be asked for it: that would count as its outage.
-    if flaw := flaw_of([given.tenant, given.user, given.password]):
-        raise InvalidRequestError([f"the body {flaw}"])
-    return given
 
 
 def _key(tenant: str, user: str) -> str:
@@ -128,15 +116,16 @@ def _key(tenant: str, user: str) -> str:
     return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
 
 
-def _limited(wait: float, **who: str) -> web.Response:
-    _note("limited", **who)
+def limited(wait: float, **who: str) -> web.Response:
+    """Answer a client that tries too often; `wait` is in seconds."""
+    note("limited", **who)
     seconds = math.ceil(wait)
-    return refusal(
-        429, f"too many tries to sign in; wait {seconds} seconds", Retry_After=str(seconds)
-    )
+    words = f"too many tries to sign in; wait {seconds} seconds"
+    return refusal(429, words, code=Code.TOO_MANY_CALLS, Retry_After=str(seconds))
 
 
-def _note(outcome: str, **who: str) -> None:
+def note(outcome: str, **who: str) -> None:
+    """Log and count how a try ended."""
     SIGN_INS.labels(outcome).inc()
     level = log.info if outcome == "accepted" else log.warning
     level("sign_in", outcome=outcome, **who)

@@ -22,7 +22,7 @@ from app.views.view import Seconds, View
 from web import schemas
 from web.answers import shown
 from web.api.health import Status
-from web.endpoint import ACTOR, ADMINS, Endpoint
+from web.endpoint import ACTOR, ADMINS, READERS, Endpoint
 
 # Returns when the target answers and takes the credentials; raises DeliveryError with the reason.
 Look = Callable[[Target], Awaitable[None]]
@@ -170,7 +170,7 @@ class TargetsApi:
                 handler=self.targets,
                 summary="Whether the tenant's targets answer, and what is held back from them",
                 tag="health",
-                roles=ADMINS,
+                roles=ADMINS | READERS,
                 in_maintenance=True,
                 responses={
                     200: schemas.answer("Each target, by its name.", Targets),

@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import Field
 
 from app.audit import AuditRecord, AuditTrail
+from app.codes import Code
 from app.delivery.webhooks import (
     CONTENT_TYPE,
     EventType,
@@ -21,19 +22,20 @@ from app.delivery.webhooks import (
     ping,
 )
 from app.errors import InvalidRequestError, UnknownSettingError
+from app.network.urls import told
 from app.tenants.registry import ConfiguredTenants
 from app.views.view import Link, Query, View
 from app.views.webhooks import DeadEventView, WebhookView
 from web import schemas
 from web.answers import refusal, shown
-from web.endpoint import ACTOR, ADMINS, OPERATORS, Endpoint
+from web.endpoint import ACTOR, ADMINS, OPERATORS, READERS, Endpoint
 from web.guard.limits import RateLimit
 from web.parameters import LAST, Whole, read
 
 _PER_MINUTE = 5  # pings of a tenant
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
-_MAX_IDS = 500
+_MAX_IDS = 200  # as many as a request's first line can have
 
 
 class Webhooks(View):
@@ -131,20 +133,21 @@ class WebhooksApi:
         wait = self._rate.wait(actor.tenant)
         if wait:
             sentence = "too many pings; a few a minute"
-            return refusal(429, sentence, Retry_After=str(math.ceil(wait)))
+            seconds = str(math.ceil(wait))
+            return refusal(429, sentence, code=Code.TOO_MANY_CALLS, Retry_After=seconds)
         await self._audit.record(
             AuditRecord(
                 actor=actor,
                 action="try",
                 subject=f"webhook {webhook.name}",
                 before=None,
-                after=webhook.url,
+                after=told(webhook.url),
             )
         )
         async with self._sender.to(webhook) as post:
             answer = await post(ping(webhook.tenant), datetime.now(UTC))
         if answer.taken:
-            await self._outbox.revive(webhook.tenant, webhook.name)
+            await self._outbox.revive(webhook)
         message = f"it answered {answer.status}" if answer.taken else answer.flaw
         return shown(Tried(ok=answer.taken, message=message, status=answer.status))
 
@@ -169,7 +172,7 @@ class WebhooksApi:
                 handler=self.listing,
                 summary="The tenant's webhooks, and how they take events",
                 tag="webhooks",
-                roles=OPERATORS,
+                roles=OPERATORS | READERS,
                 responses={200: schemas.answer("Each, by its name.", Webhooks)} | always,
             ),
             Endpoint(
@@ -179,7 +182,7 @@ class WebhooksApi:
                 handler=self.dead,
                 summary="Events that a webhook never took, the newest first",
                 tag="webhooks",
-                roles=OPERATORS,
+                roles=OPERATORS | READERS,
                 parameters=named,
                 query=DeadQuery,
                 responses={200: schemas.answer("A page.", DeadEvents)}

@@ -13,7 +13,7 @@ from app.views.deliveries import Overview
 from app.views.view import Query, Seconds, View
 from web import schemas
 from web.answers import shown
-from web.endpoint import ACTOR, OPERATORS, Endpoint
+from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint
 from web.parameters import Whole, read
 
 _DEFAULT_HOURS = 24
@@ -149,7 +149,7 @@ class WorkersApi:
                 handler=self.workers,
                 summary="The workers that there are",
                 tag="workers",
-                roles=OPERATORS,
+                roles=OPERATORS | READERS,
                 in_maintenance=True,
                 whole_instance=True,
                 responses={200: schemas.answer("The workers.", Workers)} | errors,
@@ -161,7 +161,7 @@ class WorkersApi:
                 handler=self.stats,
                 summary="What of the tenant waits, and what became of what ended lately",
                 tag="workers",
-                roles=OPERATORS,
+                roles=OPERATORS | READERS,
                 query=StatsQuery,
                 responses={200: schemas.answer("The figures.", Stats)}
                 | schemas.errors(422)

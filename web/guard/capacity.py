@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 from aiohttp import web
 
+from app.codes import Code
 from app.telemetry.metrics import HTTP_REFUSED_CONNECTIONS, HTTP_UNDER_WAY
 from web.answers import refusal
 from web.endpoint import Handler
@@ -34,7 +35,7 @@ class UnderWay:
         if route_of(request) in self._beside:
             return await handler(request)
         if self._now >= self._most:
-            return refusal(503, _FULL, Retry_After="1")
+            return refusal(503, _FULL, code=Code.TOO_MANY_CALLS, Retry_After="1")
         self._now += 1
         HTTP_UNDER_WAY.inc()
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 from aio_pika.abc import AbstractRobustConnection
 
 from app.settings import Settings
 from streams.amqp.parameters import parameters_of
-from streams.amqp.publisher import AmqpPublisher, connect, open_publisher
-from streams.amqp.topology import Topology, topology_of
+from streams.amqp.publisher import AmqpPublisher, connect, open_channel, open_publisher
+from streams.amqp.topology import REFUSALS, refused, topology_of
 
 _COMMAND_TIMEOUT = 5.0  # seconds that a command waits for RabbitMQ to come up
 
@@ -38,8 +39,13 @@ async def declare_topology(settings: Settings) -> None:
 
     Raises ConfigurationError.
     """
+    topology = replace(topology_of(settings), declares=True)
     async with (
         open_connection(settings) as connection,
-        open_publisher(connection, topology=Topology(kind=settings.amqp_queue_type)),
+        open_publisher(connection, topology=topology),
     ):
-        pass
+        channel = await open_channel(connection)
+        try:
+            await topology.optional(channel)
+        except REFUSALS as error:
+            raise refused(error) from None

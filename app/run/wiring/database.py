@@ -6,7 +6,7 @@ Nothing else of the service is needed, nor imported.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,16 +14,20 @@ from functools import cached_property
 import asyncpg
 
 from app import __version__
+from app.delivery.model import Delivery
+from app.delivery.outgoing import OutgoingMessage
 from app.delivery.targets import Blocked
 from app.errors import ConfigurationError
 from app.settings import Settings
 from app.store import (
     Leader,
     PostgresArrivals,
+    PostgresAttention,
     PostgresAudit,
     PostgresCheckpoints,
     PostgresConfiguration,
     PostgresContents,
+    PostgresDeadLetters,
     PostgresJanitor,
     PostgresLeases,
     PostgresOutbox,
@@ -31,6 +35,7 @@ from app.store import (
     PostgresTracking,
     PostgresWebhooks,
     PostgresWorkers,
+    PostgresWorkNews,
     alone,
     migrate,
     open_pool,
@@ -39,6 +44,7 @@ from app.store import (
 from app.store.pool import translate_errors
 from app.store.rights import lacking, missing_rights
 from app.store.schema import Schema, look
+from app.store.woken import unpublished
 from app.telemetry.logs import get_logger
 from app.tenants.vault import vault_of
 from app.waiting.wakeup import Wakeup
@@ -56,6 +62,7 @@ class PostgresDatabase:
     settings: Settings
     pool: asyncpg.Pool
     owed: Wakeup = field(default_factory=Wakeup)  # notified after a commit that left some to send
+    hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished  # publishes hints
 
     def over(self, pool: asyncpg.Pool) -> PostgresDatabase:
         """Return the same, over other connections."""
@@ -64,12 +71,17 @@ class PostgresDatabase:
     @cached_property
     def store(self) -> PostgresStore:
         """The deliveries."""
-        return PostgresStore(self.pool, self.owed)
+        return PostgresStore(self.pool, self.owed, hinted=self.hinted)
 
     @cached_property
     def tracking(self) -> PostgresTracking:
         """The deliveries, looked at."""
         return PostgresTracking(self.pool)
+
+    @cached_property
+    def attention(self) -> PostgresAttention:
+        """What is wrong now."""
+        return PostgresAttention(self.pool)
 
     @cached_property
     def arrivals(self) -> PostgresArrivals:
@@ -85,6 +97,11 @@ class PostgresDatabase:
     def webhooks(self) -> PostgresWebhooks:
         """What is owed to webhooks."""
         return PostgresWebhooks(self.pool)
+
+    @cached_property
+    def dead_letters(self) -> PostgresDeadLetters:
+        """What could not be handled."""
+        return PostgresDeadLetters(self.pool)
 
     @cached_property
     def leader(self) -> Leader:
@@ -116,14 +133,24 @@ class PostgresDatabase:
             slots=self.settings.max_transfers,
         )
 
-    def leases(self, *, blocked: Callable[[], Blocked]) -> PostgresLeases:
-        """Return what claims for this worker; `blocked` says what it must leave."""
+    def work_news(self) -> PostgresWorkNews:
+        """Return what tells this worker of work at once."""
+        return PostgresWorkNews(self.pool)
+
+    def leases(
+        self, *, blocked: Callable[[], Blocked], archived: Callable[[Delivery], int | None]
+    ) -> PostgresLeases:
+        """Return what claims for this worker; `blocked` says what it must leave.
+
+        `archived` tells how far one of its transfers is, in bytes.
+        """
         return PostgresLeases(
             self.pool,
             owner=self.settings.worker_id,
             ttl=self.settings.lease_duration,
             transfers_per_tenant=self.settings.max_transfers_per_tenant or None,
             blocked=blocked,
+            archived=archived,
         )
 
     def checkpoints(self) -> PostgresCheckpoints:
@@ -161,13 +188,15 @@ async def open_database(settings: Settings) -> AsyncIterator[PostgresDatabase]:
 
 
 @contextlib.asynccontextmanager
-async def open_migrated(settings: Settings) -> AsyncIterator[PostgresDatabase]:
+async def open_migrated(settings: Settings, *, lines: int = 0) -> AsyncIterator[PostgresDatabase]:
     """Connect to PostgreSQL for a process that stays, and migrate where that is allowed.
+
+    `lines` are connections beside those of the settings, by which it hears of something always.
 
     Raises ConfigurationError when the schema is not this program's, or the role has not all rights
     that the service needs.
     """
-    async with connected(settings) as database:
+    async with connected(settings, size=settings.database_pool_size + lines) as database:
         pool = database.pool
         if not settings.migrate_at_start and (found := await _look(pool)).missing:
             raise ConfigurationError(

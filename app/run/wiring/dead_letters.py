@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from app.run.wiring.amqp import open_connection
+from app.run.wiring.database import PostgresDatabase
 from app.settings import Settings
-from app.views.dead_letters import DeadLetterStore
+from app.tenants.registry import ConfiguredTenants
 from streams.amqp.dead_letters import DeadLetterQueues, open_dead_letter_queues
 from streams.amqp.topology import topology_of
-from streams.operators.dead_letters import BrokerDeadLetters
+from streams.operators.dead_letters import JOB, BrokerDesk
+
+DEAD_LETTERS_JOB = JOB
 
 
-def dead_letter_store(settings: Settings, *, known: Callable[[str], bool]) -> DeadLetterStore:
-    """Return both kinds together; `known` tells which tenants are served here."""
-    return BrokerDeadLetters(settings, known=known)
+def dead_letter_desk(database: PostgresDatabase, tenants: ConfiguredTenants) -> BrokerDesk:
+    """Return where letters of both kinds are looked for, mended, put back and removed."""
+    return BrokerDesk(
+        database.settings,
+        table=database.dead_letters,
+        leading=database.leader.leading,
+        tenants=tenants,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ from sinks.pipeline.parts import memory_lack
 
 def formats_of(settings: Settings) -> FormatsMade:
     """Return the formats that a worker makes."""
-    return formats_with(zstd_level=settings.zstd_level)
+    return formats_with(zstd_level=settings.zstd_level, deflate_threads=settings.deflate_threads)
 
 
 def memory_lack_of(settings: Settings) -> str | None:

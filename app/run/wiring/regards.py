@@ -16,15 +16,21 @@ from streams.regards.tokens import TokenSigner
 from streams.regards.users import AnyUser, AskedLater, RsAdmin
 
 
+def signer_of(settings: Settings) -> TokenSigner:
+    """Return what signs the tokens for rs-order and rs-admin."""
+    return TokenSigner(
+        settings.rs_order_token_secret.get_secret_value(), ttl=settings.rs_order_token_ttl
+    )
+
+
 @contextlib.asynccontextmanager
-async def open_regards(settings: Settings) -> AsyncIterator[tuple[OrderSource, Users]]:
+async def open_regards(
+    settings: Settings, signer: TokenSigner
+) -> AsyncIterator[tuple[OrderSource, Users]]:
     """Open rs-order and rs-admin (where there is none, every user may order).
 
     Raises ConfigurationError when the file of a CA can't be used.
     """
-    signer = TokenSigner(
-        settings.rs_order_token_secret.get_secret_value(), ttl=settings.rs_order_token_ttl
-    )
     async with open_session(
         stall_timeout=settings.source_stall_timeout, ca=settings.http_ca
     ) as session:
@@ -48,19 +54,17 @@ async def open_regards(settings: Settings) -> AsyncIterator[tuple[OrderSource, U
 
 
 @contextlib.asynccontextmanager
-async def open_users(settings: Settings) -> AsyncIterator[Users]:
+async def open_users(settings: Settings, signer: TokenSigner) -> AsyncIterator[Users]:
     """Open rs-admin alone, for a process that asks it now and then, and has no rs-order.
 
     Without the secret that it is asked with, the workers do. Raises as `open_regards` does.
     """
-    secret = settings.rs_order_token_secret.get_secret_value()
-    if not settings.rs_admin_url or not secret:
+    if not settings.rs_admin_url or not settings.rs_order_token_secret.get_secret_value():
         yield users_asked_later(settings)
         return
     async with open_session(
         stall_timeout=settings.source_stall_timeout, ca=settings.http_ca
     ) as session:
-        signer = TokenSigner(secret, ttl=settings.rs_order_token_ttl)
         yield RsAdmin(session, signer, url=settings.rs_admin_url)
 
 

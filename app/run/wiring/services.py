@@ -9,7 +9,7 @@ from typing import Self
 
 from app.delivery.ports import Users
 from app.run.wiring.database import PostgresDatabase, open_database, open_migrated, open_web_pool
-from app.run.wiring.regards import open_users, users_asked_later
+from app.run.wiring.regards import open_users, signer_of, users_asked_later
 from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import ConfigurationParts, open_configuration
 from app.settings import Settings
@@ -17,8 +17,11 @@ from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
 from app.usecases.links import Links
+from app.usecases.pausing import Pausing
+from app.usecases.quotas import Quotas
 from sinks.formats import FORMATS, suffix_of
 from sinks.stores.kinds import Stores
+from streams.regards.tokens import TokenSigner
 
 _MEDIA_TYPES = {each.suffix: each.media_type for each in FORMATS}
 
@@ -31,6 +34,7 @@ class Services:
     configuration: ConfigurationParts
     objects: Stores
     users: Users
+    signer: TokenSigner  # of tokens for REGARDS
 
     @property
     def settings(self) -> Settings:
@@ -48,6 +52,21 @@ class Services:
         )
 
     @property
+    def pausing(self) -> Pausing:
+        """What pauses transfers, drains workers, and resumes them."""
+        return Pausing(
+            store=self.configuration.store,
+            configure=self.configuration.configure,
+            tenants=self.configuration.tenants,
+            workers=self.database.tracking.workers,
+        )
+
+    @property
+    def quotas(self) -> Quotas:
+        """What tells what is left of quotas, and lets through what waits for one."""
+        return Quotas(store=self.database.store, tenants=self.configuration.tenants)
+
+    @property
     def dry_runs(self) -> DryRuns:
         """What tells of requests what would become of them, and does nothing of it."""
         return DryRuns(
@@ -56,12 +75,13 @@ class Services:
             users=self.users,
             find=self.objects.find,
             suffix_of=suffix_of,
+            quotas=self.quotas,
         )
 
     @contextlib.asynccontextmanager
     async def asking_users(self) -> AsyncIterator[Self]:
         """Give the same, that asks rs-admin itself; a worker does, anyway."""
-        async with open_users(self.settings) as users:
+        async with open_users(self.settings, self.signer) as users:
             yield replace(self, users=users)
 
     @property
@@ -109,10 +129,13 @@ async def open_services(settings: Settings, *, stays: bool = False) -> AsyncIter
     opened = open_migrated(settings) if stays else open_database(settings)
     async with opened as database:
         configuration = await open_configuration(settings, database.pool)
+        if stays:
+            await configuration.configure.refer_to_the_deployments_key()
         async with open_targets(settings, in_use=configuration.tenants.targets) as objects:
             yield Services(
                 database=database,
                 configuration=configuration,
                 objects=objects,
                 users=users_asked_later(settings),
+                signer=signer_of(settings),
             )

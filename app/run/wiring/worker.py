@@ -5,40 +5,54 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from aio_pika.abc import AbstractRobustConnection
 
+from app.delivery.attempts import Archived
+from app.delivery.notices import Tell, of_dead_letters, silent
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.ports import Archiver, OrderSource
+from app.delivery.progress import to_all
 from app.delivery.states import Work
 from app.errors import ConfigurationError
 from app.run.wiring.amqp import open_amqp
 from app.run.wiring.database import open_migrated
+from app.run.wiring.dead_letters import dead_letter_desk
 from app.run.wiring.formats import formats_of, memory_lack_of
 from app.run.wiring.kafka import make_topics, open_events
-from app.run.wiring.regards import open_regards
+from app.run.wiring.regards import open_regards, signer_of
 from app.run.wiring.services import Services
 from app.run.wiring.targets import open_targets
 from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.tenants.secret_rules import require_token_secret
+from app.usecases.bury import keeper
+from app.usecases.notices import Notices
+from app.usecases.tell_progress import ProgressTeller
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
 from sinks.pipeline.budget import Budget
 from sinks.transfer import StreamingArchiver
 from streams.amqp.dead_letters import count_dead_letters
+from streams.amqp.names import DEAD_LETTER_QUEUE
+from streams.amqp.notices import publish as publish_notice
 from streams.amqp.parameters import parameters_of
+from streams.amqp.progress import ProgressPublisher
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import topology_of
 from streams.bridge import Bridge
 from streams.kafka.faust_app import create_app
+from streams.kafka.hints import publishing_hints
 from streams.kafka.lag import ConsumerLag
 from streams.kafka.log import EventLog
 from streams.kafka.progress import ProgressReporter
 from streams.kafka.supervisor import Consumer
 from streams.kafka.topic_check import warn_of_differences
+from streams.operators.dead_letters import BrokerDesk
+
+_LINES = 1  # connections that are held always: work is heard of by it
 
 Publish = Callable[[OutgoingMessage], Awaitable[None]]
 
@@ -51,6 +65,9 @@ class WorkerServices(Services):
     publisher: AmqpPublisher
     events: EventLog
     source: OrderSource
+    tell: Tell  # operators, what they must act on
+    progress: ProgressTeller
+    archived: Archived  # by each transfer under way
 
     @property
     def routes(self) -> Sequence[tuple[Lane, Publish]]:
@@ -74,6 +91,7 @@ class WorkerServices(Services):
             prefetch=settings.request_bulk_size,
             max_bytes=settings.max_message_bytes,
             parameters=parameters_of(settings),
+            keep=keeper(self.database.dead_letters),
         )
 
     def consumer(self, *, wake: Mapping[Work, Wakeup]) -> Consumer:
@@ -88,12 +106,14 @@ class WorkerServices(Services):
             users=self.users,
             events=self.events,
             wake=wake,
+            keep=keeper(self.database.dead_letters),
         )
         return Consumer(
             make=make,
             lag=ConsumerLag(self.settings),
             make_topics=partial(make_topics, self.database),
             stuck_after=self.settings.kafka_stuck_after,
+            rebalance_timeout=self.settings.kafka_rebalance_timeout,
         )
 
     def archiver(self, *, memory: Budget, patience: Patience) -> Archiver:
@@ -102,7 +122,9 @@ class WorkerServices(Services):
         return StreamingArchiver(
             self.source,
             self.objects,
-            ProgressReporter(self.events).report,
+            to_all(
+                ProgressReporter(self.events).report, self.progress.report, self.archived.report
+            ),
             compression=settings.compression,
             part_size=settings.part_size,
             memory=settings.transfer_memory,
@@ -113,9 +135,23 @@ class WorkerServices(Services):
             formats=formats_of(settings),
         )
 
+    @cached_property
+    def dead_letters(self) -> BrokerDesk:
+        """Where dead letters are kept, and found that are not."""
+        return dead_letter_desk(self.database, self.configuration.tenants)
+
+    async def sweep_dead_letters(self) -> None:
+        """Keep what was buried without being kept."""
+        await self.dead_letters.sweep(self.connection, self.events)
+
     async def count_dead_letters(self) -> None:
-        """Measure how many dead letters there are."""
-        await count_dead_letters(self.connection)
+        """Measure how many dead letters there are, and tell operators of ours."""
+        found = await count_dead_letters(self.connection)
+        found.pop(DEAD_LETTER_QUEUE, None)  # other services', too
+        for tenant in self.configuration.tenants.names:
+            notice = of_dead_letters(tenant, found)
+            if notice is not None:
+                self.tell(notice)
 
 
 @contextlib.asynccontextmanager
@@ -128,7 +164,7 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
     require_memory(settings)
     async with contextlib.AsyncExitStack() as stack:
         # First: a migration that takes minutes must not begin again for the silence of others.
-        database = await stack.enter_async_context(open_migrated(settings))
+        database = await stack.enter_async_context(open_migrated(settings, lines=_LINES))
         amqp = await stack.enter_async_context(contextlib.AsyncExitStack())
         kafka = await stack.enter_async_context(contextlib.AsyncExitStack())
 
@@ -143,20 +179,46 @@ async def open_worker_services(settings: Settings) -> AsyncIterator[WorkerServic
             configured = group.create_task(open_configuration(settings, database.pool))
         connection, publisher = rabbitmq.result()
         configuration = configured.result()
-        source, users = await stack.enter_async_context(open_regards(settings))
+        await configuration.configure.refer_to_the_deployments_key()
+        signer = signer_of(settings)
+        source, users = await stack.enter_async_context(open_regards(settings, signer))
         objects = await stack.enter_async_context(
             open_targets(settings, in_use=configuration.tenants.targets)
         )
+        told_over_amqp = ProgressTeller(
+            wanted=configuration.tenants.progress_events,
+            deliveries=database.tracking,
+            listeners=ProgressPublisher(connection, topology=topology_of(settings)),
+        )
+        hints = await stack.enter_async_context(publishing_hints(events.result()))
         yield WorkerServices(
-            database=database,
+            database=replace(database, hinted=hints.send),
             configuration=configuration,
             objects=objects,
             users=users,
+            signer=signer,
             connection=connection,
             publisher=publisher,
             events=events.result(),
             source=source,
+            tell=await stack.enter_async_context(_notices(settings, publisher)),
+            progress=told_over_amqp,
+            archived=Archived(),
         )
+
+
+@contextlib.asynccontextmanager
+async def _notices(settings: Settings, publisher: AmqpPublisher) -> AsyncIterator[Tell]:
+    """Give what tells operators what they must act on: nothing, where no role is set."""
+    if not settings.notice_roles:
+        yield silent
+        return
+    send = partial(publish_notice, publisher=publisher, roles=settings.notice_roles)
+    notices = Notices(send, interval=settings.notice_interval)
+    try:
+        yield notices.tell
+    finally:
+        await notices.close()
 
 
 def require_memory(settings: Settings) -> None:

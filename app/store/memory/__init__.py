@@ -21,20 +21,26 @@ leases         `Leases`
 checkpoints    `Checkpoints`
 arrivals       `Arrivals`
 outbox         `Outbox`
+listening      `WorkNews`
 contents       `Contents`
 configuration  `ConfigurationStore`
 audit          `AuditTrail`
+attention      `Troubles`
 tracking       `Tracking`, `Changes`, `Overview`
 webhooks       `WebhookOutbox`
+dead_letters   `DeadLetterTable`
 """
 
 from app.store.memory.arrivals import MemoryArrivals
+from app.store.memory.attention import MemoryAttention
 from app.store.memory.audit import MemoryAudit
 from app.store.memory.checkpoints import MemoryCheckpoints
 from app.store.memory.configuration import MemoryConfiguration
 from app.store.memory.contents import MemoryContents
 from app.store.memory.database import MemoryDatabase
+from app.store.memory.dead_letters import MemoryDeadLetters
 from app.store.memory.leases import MemoryLeases
+from app.store.memory.listening import MemoryWorkNews
 from app.store.memory.outbox import MemoryOutbox
 from app.store.memory.store import MemoryStore
 from app.store.memory.tracking import MemoryTracking, MemoryWorkers
@@ -42,15 +48,18 @@ from app.store.memory.webhooks import MemoryWebhooks
 
 __all__ = [
     "MemoryArrivals",
+    "MemoryAttention",
     "MemoryAudit",
     "MemoryCheckpoints",
     "MemoryConfiguration",
     "MemoryContents",
     "MemoryDatabase",
+    "MemoryDeadLetters",
     "MemoryLeases",
     "MemoryOutbox",
     "MemoryStore",
     "MemoryTracking",
     "MemoryWebhooks",
+    "MemoryWorkNews",
     "MemoryWorkers",
 ]

@@ -77,7 +77,9 @@ class MemoryArrivals:
                 noted = await session.update(
                     self._database.arrivals, ingress_id, lambda row: replace(row, returned_at=at)
                 )
-                if noted is None:
+                # What was handled may have been saved once more: who handles it again takes no note
+                # along.
+                if noted is None or session.get(self._database.inbox, ingress_id) is not None:
                     handled.append(ingress_id)
         for ingress_id in handled:
             # By now: who handled it took the note along.

@@ -131,35 +131,40 @@ class MemoryCheckpoints:
             )
             if held is None:
                 return False
+            for key, saved in list(session.rows(self._database.checkpoints, delivery.id)):
+                if saved.step.boundary.members > first:
+                    session.remove(self._database.checkpoints, key)
             row = ContentsRow(delivery_id=delivery.id, records=contents)
             session.put(self._database.contents, (delivery.id, md5, first), row)
         return True
 
     async def contents(self, delivery: Delivery, *, md5: str) -> AsyncIterator[bytes]:
         """Iterate over what is known of files, a step at a time; waits while the store is away."""
-        after = 0
+        after = -1, False
         while True:
             found = await until_answered(partial(self._next, delivery, md5, after))
             if found is None:
                 return
-            after = found[0] + 1
-            yield found[1]
+            after = found[:2]
+            yield found[2]
 
-    async def _next(self, delivery: Delivery, md5: str, after: int) -> tuple[int, bytes] | None:
+    async def _next(
+        self, delivery: Delivery, md5: str, after: tuple[int, bool]
+    ) -> tuple[int, bool, bytes] | None:
         async with self._database.session() as session:
             of = session.get(self._database.deliveries, delivery.id)
             kept = [
-                (key[2], row.records)
+                (key[2], True, row.records)
                 for key, row in session.rows(self._database.contents, delivery.id)
                 if key[1] == md5
             ]
             if of is not None and not of.state.ended and of.delivery.upload is not None:
                 kept += [
-                    (saved.step.follows_members, saved.step.contents)
+                    (saved.step.follows_members, False, saved.step.contents)
                     for saved in self._saved_of(session, delivery, of.delivery.upload)
                     if saved.step.contents is not None
                 ]
-        return min((each for each in kept if each[0] >= after), default=None)
+        return min((each for each in kept if each[:2] > after), default=None)
 
     async def record_tail(
         self, delivery: Delivery, upload: Upload, key: str, *, until: timedelta

@@ -1,4 +1,4 @@
-"""Settings of tenants and maintenance in memory; secrets are as they were given."""
+"""Settings of tenants, maintenance and pauses in memory; secrets are as they were given."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from app.audit import AuditRecord
 from app.delivery.model import Delivery
+from app.delivery.pauses import Pause, PauseSubject, Running
 from app.delivery.states import State
 from app.store.memory.audit import record
-from app.store.memory.database import MemoryDatabase, as_json
+from app.store.memory.database import MemoryDatabase, as_json, seconds_left
 from app.store.memory.deliveries import update
 from app.store.memory.session import Session
 from app.tenants.values import Configuration, Maintenance, StoredValue
@@ -35,12 +36,20 @@ class _Change:
         self._tenant = tenant
         self.values = values
 
-    async def set(self, name: str, value: Any) -> StoredValue:
+    async def set(self, name: str, value: Any, *, deployment_key: bool = False) -> StoredValue:
         await self._database.trip()
-        stored = StoredValue(value=as_json(value), version=self._database.version())
+        stored = StoredValue(
+            value=as_json(value), version=self._database.version(), deployment_key=deployment_key
+        )
         self._session.put(self._database.settings, (self._tenant, name), stored)
-        self.values[name] = StoredValue(value=value, version=stored.version)
+        self.values[name] = replace(stored, value=value)
         return self.values[name]
+
+    async def refer(self, name: str) -> None:
+        await self._database.trip()
+        referring = replace(self.values[name], deployment_key=True)
+        self._session.put(self._database.settings, (self._tenant, name), referring)
+        self.values[name] = referring
 
     async def reset(self, name: str) -> None:
         await self._database.trip()
@@ -72,6 +81,39 @@ class _Change:
                 lambda row: row.state is State.RECEIVED,
             )
 
+    async def pause(
+        self,
+        subject: PauseSubject,
+        *,
+        reason: str,
+        running: Running,
+        paused_by: str,
+        until: datetime | None = None,
+        lasts: timedelta | None = None,
+    ) -> Pause:
+        await self._database.trip()
+        now = self._session.now
+        before = self._session.get(self._database.pauses, subject)
+        lasting = before is not None and (before.until is None or before.until > now)
+        pause = Pause(
+            subject=subject,
+            reason=reason,
+            running=running,
+            paused_by=paused_by,
+            since=before.since if before is not None and lasting else now,
+            until=until if until is not None or lasts is None else now + lasts,
+        )
+        self._session.put(self._database.pauses, subject, pause)
+        return replace(pause, left=seconds_left(pause, now))
+
+    async def resume(self, subject: PauseSubject) -> Pause | None:
+        await self._database.trip()
+        before = await self._session.delete(self._database.pauses, subject)
+        if before is None:
+            return None
+        left = seconds_left(before, self._session.now)
+        return replace(before, left=left) if left is None or left > 0 else None
+
     async def audit(self, done: AuditRecord) -> None:
         await self._database.trip()
         record(self._database, self._session, done)
@@ -95,8 +137,11 @@ class MemoryConfiguration:
             for (tenant, name), stored in session.rows(self._database.settings):
                 settings[tenant][name] = stored
             paused = session.where(self._database.maintenance, lambda row: row.active)
+            pauses = self._database.pauses_in_effect(session)
         return Configuration(
-            settings=dict(settings), paused=frozenset(tenant for tenant, _ in paused)
+            settings=dict(settings),
+            paused=frozenset(tenant for tenant, _ in paused),
+            pauses=tuple(sorted(pauses, key=lambda pause: pause.since)),
         )
 
     @contextlib.asynccontextmanager

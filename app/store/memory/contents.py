@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.delivery.content import WARNED_BEFORE, WARNED_FROM, Content, ContentNews, DueContent
-from app.delivery.manifest import MANIFEST_NAME
+from app.delivery.manifest import REPORT_NAME
 from app.delivery.model import Delivery
+from app.delivery.object_store import StoredObject
 from app.delivery.states import State
 from app.store.memory import deliveries
 from app.store.memory.database import MemoryDatabase
@@ -41,7 +42,7 @@ class ContentsInTransaction(Statements):
         content = None if row is None else _content_of(row, key, namespace, until)
         if content is None:
             return
-        warns = until >= self._session.now + WARNED_FROM
+        warns = not content.is_report and until >= self._session.now + WARNED_FROM
         due_at = until - WARNED_BEFORE if warns else until
         kept = ContentRow(content=content, warned=not warns, due_at=due_at)
         if await self._session.insert(self._database.kept_contents, delivery.id, kept):
@@ -143,7 +144,41 @@ class ContentsInTransaction(Statements):
         return bool(self._session.where(self._database.deliveries, tells))
 
     @statement
-    async def content_warned(self, content: Content) -> bool:
+    async def is_replaced(self, content: Content) -> bool:
+        """Whether a delivery that was done later has put something else in its place."""
+        own = self._session.get(self._database.deliveries, content.delivery_id)
+        since = own.finished_at if own is not None else None
+
+        def makes_up_for(row: DeliveryRow) -> bool:
+            return (
+                own is not None
+                and row.delivery.requested_at > own.delivery.requested_at
+                and (
+                    row.state is State.DONE
+                    or (row.report is not None and row.report.url == content.url)
+                )
+            )
+
+        def replaces(row: DeliveryRow) -> bool:
+            return (
+                row.state is State.DONE
+                and row.delivery.id != content.delivery_id
+                and row.result is not None
+                and row.result.url == content.url
+                and (content.namespace is None or row.done_in in (content.namespace, None))
+                and row.finished_at is not None
+                and since is not None
+                and row.finished_at >= since
+            )
+
+        replaced = self._session.where(self._database.deliveries, replaces)
+        if content.is_report:
+            same = content.tenant, content.correlation_id
+            replaced += self._session.where(self._database.deliveries, makes_up_for, group=same)
+        return bool(replaced)
+
+    @statement
+    async def content_warned(self, content: Content, *, told: bool = True) -> bool:
         """Note that it is told of a content that it expires soon."""
         warned = await self._session.update(
             self._database.kept_contents,
@@ -151,23 +186,26 @@ class ContentsInTransaction(Statements):
             lambda row: replace(row, warned=True, due_at=row.content.until),
             lambda row: not row.warned and row.removed_at is None and row.asked_at is None,
         )
-        if warned is not None:
+        if warned is not None and told:
             self._note(content, ContentNews.EXPIRES_SOON)
         return warned is not None
 
     @statement
-    async def content_removed(self, content: Content) -> bool:
+    async def content_removed(
+        self, content: Content, *, told: bool = True, cause: str | None = None
+    ) -> bool:
         """Note that a content is removed."""
         now = self._session.now
         removed = await self._session.update(
             self._database.kept_contents,
             content.delivery_id,
-            lambda row: replace(row, removed_at=now, due_at=None, last_cause=None),
+            lambda row: replace(row, removed_at=now, due_at=None, last_cause=cause),
             lambda row: row.removed_at is None,
         )
         if removed is not None:
             await self._keep(content.delivery_id, keeps=False)
-            self._note(content, ContentNews.REMOVED)
+            if told:
+                self._note(content, ContentNews.REMOVED)
         return removed is not None
 
     def _note(self, content: Content, news: ContentNews) -> None:
@@ -283,11 +321,30 @@ class MemoryContents:
 def _content_of(
     row: DeliveryRow, key: str | None, namespace: str | None, until: datetime | None
 ) -> Content | None:
-    """Return what is kept of a delivery's content; None where it has none that is known."""
-    delivery, result = row.delivery, row.result
+    """Return what is kept of a delivery's content; None where it has none that is known.
+
+    Of one that failed, that is its report.
+    """
+    delivery, result, report = row.delivery, row.result, row.report
+    if row.state is State.ERROR and report is not None and report.is_there:
+        result = StoredObject(url=report.url, md5="", size=report.size or 0, etag=report.etag)
+        return replace(
+            _content(delivery, result, report.key, report.namespace, until),
+            archive_name=REPORT_NAME,
+        )
     key = key or (delivery.upload.key if delivery.upload else None)
     if row.state is not State.DONE or result is None or key is None:
         return None
+    return _content(delivery, result, key, namespace, until)
+
+
+def _content(
+    delivery: Delivery,
+    result: StoredObject,
+    key: str,
+    namespace: str | None,
+    until: datetime | None,
+) -> Content:
     return Content(
         delivery_id=delivery.id,
         tenant=delivery.tenant,
@@ -319,10 +376,8 @@ def _old(
             and row.finished_at is not None
             and row.finished_at < session.now - age
             and stays
-            and _content_of(row, None, None, None) is not None
+            and (content := _content_of(row, None, None, None)) is not None
         ):
-            assert row.result is not None  # noqa: S101 - it has a content
-            folder = row.delivery.archive_name == MANIFEST_NAME
-            size = row.delivery.total_bytes if folder else row.result.size
+            size = row.delivery.total_bytes if content.is_folder else content.size
             old.append((row.finished_at, delivery_id, size))
     return [(delivery_id, size) for _, delivery_id, size in sorted(old)]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from app.audit import AuditEntry
+from app.delivery.pauses import Pause, PauseSubject
 from app.delivery.states import Work
 from app.store.memory.locks import Locks
 from app.store.memory.rows import (
     ArrivalRow,
     AskedRow,
+    AttemptRow,
     CheckpointRow,
     ContentRow,
     ContentsRow,
+    DeadLetterRow,
     DeliveryRow,
     FileCheckpointRow,
     FileRow,
@@ -61,6 +66,21 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def seconds_left(pause: Pause, now: datetime) -> float | None:
+    """Return the seconds until the end of a pause; None where it has none."""
+    return None if pause.until is None else (pause.until - now).total_seconds()
+
+
+class ListeningLine(Hashable, Protocol):
+    """A connection that listens."""
+
+    def tell(self, word: str) -> None:
+        """Have a notification come by it."""
+
+    def cut(self) -> None:
+        """End it: who waits hears of that."""
+
+
 class _Transaction:
     """A transaction as a block: a class, since simulations begin thousands of them."""
 
@@ -80,6 +100,7 @@ class _Transaction:
                 if self._session.has_changes:  # else it was a look, which was answered
                     await self._database.trip()
                 self._session.commit()
+                self._database.tell(self._session.told)
                 await self._database.answered()
         finally:
             self._session.roll_back()
@@ -109,6 +130,7 @@ class MemoryDatabase:
         self._locks = Locks(timeout=lock_timeout)
         self._open: dict[Session, None] = {}
         self._versions = itertools.count(1)
+        self.lines: dict[ListeningLine, None] = {}
 
         def of_client(row: DeliveryRow) -> tuple[str, str]:
             return row.delivery.tenant, row.delivery.correlation_id
@@ -139,15 +161,21 @@ class MemoryDatabase:
         self.kept_contents = Table[UUID, ContentRow]("content")
         self.places = Table[UUID, PlaceRow]("place")
         self.history = Table[int, StepRow]("delivery_history", group=lambda row: row.delivery_id)
+        self.attempts = Table[tuple[UUID, int], AttemptRow](
+            "delivery_attempt", group=lambda row: row.delivery_id
+        )
         self.inbox = Table[UUID, InboxRow]("inbox", group=lambda row: (row.kind, row.digest))
         self.arrivals = Table[UUID, ArrivalRow]("arrival")
         self.asked = Table[int, AskedRow]("asked")
         self.outbox = Table[int, OutboxRow]("outbox", group=lambda row: row.lane)
         self.webhook_events = Table[int, WebhookEventRow]("webhook_event", group=lambda row: row.of)
         self.webhooks = Table[tuple[str, str], WebhookRow]("webhook")
+        self.dead_letters = Table[str, DeadLetterRow]("dead_letter")
+        self.dead_letter_looks = Table[str, int]("dead_letter_look")
         self.turns = Table[tuple[Work, str], datetime]("turn")
         self.settings = Table[tuple[str, str], StoredValue]("tenant_setting")
         self.maintenance = Table[str, Maintenance]("tenant_maintenance")
+        self.pauses = Table[PauseSubject, Pause]("pause")
         self.audit = Table[int, AuditEntry]("audit")
         self.workers = Table[str, WorkerRow]("worker")
 
@@ -170,6 +198,30 @@ class MemoryDatabase:
         """Whether a tenant is in maintenance, as a transaction sees it."""
         found = session.get(self.maintenance, tenant)
         return found is not None and found.active
+
+    def pauses_in_effect(self, session: Session) -> list[Pause]:
+        """Return the pauses in effect, as a transaction sees them, with what is left of each."""
+        return [
+            replace(pause, left=left)
+            for _, pause in session.rows(self.pauses)
+            for left in [seconds_left(pause, session.now)]
+            if left is None or left > 0
+        ]
+
+    @contextlib.contextmanager
+    def listened_by(self, line: ListeningLine) -> Iterator[None]:
+        """Tell a line what commits tell."""
+        self.lines[line] = None
+        try:
+            yield
+        finally:
+            self.lines.pop(line, None)
+
+    def tell(self, words: Iterable[str]) -> None:
+        """Tell those that listen."""
+        for word in words:
+            for line in list(self.lines):
+                line.tell(word)
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""

@@ -8,9 +8,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from app.delivery.attempts import unknown
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject, Upload
+from app.delivery.pauses import Pauses
 from app.delivery.ports import Allowed
 from app.delivery.states import State, Work
 from app.delivery.targets import Blocked
@@ -35,17 +37,21 @@ class MemoryLeases:
         ttl: timedelta,
         transfers_per_tenant: int | None = None,
         blocked: Callable[[], Blocked] = Blocked,
+        archived: Callable[[Delivery], int | None] = unknown,
     ) -> None:
         self._database = database
         self._owner = owner
         self._ttl = ttl
         self._limits = {Work.TRANSFER: transfers_per_tenant}
         self._blocked = blocked  # transfers, as this process sees their targets
+        self._more: dict[Work, bool] = {}
+        self._archived = archived  # bytes, by an attempt of this worker
 
     async def claim(self, work: Work) -> Delivery | None:
         """Lease the next delivery that this work is due for."""
         limit = self._limits.get(work)
         blocked = self._blocked() if work is Work.TRANSFER else Blocked()
+        self._more[work] = True
         async with self._database.session() as session:
             if limit is not None:
                 # One after the other, so that a limit is not passed by two at once.
@@ -54,6 +60,7 @@ class MemoryLeases:
             due = self._next(session, work, limit, blocked)
             if due is None:
                 return None
+            more = self._is_more_due(session, work, due)
             tenant = due.delivery.tenant
             session.put(self._database.turns, (work, tenant), self._database.clock())
             until = session.now + self._ttl
@@ -66,9 +73,24 @@ class MemoryLeases:
                 )
 
             taken = await deliveries.update(self._database, session, due.delivery.id, leased)
+        self._more[work] = more
         if due.lease_owner is not None:
             TAKEOVERS.labels(work.value).inc()
         return None if taken is None else taken.delivery
+
+    def sees_more(self, work: Work) -> bool:
+        """Whether more may have been due when this work was last claimed."""
+        return self._more.get(work, True)
+
+    def _is_more_due(self, session: Session, work: Work, claimed: DeliveryRow) -> bool:
+        """Whether more is due, be it blocked, paused, over a limit, or locked by another."""
+        return any(
+            row.work is work
+            and row.delivery.id != claimed.delivery.id
+            and row.not_before <= session.now
+            and not row.is_leased(session.now)
+            for _, row in session.rows(self._database.deliveries)
+        )
 
     def _next(
         self, session: Session, work: Work, limit: int | None, blocked: Blocked
@@ -99,12 +121,21 @@ class MemoryLeases:
             at = session.get(self._database.turns, (work, tenant))
             return at is not None, at or now
 
+        pauses = Pauses()
+        pauses.apply(self._database.pauses_in_effect(session))
+        drained = pauses.of_worker(self._owner) is not None
+
+        def is_paused(row: DeliveryRow) -> bool:
+            transfers = pauses.of_target(row.delivery.tenant, row.delivery.target)
+            return drained or (work is Work.TRANSFER and transfers is not None)
+
         fair = [
             (running[tenant], turn(tenant), row.rank, row)
             for tenant, row in first.items()
             if (limit is None or running[tenant] < limit)
             # While a tenant is in maintenance, its requests wait; what has begun goes on.
             and not (work is Work.CHECK and self._database.is_paused(session, tenant))
+            and not is_paused(row)
         ]
         return min(fair, key=lambda claim: claim[:3])[3] if fair else None
 
@@ -112,9 +143,12 @@ class MemoryLeases:
         """Hold on to a lease."""
         async with self._database.session() as session:
             until = session.now + self._ttl
-            return await self._change(
+            renewed = await self._change(
                 session, delivery, lambda row: replace(row, lease_until=until)
             )
+            if renewed:
+                self._note_archived(session, delivery)
+            return renewed
 
     async def holds(self, delivery: Delivery) -> bool:
         """Whether a lease is still this worker's."""
@@ -170,7 +204,14 @@ class MemoryLeases:
                 ),
                 lambda row: row.work is not None and (appeared or row.delivery.ending is None),
             )
-            return Allowed(replaces_listed=bool(listed)) if noted else None
+            reported = own is not None and session.where(
+                self._database.deliveries,
+                lambda row: row.report is not None,
+                group=(own.delivery.tenant, own.delivery.correlation_id),
+            )
+            if not noted:
+                return None
+            return Allowed(replaces_listed=bool(listed), replaces_report=bool(reported))
 
     async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
@@ -191,6 +232,7 @@ class MemoryLeases:
         after: timedelta,
         failed: bool,
         cause: str,
+        code: str | None = None,
         tried: bool = True,
         retried: tuple[int, int] | None = None,
     ) -> None:
@@ -206,6 +248,7 @@ class MemoryLeases:
                 failures=row.delivery.failures + failed,
                 tries=row.delivery.tries + tried,
                 last_cause=cause,
+                last_code=code,
             )
             if retried is not None:
                 changed = changed.having(retries=retried[0], retried_for=retried[1])
@@ -218,7 +261,8 @@ class MemoryLeases:
             )
 
         async with self._database.session() as session:
-            await self._change(session, delivery, released, fits=lambda _row: True)
+            if await self._change(session, delivery, released, fits=lambda _row: True):
+                self._note_archived(session, delivery)
 
     async def park(self, delivery: Delivery, *, cause: str) -> None:
         """Let go of a half-made archive until its order goes on."""
@@ -242,6 +286,7 @@ class MemoryLeases:
                 session, delivery, parked, fits=lambda row: row.state is State.TRANSFERRING
             ):
                 return
+            self._note_archived(session, delivery)
             await deliveries.update(
                 self._database,
                 session,
@@ -265,20 +310,25 @@ class MemoryLeases:
                 session.put(self._database.missing, key, row)
         return True
 
-    async def count_wrong(self, delivery: Delivery, position: int) -> int | None:
-        """Note that a file's bytes were wrong once more."""
+    async def failures_of(self, delivery: Delivery, position: int) -> int | None:
+        """Return how often a file was refused, or wrong."""
+        async with self._database.session() as session:
+            row = session.get(self._database.files, (delivery.id, position))
+        return None if row is None else row.wrong
+
+    async def record_failures(self, delivery: Delivery, position: int, times: int) -> bool:
+        """Note how often a file was refused, or wrong."""
         async with self._database.session() as session:
             held = await session.lock_row(
                 self._database.deliveries, delivery.id, partial(self._transfers, delivery)
             )
-            if held is None:
-                return None
-            row = await session.update(
-                self._database.files,
-                (delivery.id, position),
-                lambda row: replace(row, wrong=row.wrong + 1),
-            )
-        return 0 if row is None else row.wrong
+            if held is not None:
+                await session.update(
+                    self._database.files,
+                    (delivery.id, position),
+                    lambda row: replace(row, wrong=times),
+                )
+        return held is not None
 
     def _transfers(self, delivery: Delivery, row: DeliveryRow) -> bool:
         return self._has(delivery, row) and row.state is State.TRANSFERRING
@@ -292,6 +342,9 @@ class MemoryLeases:
                 lambda row: replace(row.having(upload=upload), completing_attempt=None),
                 lambda row: row.state is State.TRANSFERRING,
             )
+
+    def _note_archived(self, session: Session, delivery: Delivery) -> None:
+        deliveries.note_archived(self._database, session, delivery, self._archived(delivery))
 
     def _has(self, delivery: Delivery, row: DeliveryRow) -> bool:
         """Whether a delivery, as it was claimed, is leased to this worker."""

@@ -66,11 +66,23 @@ class Locks:
 
         Raises StoreUnavailableError when its holders wait for this owner, or keep it for too long.
         """
+        if not await self.take_within(key, owner, mode, self._timeout):
+            raise StoreUnavailableError(
+                f"another transaction keeps a lock for more than {self._timeout:g} s"
+            )
+
+    async def take_within(
+        self, key: Hashable, owner: object, mode: Mode, longest: float | None
+    ) -> bool:
+        """Get a lock; False where its holders keep it for so many seconds (None: they may).
+
+        Raises StoreUnavailableError when they wait for this owner.
+        """
         if self._has(key, owner, mode):
-            return
+            return True
         if self.is_free(key, owner, mode):
             self.hold(key, owner, mode)
-            return
+            return True
         waiter = _Waiter(owner, mode, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(key, []).append(waiter)
         try:
@@ -78,16 +90,15 @@ class Locks:
                 raise StoreUnavailableError(
                     "two transactions wait for each other; this one is rolled back"
                 )
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(longest):
                 await waiter.granted
         except TimeoutError:
-            raise StoreUnavailableError(
-                f"another transaction keeps a lock for more than {self._timeout:g} s"
-            ) from None
+            return False
         finally:
             if waiter in self._waiting.get(key, ()):
                 self._waiting[key].remove(waiter)
                 self._grant(key)
+        return True
 
     def release(self, key: Hashable, owner: object) -> None:
         """Let go of one lock."""

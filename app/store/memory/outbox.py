@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from app.delivery.model import Delivery
 from app.delivery.orders import ANSWER_LIMIT, ANSWER_PATIENCE, waits_for_answer
-from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.outgoing import Kind, Lane, OutgoingMessage, Relayed
 from app.delivery.states import State
 from app.encoding import dumps
 from app.errors import BrokerUnavailableError, NotSentError, as_cause
@@ -47,12 +47,12 @@ class MemoryOutbox:
 
     async def relay(
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
-    ) -> tuple[int, int]:
-        """Publish what is due; return how many are dealt with and how many must wait."""
+    ) -> Relayed:
+        """Publish what is due; tell how many are dealt with, and whether more is due."""
         this = uuid4()
         async with self._database.session() as session:
             begun = self._begun.pop(lane, None)
-            due = await self._due(session, lane, begun)
+            due, full = await self._due(session, lane, begun)
             if not due:
                 self._tell_later(session, lane)
             withdrawn = [row for row in due if self._is_withdrawn(session, row)]
@@ -61,7 +61,8 @@ class MemoryOutbox:
             ]
             owed = [row for row in due if row not in withdrawn and row not in waits]
             ready = [row for row in owed if _may_be_sent(row, begun)]
-            unsent = await self._publish(session, ready, publish)
+            sent = await self._publish(session, ready, publish)
+            follows = self._follows(session, lane, sent)
             for row in withdrawn:
                 if row.repeats and _may_be_sent(row, begun):
                     await self._expect_less(session, row)
@@ -73,34 +74,44 @@ class MemoryOutbox:
                 await self._begin(session, row, this)
         if first:  # and that is committed
             self._begun[lane] = this
-        return len(due) - unsent, unsent
+        unsent = len(ready) - len(sent)
+        more = follows or bool(withdrawn or first) or full
+        return Relayed(len(due) - unsent, unsent, more=more)
 
     async def _publish(
         self,
         session: Session,
         rows: Sequence[OutboxRow],
         publish: Callable[[OutgoingMessage], Awaitable[None]],
-    ) -> int:
-        """Publish messages; return how many were not confirmed."""
+    ) -> list[OutboxRow]:
+        """Publish messages; return those that were confirmed."""
         if not rows:
-            return 0
+            return []
         outcomes = await asyncio.gather(
             *(publish(row.message) for row in rows), return_exceptions=True
         )
-        unsent = 0
+        sent = []
         await self._database.trip()
         for row, outcome in zip(rows, outcomes, strict=True):
             if outcome is None:
                 await self._sent(session, row)
+                sent.append(row)
             elif isinstance(outcome, Exception):
                 # Whatever it is: one message must not hold up those of others.
                 if not isinstance(outcome, BrokerUnavailableError):
                     log.error("message_not_sent", row=row.id, exc_info=outcome)
                 await self._postpone(session, row, outcome)
-                unsent += 1
             else:
                 raise outcome
-        return unsent
+        return sent
+
+    def _follows(self, session: Session, lane: Lane, sent: Sequence[OutboxRow]) -> bool:
+        """Whether a message waits that these held up."""
+        names = {name for row in sent for name in _names(row)}
+        return any(
+            not names.isdisjoint(_names(row))
+            for _, row in session.rows(self._database.outbox, lane)
+        )
 
     async def _sent(self, session: Session, row: OutboxRow) -> None:
         """Forget a message that is confirmed, and note when an order went out after the end."""
@@ -132,15 +143,18 @@ class MemoryOutbox:
             )
         session.put(self._database.outbox, row.id, begun)
 
-    async def _due(self, session: Session, lane: Lane, begun: UUID | None) -> list[OutboxRow]:
-        """Lock and return what is due: as much of each tenant, of each delivery the first."""
+    async def _due(
+        self, session: Session, lane: Lane, begun: UUID | None
+    ) -> tuple[list[OutboxRow], bool]:
+        """Lock and return what is due: as much of each tenant, of each delivery the first.
+
+        And whether a tenant has its share of it: it may have more.
+        """
         waiting: dict[str, list[OutboxRow]] = {}
         behind: set[Hashable] = set()
         for _, row in sorted(session.rows(self._database.outbox, lane)):
             of_tenant = waiting.setdefault(row.message.tenant, [])
-            names: set[Hashable] = {row.message.delivery_id}
-            if row.message.kind is Kind.ORDER:
-                names.add((row.message.tenant, row.message.correlation_id))
+            names = _names(row)
             first = behind.isdisjoint(names)
             behind |= names
             if (
@@ -155,7 +169,7 @@ class MemoryOutbox:
         due = [row for tenant in sorted(waiting) for row in waiting[tenant][:share]]
         for row in due:
             await session.lock_row(self._database.outbox, row.id, mode=Mode.UPDATE)
-        return due
+        return due, any(len(rows) >= share for rows in waiting.values())
 
     def _tell_later(self, session: Session, lane: Lane) -> None:
         """Tell kinds that only a later version knows."""
@@ -274,6 +288,14 @@ class MemoryOutbox:
                 other.delivery.id,
                 lambda delivery: delivery.answered(None),
             )
+
+
+def _names(row: OutboxRow) -> set[Hashable]:
+    """Return what messages of a lane leave one after the other by."""
+    names: set[Hashable] = {row.message.delivery_id}
+    if row.message.kind is Kind.ORDER:
+        names.add((row.message.tenant, row.message.correlation_id))
+    return names
 
 
 def _may_be_sent(row: OutboxRow, begun: UUID | None) -> bool:

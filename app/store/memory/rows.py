@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.delivery.attempts import Attempt
 from app.delivery.checkpoint import Step, TailObject
 from app.delivery.content import Content, ContentNews, ContentSeen, ContentState
 from app.delivery.ingress import Arrival, ArrivalKind
@@ -17,10 +18,12 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.reports import StoredReport
 from app.delivery.segments import Segment
 from app.delivery.states import State, Work
 from app.delivery.told import Told
 from app.delivery.webhooks import OwedEvent
+from app.views.dead_letters import KeptLetter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,7 @@ class DeliveryRow:
     result: StoredObject | None = None  # told with DONE
     told: Told = field(default_factory=Told)  # beside result and error
     error: tuple[str, str] | None = None
+    error_code: str | None = None
     done_in: str | None = None  # the namespace of its object, once it is done
     completing_namespace: str | None = None  # where `delivery.completing` may appear
     completing_until: datetime | None = None
@@ -52,6 +56,10 @@ class DeliveryRow:
     left_open: bool = False  # its last attempt may have left an upload open
     swept: bool = False
     keeps_content: bool = False  # its content is still to be removed
+    admitted_at: datetime | None = None  # when its request counted in quotas, if there were any
+    charged_at: datetime | None = None  # likewise its bytes
+    report: StoredReport | None = None  # that may be there; it is told once its ETag is known
+    report_until: datetime | None = None  # when one that is not told is there, or never will be
 
     @property
     def state(self) -> State:
@@ -101,7 +109,12 @@ class DeliveryRow:
         )
 
     def having(self, **changes: Any) -> DeliveryRow:
-        """Return the row with another version of the delivery."""
+        """Return the row with another version of the delivery.
+
+        A cause that comes without a code has none.
+        """
+        if changes.get("last_cause", self.delivery.last_cause) != self.delivery.last_cause:
+            changes.setdefault("last_code", None)
         return replace(self, delivery=replace(self.delivery, **changes))
 
 
@@ -167,6 +180,15 @@ class ContentsRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetterRow:
+    """A dead letter, waiting or handled."""
+
+    kept: KeptLetter
+    handled: bool = False
+    held: int = 0  # copies in the queue that were handled with it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TailRow:
     """An object beside an archive, until it is surely gone."""
 
@@ -227,7 +249,17 @@ class StepRow:
     attempt: int
     at: datetime
     cause: str | None = None  # why it was given up
+    code: str | None = None  # of the cause
     news: ContentNews | None = None  # what happened after the end
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRow:
+    """An attempt of a transfer."""
+
+    delivery_id: UUID
+    tenant: str
+    attempt: Attempt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -315,6 +347,8 @@ class WebhookRow:
     claim: UUID | None = None
     claimed_until: datetime | None = None
     served_at: datetime | None = None
+    url: str | None = None
+    throttled: int = 0
     resume_at: datetime | None = None
     failures: int = 0
     failing_since: datetime | None = None

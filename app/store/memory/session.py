@@ -8,7 +8,7 @@ fits is left alone. What was changed appears as a whole, at the commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from app.errors import StoreUnavailableError
@@ -28,6 +28,7 @@ class Session:
         self.read_only = False  # as on a server that is a standby now
         self._locks = locks
         self._open = open_sessions
+        self.told: dict[str, None] = {}  # with the commit, to those that listen
         self._changes: dict[Table[Any, Any], dict[Any, Any]] = {}  # None: the row is gone
         self._open[self] = None
         self._locks.hold(self, self, Mode.UPDATE)  # others wait for the end by it
@@ -74,6 +75,10 @@ class Session:
         """Lock a name until the end; wait for others that have."""
         await self._locks.take(name, self, Mode.UPDATE)
 
+    async def lock_within(self, name: Hashable, longest: timedelta) -> bool:
+        """Lock a name until the end; False where others have it for so long."""
+        return await self._locks.take_within(name, self, Mode.UPDATE, longest.total_seconds())
+
     async def lock_row(
         self,
         table: Table[K, R],
@@ -97,9 +102,9 @@ class Session:
             self._locks.release(lock, self)
         return None
 
-    def skips(self, table: Table[K, R], key: K) -> bool:
+    def skips(self, table: Table[K, R], key: K, mode: Mode = Mode.UPDATE) -> bool:
         """Whether others have locked a row, so that `FOR UPDATE SKIP LOCKED` leaves it out."""
-        return not self._locks.is_free((table, key), self, Mode.UPDATE)
+        return not self._locks.is_free((table, key), self, mode)
 
     # What it changes.
 
@@ -175,12 +180,16 @@ class Session:
         self.write()
         self._changes.setdefault(table, {})[key] = None
 
+    def notify(self, word: str) -> None:
+        """Tell those that listen, with the commit; what is said twice is told once."""
+        self.told[word] = None
+
     # How it ends.
 
     @property
     def has_changes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(self._changes)
+        return bool(self._changes or self.told)
 
     def commit(self) -> None:
         """Let others see what was changed.

@@ -13,14 +13,19 @@ from uuid import UUID
 from app.delivery.manifest import Extent, ManifestFile
 from app.delivery.missing import MissingFile, MissingSoFar
 from app.delivery.model import Delivery, HeldPlace
+from app.delivery.object_store import StoredObject
+from app.delivery.outgoing import OutgoingMessage
+from app.delivery.reports import StoredReport
 from app.delivery.segments import OrderSoFar
 from app.delivery.states import State, Work
+from app.delivery.told import Told
 from app.errors import LeaseLostError
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.deliveries import update
 from app.store.memory.rows import DeliveryRow, MissingRow
 from app.store.memory.session import Session
 from app.store.memory.transaction import MemoryUnitOfWork
+from app.store.woken import unpublished
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
 
@@ -29,11 +34,21 @@ _FIRST_PAUSE = timedelta(minutes=1)  # until a place is asked about again
 
 
 class MemoryStore:
-    """See `app.delivery.ports.Store`. `owed` is notified after a commit that left messages."""
+    """See `app.delivery.ports.Store`. `owed` is notified after a commit that left messages.
 
-    def __init__(self, database: MemoryDatabase, owed: Wakeup) -> None:
+    `hinted` publishes what workers were woken for, after the commit.
+    """
+
+    def __init__(
+        self,
+        database: MemoryDatabase,
+        owed: Wakeup,
+        *,
+        hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished,
+    ) -> None:
         self._database = database
         self._owed = owed
+        self._hinted = hinted
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemoryUnitOfWork]:
@@ -43,8 +58,30 @@ class MemoryStore:
             yield transaction
         if transaction.owes:
             self._owed.notify(transaction.owes)
+        if transaction.hints:
+            self._hinted(transaction.hints)
         for act in transaction.afterwards:
             act()
+
+    async def finish(
+        self,
+        delivery: Delivery,
+        result: StoredObject,
+        told: Told,
+        answer: OutgoingMessage,
+        *,
+        left_open: bool = False,
+    ) -> bool | None:
+        """End a delivery as done, and enqueue its answer."""
+        async with self.transaction() as tx:
+            if tx.has_webhooks(delivery.tenant):
+                return None
+            if not await tx.advance(
+                delivery, State.DONE, result=result, told=told, left_open=left_open
+            ):
+                return False
+            await tx.enqueue(answer)
+            return True
 
     async def _found(self, fits: Callable[[Session, DeliveryRow], bool]) -> list[DeliveryRow]:
         async with self._database.session() as session:
@@ -258,7 +295,9 @@ class MemoryStore:
             if (upload.container, upload.key) == (container, key)
         )
 
-    async def record_wait(self, tenant: str, target: str | None, cause: str, *, limit: int) -> int:
+    async def record_wait(
+        self, tenant: str, target: str | None, cause: str, *, limit: int, code: str | None = None
+    ) -> int:
         """Note why transfers wait."""
 
         def waits(session: Session, row: DeliveryRow) -> bool:
@@ -270,7 +309,7 @@ class MemoryStore:
                 and row.delivery.last_cause != cause
             )
 
-        return await self._set_cause(waits, cause, limit)
+        return await self._set_cause(waits, cause, limit, code)
 
     async def clear_wait(self, tenant: str, cause: str, *, limit: int) -> int:
         """Take that cause away."""
@@ -289,6 +328,7 @@ class MemoryStore:
         fits: Callable[[Session, DeliveryRow], bool],
         cause: str | None,
         limit: int,
+        code: str | None = None,
     ) -> int:
         async with self._database.session() as session:
             found = [
@@ -298,7 +338,10 @@ class MemoryStore:
             ]
             for delivery_id in found[:limit]:
                 await update(
-                    self._database, session, delivery_id, lambda row: row.having(last_cause=cause)
+                    self._database,
+                    session,
+                    delivery_id,
+                    lambda row: row.having(last_cause=cause, last_code=code),
                 )
         return len(found[:limit])
 
@@ -360,6 +403,60 @@ class MemoryStore:
         return [
             (row.delivery, row.finished_at is None or row.finished_at < before) for row in found
         ]
+
+    async def note_report(
+        self, delivery: Delivery, report: StoredReport, *, until: timedelta
+    ) -> bool:
+        """Note where a report of a delivery may come."""
+        async with self._database.session() as session:
+            noted = await update(
+                self._database,
+                session,
+                delivery.id,
+                lambda row: replace(row, report=report, report_until=session.now + until),
+                lambda row: (
+                    not row.state.ended
+                    and (row.state, row.delivery.attempt) == (delivery.state, delivery.attempt)
+                ),
+            )
+        return noted is not None
+
+    async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:
+        """Return deliveries that have ended, and reports that no client was told of."""
+        async with self._database.session() as session:
+            untold = [
+                (row.report_until, row.delivery, row.report)
+                for _, row in session.rows(self._database.deliveries)
+                if row.state.ended
+                and row.report is not None
+                and row.report_until is not None
+                and row.report_until < session.now
+            ]
+        untold.sort(key=lambda each: each[0])
+        return [(delivery, report) for _, delivery, report in untold[:limit]]
+
+    async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:
+        """Let an untold report be looked at again after the pause."""
+        async with self._database.session() as session:
+            at = session.now + pause
+            await update(
+                self._database,
+                session,
+                delivery.id,
+                lambda row: replace(row, report_until=at),
+                lambda row: row.report_until is not None,
+            )
+
+    async def forget_report(self, delivery: Delivery) -> None:
+        """Note that an untold report is not there."""
+        async with self._database.session() as session:
+            await update(
+                self._database,
+                session,
+                delivery.id,
+                lambda row: replace(row, report=None, report_until=None),
+                lambda row: row.report_until is not None,
+            )
 
     async def done_by(self, delivery: Delivery) -> bool:
         """Whether the delivery was brought to its end by this attempt."""

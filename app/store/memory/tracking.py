@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from app.delivery.attempts import Attempt
 from app.delivery.manifest import ManifestFile
 from app.delivery.missing import MissingFile
 from app.delivery.states import State, Work
@@ -27,6 +28,7 @@ from app.views.deliveries import (
     Tracked,
     WorkerSeen,
 )
+from app.views.progress import Underway
 from app.views.segments import SegmentSeen
 
 # What a transaction that began earlier, and ended later, may have numbered before.
@@ -44,9 +46,10 @@ def _tracked_of(row: DeliveryRow, session: Session, database: MemoryDatabase) ->
         not_before=row.not_before,
         finished_at=row.finished_at,
         worker=None if row.finished_at is not None else row.lease_owner,
-        result=replace(row.result, etag=None, files=None, sha256=None) if row.result else None,
+        result=replace(row.result, files=None, sha256=None) if row.result else None,
         told=row.told,
         error=row.error,
+        error_code=row.error_code,
         listed=row.listed,
         content=None if kept is None else kept.seen(session.now),
     )
@@ -57,7 +60,6 @@ def _listed_of(row: DeliveryRow, session: Session, database: MemoryDatabase) -> 
     hidden = row.having(
         order={},
         failures=0,
-        tries=0,
         trace=None,
         archive_template="",
         prefix_template="",
@@ -74,6 +76,7 @@ def _step_of(row: StepRow) -> Step:
         attempt=row.attempt,
         at=row.at,
         cause=row.cause,
+        code=row.code,
         news=row.news,
     )
 
@@ -139,6 +142,12 @@ class MemoryTracking:
             found = sorted(session.rows(self._database.history, delivery))
         return [_step_of(row) for _, row in found]
 
+    async def attempts(self, delivery: UUID) -> list[Attempt]:
+        """Return the attempts of a delivery's transfer, the newest first."""
+        async with self._database.session() as session:
+            found = sorted(session.rows(self._database.attempts, delivery), reverse=True)
+        return [row.attempt for _, row in found]
+
     async def manifest(self, delivery: UUID, *, after: int, limit: int) -> list[ManifestFile]:
         """Return files of a delivery after a position."""
         async with self._database.session() as session:
@@ -158,6 +167,12 @@ class MemoryTracking:
         rows.sort(key=lambda row: row.number)
         return [row.missing for row in rows[:limit]]
 
+    async def missing_count(self, delivery: UUID) -> int:
+        """Return how many files a delivery is without."""
+        async with self._database.session() as session:
+            rows = session.rows(self._database.missing, delivery)
+            return sum(row.missing.files for _, row in rows)
+
     async def segments(self, delivery: UUID) -> list[SegmentSeen]:
         """Return the suborders of a delivery that were announced."""
         async with self._database.session() as session:
@@ -172,6 +187,27 @@ class MemoryTracking:
             )
             for _, row in found
         ]
+
+    async def underway(self, attempts: Mapping[UUID, int]) -> list[Underway]:
+        """Return of these deliveries the ones that have not ended, and are at this attempt."""
+        database = self._database
+        async with database.session() as session:
+            rows = [session.get(database.deliveries, delivery) for delivery in sorted(attempts)]
+            return [
+                Underway(
+                    delivery=_listed_of(row, session, database).delivery,
+                    told=row.delivery.plan is None or row.delivery.plan.told,
+                    segments=tuple(
+                        (each.segment.suborder, each.segment.file_count)
+                        for _, each in sorted(session.rows(database.segments, row.delivery.id))
+                        if each.listed_at is not None
+                    ),
+                )
+                for row in rows
+                if row is not None
+                and not row.state.ended
+                and row.delivery.attempt == attempts[row.delivery.id]
+            ]
 
     async def last(self) -> int:
         """Return the number of the newest step."""
@@ -253,9 +289,10 @@ class MemoryTracking:
                     tenant=tenant,
                     state=state,
                     deliveries=len(rows),
-                    oldest=longest([row.state_since for row in rows]),
+                    oldest=longest([row.state_since for row in rows if not row.delivery.held]),
                     parked=len(parked),
                     oldest_parked=longest(parked),
+                    held=sum(row.delivery.held for row in rows),
                 )
             )
         return depths

@@ -24,6 +24,7 @@ from app.delivery.model import Delivery, Denied, Ended, Ending, KeptPlaces, Orde
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
+from app.delivery.reports import StoredReport
 from app.delivery.segments import OrderPlan, Segment
 from app.delivery.states import ADVANCES, State
 from app.delivery.told import Told
@@ -34,6 +35,7 @@ from app.store.memory.audit import record
 from app.store.memory.contents import ContentsInTransaction
 from app.store.memory.database import MemoryDatabase, as_json
 from app.store.memory.locks import Mode
+from app.store.memory.quotas import QuotasInTransaction
 from app.store.memory.rows import (
     AskedRow,
     DeliveryRow,
@@ -52,12 +54,13 @@ from app.store.memory.webhooks import tell
 _COPY_AFTER_RETURN = timedelta(hours=1)  # that long after its acknowledgement was lost
 
 
-class MemoryUnitOfWork(ContentsInTransaction):
+class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
     """See `app.delivery.ports.UnitOfWork`."""
 
     def __init__(self, database: MemoryDatabase, session: Session) -> None:
         super().__init__(database, session)
         self.owes: set[str] = set()  # the lanes that something was put into
+        self.hints: list[OutgoingMessage] = []  # what workers were woken for
         self.afterwards: list[Callable[[], object]] = []
 
     # What came in.
@@ -201,6 +204,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
                 partial=request.partial,
                 labels=request.labels,
                 deadline=request.deadline,
+                held=opening.held,
             ),
             rank=at - request.priority * timedelta(minutes=1),
             not_before=self._session.now,
@@ -264,6 +268,15 @@ class MemoryUnitOfWork(ContentsInTransaction):
         return await deliveries.delete(
             self._database, self._session, delivery.id, lambda row: row.state is State.RECEIVED
         )
+
+    async def record_receipt_and_lock(
+        self, ingress: Ingress, tenant: str, correlation_id: str
+    ) -> tuple[datetime, Delivery | None] | None:
+        """Note an event, then lock its delivery: two statements, so that more can be in between."""
+        arrived_at = (await self.record_receipts([ingress])).get(ingress.id)
+        if arrived_at is None:
+            return None
+        return arrived_at, await self.lock(tenant, correlation_id)
 
     @_statement
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
@@ -402,6 +415,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
         manifest: Manifest | None = None,
         result: StoredObject | None = None,
         error: tuple[ErrorType, str] | None = None,
+        code: str | None = None,
         told: Told | None = None,
         order_id: int | None = None,
         total_suborders: int | None = None,
@@ -428,7 +442,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
             }
         changed = {name: value for name, value in changes.items() if value is not None}
         return await self._advance(
-            delivery, state, changed, result, error, told, begins_by, left_open=left_open
+            delivery, state, changed, result, error, told, begins_by, code=code, left_open=left_open
         )
 
     @_statement
@@ -442,6 +456,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
         told: Told | None,
         begins_by: datetime | None,
         *,
+        code: str | None,
         left_open: bool,
     ) -> bool:
         done = state is State.DONE
@@ -454,6 +469,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
                 tries=0,
                 last_cause=None,
                 parked=False,
+                held=False,
                 upload=upload,
                 # What an attempt that failed has completed all the same is still to be removed.
                 completing=None if done else old.completing,
@@ -465,6 +481,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
                 rank=row.rank if begins_by is None else min(row.rank, begins_by),
                 result=result,
                 error=(error[0].value, error[1]) if error else None,
+                error_code=code,
                 told=told or Told(),
                 done_in=row.completing_namespace if done else None,
                 completing_namespace=None if done else row.completing_namespace,
@@ -492,16 +509,23 @@ class MemoryUnitOfWork(ContentsInTransaction):
 
     @_statement
     async def note_ending(
-        self, delivery: Delivery, error: tuple[ErrorType, str], *, lets_go: bool
+        self,
+        delivery: Delivery,
+        error: tuple[ErrorType, str],
+        *,
+        code: str | None = None,
+        lets_go: bool,
     ) -> bool:
         """Note how a delivery ends, if its archive may be appearing."""
         now = self._session.now
-        ending = Ending(error_type=error[0], message=error[1])
+        ending = Ending(error_type=error[0], message=error[1], code=code)
 
         def noted(row: DeliveryRow) -> DeliveryRow:
             holds = row.completing_attempt == row.delivery.attempt and not lets_go
             return replace(
-                row.having(ending=row.delivery.ending or ending, last_cause=error[1]),
+                row.having(
+                    ending=row.delivery.ending or ending, last_cause=error[1], last_code=code
+                ),
                 lease_owner=row.lease_owner if holds else None,
                 lease_until=row.lease_until if holds else None,
                 not_before=now,
@@ -617,6 +641,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
         *,
         more_files: int,
         more_bytes: int,
+        extends: bool = False,
     ) -> bool:
         """Note that a segment's files are in the manifest."""
 
@@ -627,7 +652,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
                 file_count=old.file_count + more_files,
                 total_bytes=old.total_bytes + more_bytes,
             )
-            return replace(changed, listed=row.listed + 1)
+            return replace(changed, listed=segment.number)
 
         row = await deliveries.update(
             self._database,
@@ -636,7 +661,7 @@ class MemoryUnitOfWork(ContentsInTransaction):
             listed,
             lambda row: (
                 (row.state, row.delivery.attempt) == (State.TRANSFERRING, delivery.attempt)
-                and row.listed == segment.number - 1
+                and row.listed == (segment.number if extends else segment.number - 1)
             ),
         )
         if row is None:
@@ -747,6 +772,11 @@ class MemoryUnitOfWork(ContentsInTransaction):
         await self._session.lock(("object", url, namespace))
 
     @_statement
+    async def lock_object_within(self, url: str, namespace: str, longest: timedelta) -> bool:
+        """Do as `lock_object`, or return False where others keep the object for so long."""
+        return await self._session.lock_within(("object", url, namespace), longest)
+
+    @_statement
     async def relied_on(self, delivery: Delivery, url: str, etag: str, *, namespace: str) -> bool:
         """Whether a client was told this object, or another delivery or attempt is making it."""
         now = self._session.now
@@ -785,9 +815,21 @@ class MemoryUnitOfWork(ContentsInTransaction):
         await self._tell([event for event in map(event_of, messages) if event is not None])
 
     @_statement
+    async def hint(self, *hints: OutgoingMessage) -> None:
+        """Wake workers with the commit."""
+        for hint in hints:
+            if (work := hint.kind.work) is not None:
+                self._session.notify(work.value)
+        self.hints.extend(hints)
+
+    @_statement
     async def tell(self, *events: DeliveryEvent) -> None:
         """Owe events to the webhooks that ask for them."""
         await self._tell(events)
+
+    def has_webhooks(self, tenant: str) -> bool:
+        """Whether a tenant may have webhooks."""
+        return self._session.get(self._database.settings, (tenant, WEBHOOKS)) is not None
 
     async def _tell(self, events: Sequence[DeliveryEvent]) -> None:
         for event in events:
@@ -854,6 +896,16 @@ class MemoryUnitOfWork(ContentsInTransaction):
         ]
         keeping.sort(key=lambda row: (row.delivery.requested_at, row.delivery.id))
         return [KeptPlaces(delivery=row.delivery, places=row.kept_places) for row in keeping]
+
+    @_statement
+    async def record_report(self, delivery: Delivery, report: StoredReport) -> None:
+        """Note that the report of a delivery is there, and told."""
+        await deliveries.update(
+            self._database,
+            self._session,
+            delivery.id,
+            lambda row: replace(row, report=report, report_until=None),
+        )
 
     @_statement
     async def audit(self, done: AuditRecord) -> None:

@@ -79,18 +79,19 @@ class MemoryWebhooks:
             served = []
             for webhook in webhooks:
                 of = webhook.tenant, webhook.name
-                row = session.get(self._webhooks, of) or WebhookRow()
+                stored = session.get(self._webhooks, of) or WebhookRow()
+                row, moved = _at(stored, webhook.url), _moved(stored, webhook.url)
                 if (
                     (row.claimed_until or _NEVER) <= session.now
                     and (row.resume_at or _NEVER) <= session.now
                     and row.gone_url != webhook.url
                     and not (steady and row.failures)
-                    and self._due(session, of)
+                    and (self._owed(session, of) if moved else self._due(session, of))
                 ):
-                    served.append((row.served_at or _NEVER, *of, webhook))
+                    served.append((row.served_at or _NEVER, *of, moved, webhook))
             if not served:
                 return None
-            *_, webhook = min(served, key=lambda one: one[:3])
+            *_, moved, webhook = min(served, key=lambda one: one[:3])
             claim = uuid4()
             taken = {
                 "claim": claim,
@@ -102,11 +103,13 @@ class MemoryWebhooks:
             taken_row = await session.update(
                 self._webhooks,
                 of,
-                lambda row: replace(row, **taken),  # type: ignore[arg-type]
+                lambda row: replace(_at(row, webhook.url), **taken),  # type: ignore[arg-type]
                 lambda row: (row.claimed_until or _NEVER) <= session.now,
             )
             if taken_row is None:
                 return None  # by another worker, meanwhile
+            if moved:
+                await self._send_at_once(session, of)
             failing = taken_row.failures > 0
             due = self._due(session, of)[: 1 if failing else limit]
         return Claim(id=claim, webhook=webhook, failing=failing, due=[event.owed for event in due])
@@ -124,11 +127,14 @@ class MemoryWebhooks:
             await session.insert(self._webhooks, (tenant, name), WebhookRow())
         await session.update(self._webhooks, (tenant, name), change)
 
+    def _owed(self, session: Session, of: tuple[str, str]) -> list[WebhookEventRow]:
+        """Return what is owed to a webhook, due or not."""
+        return [row for _, row in session.rows(self._events, of) if row.dead_at is None]
+
     def _due(self, session: Session, of: tuple[str, str]) -> list[WebhookEventRow]:
         """Return what is due to a webhook, of each delivery the first, as it is overdue."""
         found, held = [], set()
-        owed = [row for _, row in session.rows(self._events, of) if row.dead_at is None]
-        for row in sorted(owed, key=lambda row: row.owed.id):
+        for row in sorted(self._owed(session, of), key=lambda row: row.owed.id):
             delivery = row.owed.event.delivery_id
             if row.due_at <= session.now and delivery not in held:
                 found.append(row)
@@ -174,7 +180,10 @@ class MemoryWebhooks:
             )
             if released is None:
                 return  # its claim has run out: another worker knows better
+            named = _named(self._database, session, of[0]).get(of[1], {})
             if done.gone or (done.failure and not done.sent):
+                if named.get("url") != claim.webhook.url:
+                    return  # what is owed is to be sent elsewhere
                 after = timedelta() if done.gone else given_up_after
                 await self._change_events(
                     session,
@@ -237,8 +246,9 @@ class MemoryWebhooks:
             record(self._database, session, resent(actor, name, count))
         return count
 
-    async def revive(self, tenant: str, name: str) -> None:
+    async def revive(self, webhook: Webhook) -> None:
         """Note that a webhook has just taken a ping."""
+        tenant, name = webhook.tenant, webhook.name
         async with self._database.session() as session:
             now = session.now
             await self._change(
@@ -247,9 +257,11 @@ class MemoryWebhooks:
                 name,
                 lambda row: replace(
                     row,
+                    url=webhook.url,
                     resume_at=None,
                     gone_url=None,
                     failures=0,
+                    throttled=0,
                     failing_since=None,
                     last_error=None,
                     last_success_at=now,
@@ -266,8 +278,15 @@ class MemoryWebhooks:
             for _, row in session.rows(self._events):
                 events.setdefault(row.of, []).append(row)
             now = session.now
+            named = {tenant: _named(self._database, session, tenant) for tenant in tenants}
         return [
-            _seen(*of, known.get(of, WebhookRow()), events.get(of, []), now)
+            _seen(
+                *of,
+                known.get(of, WebhookRow()),
+                events.get(of, []),
+                now,
+                named[of[0]].get(of[1]),
+            )
             for of in sorted({*known, *events})
             if of[0] in tenants
         ]
@@ -348,35 +367,66 @@ class MemoryWebhooks:
         return total
 
 
-def _released(row: WebhookRow, done: Round, now: datetime, url: str) -> WebhookRow:
-    asked = done.pause or timedelta()
-    row = replace(row, claim=None, claimed_until=None, resume_at=None)
-    if done.failure is None:
-        if done.sent:
-            row = replace(row, last_error=None)
-    elif done.sent:
-        row = replace(row, resume_at=now + asked, last_error=done.failure)
-    else:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(row.failures, 20))
+def _moved(row: WebhookRow, url: str) -> bool:
+    """Whether what is known of a webhook is of another URL."""
+    return row.url not in (None, url)
+
+
+def _at(row: WebhookRow, url: str) -> WebhookRow:
+    """Return what is known of a webhook at a URL."""
+    if _moved(row, url):
         row = replace(
             row,
-            resume_at=now + max(asked, pause),
-            failures=row.failures + 1,
-            failing_since=row.failing_since or now,
-            last_error=done.failure,
+            resume_at=None,
+            failures=0,
+            throttled=0,
+            failing_since=None,
+            last_success_at=None,
+            last_error=None,
         )
+    return replace(row, url=url)
+
+
+def _released(row: WebhookRow, done: Round, now: datetime, url: str) -> WebhookRow:
+    before = row
+    row = replace(row, claim=None, claimed_until=None, resume_at=None, url=url)
+    if done.failure is not None:
+        count = before.throttled if done.sent else before.failures
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count, 20))
+        asked = done.pause or timedelta()
+        waits = asked if done.sent and not done.throttles else max(asked, pause)
+        row = replace(row, resume_at=now + waits, last_error=done.failure)
+    elif done.sent:
+        row = replace(row, last_error=None)
+    if done.throttles:
+        row = replace(row, throttled=before.throttled + 1)
+    elif done.sent and done.failure is None:
+        row = replace(row, throttled=0)
     if done.sent:
         row = replace(row, failures=0, failing_since=None, last_success_at=now, gone_url=None)
+    elif done.failure is not None:
+        since = before.failing_since or now
+        row = replace(row, failures=before.failures + 1, failing_since=since)
     return replace(row, gone_url=url) if done.gone else row
 
 
 def _seen(
-    tenant: str, name: str, row: WebhookRow, events: Sequence[WebhookEventRow], now: datetime
+    tenant: str,
+    name: str,
+    row: WebhookRow,
+    events: Sequence[WebhookEventRow],
+    now: datetime,
+    asked: dict[str, object] | None,
 ) -> WebhookSeen:
+    enabled = asked is not None and asked.get("enabled") is not False
+    if asked is None or not enabled or row.url != asked.get("url"):
+        row = WebhookRow(dropped=row.dropped)  # nothing is told of how another URL took events
     owed = [event.owed.happened_at for event in events if event.dead_at is None]
     return WebhookSeen(
         tenant=tenant,
         name=name,
+        url=row.url,
+        enabled=enabled,
         owed=len(owed),
         dead=len(events) - len(owed),
         oldest_owed_at=min(owed, default=None),

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from azure.core import MatchConditions
@@ -14,7 +13,7 @@ from azure.storage.blob import BlobBlock, BlockState, ContentSettings, UserDeleg
 from azure.storage.blob.aio import ContainerClient
 from prometheus_client import Gauge
 
-from app.delivery.object_store import LinkAsked, PartBody
+from app.delivery.object_store import CLOCK_SKEW, LinkAsked, PartBody
 from app.errors import TargetRefusedError, WrongObjectError
 from app.telemetry import tracing
 from sinks.stores.azure.blocks import BlockId, StagedBlock
@@ -274,8 +273,9 @@ class AzureCalls:
                 translate_errors(target, "give a key that signs links", self._short),
                 self.clients.account(target) as account,
             ):
-                # Azure's clock may be behind: a key that is not good yet signs nothing.
-                start = asked.at - timedelta(minutes=15)
+                # Azure's clock may be behind: a key that is not good yet signs nothing. A key is
+                # good for 7 days from its start at most, which MAX_LINK leaves room for.
+                start = asked.at - CLOCK_SKEW
                 return await account.get_user_delegation_key(start, asked.until)
 
     async def aclose(self) -> None:

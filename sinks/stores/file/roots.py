@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 
 from app.settings import Settings
@@ -17,28 +17,19 @@ class Roots:
     """Those of a deployment; `{tenant}` in one stands for the name of the tenant."""
 
     paths: tuple[str, ...]
-    tenants: tuple[str, ...]
 
     @classmethod
     def of(cls, settings: Settings) -> Roots:
         """Return those of the process's settings."""
-        return cls(paths=settings.file_roots, tenants=settings.tenants)
+        return cls(paths=settings.file_roots)
 
     def holding(self, path: str, tenant: str | None = None) -> str | None:
         """Return the one that a path is in, or is; None if none is.
 
         Of `tenant`, where it is known; else of any.
         """
-        found = [root for root in self._all(tenant) if path == root or path.startswith(f"{root}/")]
+        found = filter(None, (_holding(root, path, tenant) for root in self.paths))
         return max(found, key=len, default=None)
-
-    def _all(self, tenant: str | None) -> Iterator[str]:
-        for path in self.paths:
-            if TENANT in path:
-                names = self.tenants if tenant is None else (tenant,)
-                yield from (path.replace(TENANT, name) for name in names)
-            else:
-                yield path
 
     def flaw_of(self, path: str, tenant: str | None = None) -> str | None:
         """Return why nothing may be put into a folder; None if it may."""
@@ -48,3 +39,11 @@ class Roots:
             whose = "" if tenant is None else f" of tenant {tenant}"
             return f"is in none of the folders{whose} that are allowed: {_ADVICE} {_SETTING}"
         return None
+
+
+def _holding(root: str, path: str, tenant: str | None) -> str | None:
+    """Return the root, as far as a path is in it; None if it isn't."""
+    # Which tenants there are changes while a process runs; no name of one has a / here.
+    name = "[^/]+" if tenant is None else re.escape(tenant)
+    found = re.match(f"{name.join(map(re.escape, root.split(TENANT)))}(?=/|\\Z)", path)
+    return None if found is None else found[0]

@@ -73,6 +73,10 @@ class System:
         """Read bytes: fewer only at the end."""
         return os.pread(fd, size, offset)
 
+    def read_into(self, fd: int, buffer: bytearray, offset: int) -> int:
+        """Fill a buffer; return how many bytes were read: fewer only at the end."""
+        return os.preadv(fd, [buffer], offset)
+
     def truncate(self, fd: int, size: int) -> None:
         """Cut what lies behind."""
         os.ftruncate(fd, size)

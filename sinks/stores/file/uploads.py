@@ -29,7 +29,7 @@ from sinks.stores.file.target import FileTarget
 
 LOCKS = 2**62  # from this byte on there are locks in place of data
 TRIES = 5  # while others remove the folders that one makes, since they are empty
-_PIECE = 1024 * 1024  # bytes that are read at once
+_COMPARED = 256 * 1024  # bytes that are read at once
 
 Pieces = Sequence[bytes | memoryview]
 
@@ -265,13 +265,17 @@ def write_pieces(place: Place, fd: int, pieces: Pieces, offset: int, *, read_bac
 
 def _compare(place: Place, fd: int, pieces: Pieces, offset: int) -> None:
     """Raise WrongObjectError unless the file system gives the same bytes back."""
+    # One that is used again stays in the processor's cache. (A bytearray and a view are compared
+    # at once; two views are, byte by byte.)
+    there = bytearray(_COMPARED)
     for piece in pieces:
         view = memoryview(piece)
-        for begin in range(0, len(view), _PIECE):
+        for begin in range(0, len(view), _COMPARED):
             place.check()
-            part = view[begin : begin + _PIECE]
-            # (Views are compared byte by byte, without letting other threads run.)
-            if place.system.read(fd, len(part), offset) != part.tobytes():
+            part = view[begin : begin + _COMPARED]
+            if len(part) != len(there):
+                there = bytearray(len(part))
+            if place.system.read_into(fd, there, offset) != len(part) or there != part:
                 raise WrongObjectError(
                     f"{place.target} gave other bytes back than were written, between byte "
                     f"{offset} and {offset + len(part)} of a file"

@@ -25,10 +25,18 @@ from sinks.stores.gcs import checksum
 from sinks.stores.gcs.at_once import each
 from sinks.stores.gcs.calls import MAX_SOURCES, NONE, GcsCalls, NotMetError, Stored
 from sinks.stores.gcs.names import PartName, new_composed
-from sinks.stores.gcs.objects import ETAG, MD5, generation_of, object_of
+from sinks.stores.gcs.objects import (
+    CRC32C,
+    ETAG,
+    MD5,
+    generation_of,
+    noted_crc32c,
+    object_of,
+)
 from sinks.stores.gcs.target import GcsTarget
 from sinks.stores.gcs.uploads import Record, Uploads
 
+TIDYING = 20.0  # seconds in which the parts of an object that is there are removed
 _MAX_ROUNDS = 5  # in which an object may come or change while it is looked at
 _PAUSES = Backoff(first=1.0, longest=16.0)
 _TRIES = 4  # of each that composes some on the way
@@ -47,6 +55,7 @@ class GcsCompletion:
     expected: Expected
     md5: str | None  # of the object, in hex: Google keeps none of what is composed
     ask_until: float  # by the clock: what is asked for later is not decided when it was said to be
+    tidying: float = TIDYING  # seconds
     clock: Callable[[], float] = time.monotonic
 
     async def run(self, *, again: bool) -> str:
@@ -74,8 +83,13 @@ class GcsCompletion:
         )
 
     async def _end(self) -> None:
-        with contextlib.suppress(DeliveryError):  # it is swept
-            await self.uploads.end(self.target, self.upload)
+        """End the upload; what is left of it then is swept, and keeps no delivery from its end.
+
+        It has thousands of parts, maybe, each of which is a request; and the object is there.
+        """
+        with contextlib.suppress(DeliveryError, TimeoutError):
+            async with asyncio.timeout(self.tidying):
+                await self.uploads.end(self.target, self.upload)
 
     async def _chosen(self) -> list[Stored]:
         """Return the parts that are named.
@@ -148,6 +162,8 @@ class GcsCompletion:
                 "which is asked for again"
             )
         etag = _etag_of(self.parts)
+        crc32c = checksum.joined((part.crc32c, part.size) for part in parts)
+        own = {ETAG: etag, CRC32C: noted_crc32c(crc32c)} | ({MD5: self.md5} if self.md5 else {})
         expected = replace(self.expected, etag=etag)
         doubt: TargetUnavailableError | None = None
         try:
@@ -156,25 +172,22 @@ class GcsCompletion:
                 self.upload.key,
                 sources,
                 media_type=record.media_type,
-                metadata={**record.marks, ETAG: etag} | ({MD5: self.md5} if self.md5 else {}),
+                metadata={**record.marks, **own},
                 generation=generation,
             )
         except TargetUnavailableError as error:
             doubt = error
         there = await self.calls.describe(self.target, self.upload.key)
         found = object_of(there)
-        crc32c = checksum.joined((part.crc32c, part.size) for part in parts)
-        if there is not None and found is not None and expected.is_met(found):
-            if there.crc32c != crc32c:
-                raise WrongObjectError(
-                    f"{self.upload.key} in {self.target} should have CRC32C {crc32c:08x}, found "
-                    f"{there.crc32c:08x}"
-                )
+        if found is not None and expected.is_met(found):
             await self._end()
             return found.etag
         if doubt is not None:
             raise type(doubt)(f"{doubt}; the object is not there") from doubt
-        raise WrongObjectError(expected.flaw_of(found, self.target, self.upload.key))
+        flaw = expected.flaw_of(found, self.target, self.upload.key)
+        if there is not None and there.crc32c != crc32c:
+            flaw += f"; its CRC32C is {there.crc32c:08x}, and that of its parts {crc32c:08x}"
+        raise WrongObjectError(flaw)
 
 
 def _is_of(stored: Stored, part: StoredPart) -> bool:

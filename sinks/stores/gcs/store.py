@@ -17,7 +17,7 @@ from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.expected import LEAST_PART, Expected, etag_of
 from sinks.stores.gcs.allowed import flaw_of_name, flaw_of_prefix
 from sinks.stores.gcs.calls import NONE, GcsCalls, NotMetError
-from sinks.stores.gcs.completion import GcsCompletion
+from sinks.stores.gcs.completion import TIDYING, GcsCompletion
 from sinks.stores.gcs.links import link
 from sinks.stores.gcs.names import PartName, new_part
 from sinks.stores.gcs.objects import ETAG, generation_of, object_of
@@ -37,8 +37,9 @@ class GcsObjectStore:
     what the archive is composed of was verified, and its ETag is told in advance, as S3 makes it.
     """
 
-    def __init__(self, calls: GcsCalls) -> None:
+    def __init__(self, calls: GcsCalls, *, tidying: float = TIDYING) -> None:
         self.calls = calls
+        self._tidying = tidying  # seconds
         self._uploads = Uploads(calls)
 
     async def create_upload(
@@ -118,6 +119,7 @@ class GcsObjectStore:
             expected=Expected(size=size, etag=etag_of(parts), marks=marks),
             md5=md5,
             ask_until=time.monotonic() + COMPLETION_WINDOW,
+            tidying=self._tidying,
         )
         return await completion.run(again=again)
 

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 from app.network.hosts import AllowedHosts
 from sinks.stores.kept import KeptClients
+from sinks.stores.s3.parts import send_listed_parts
 from sinks.stores.s3.requests import config_for, forbidden, impossible, send_at_once
 from sinks.stores.s3.target import S3Target
 
@@ -87,6 +88,7 @@ class S3Clients:
             raise impossible(target, error) from error
         for operation in ("UploadPart", "PutObject"):
             client.meta.events.register(f"before-sign.s3.{operation}", send_at_once)
+        send_listed_parts(client)
         return client
 
     async def aclose(self) -> None:
@@ -96,8 +98,15 @@ class S3Clients:
 
 async def _described_session() -> Session:
     from aioboto3 import Session
+    from aiobotocore.session import AioSession
 
-    session = Session()
+    import sinks.stores.s3.session  # noqa: F401 - what clients are configured with imports it
+
+    described = AioSession()
+    # No time that a store tells is looked at, and reading one takes longer than all else of a part.
+    answers = described.get_component("response_parser_factory")
+    answers.set_parser_defaults(timestamp_parser=str)
+    session = Session(botocore_session=described)
     # Of all that leads to reading the description, only this is public; the session keeps it.
     async with session.client(
         "s3",

@@ -9,6 +9,7 @@ a proxy's tunnel, too; its CA may be the site's.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from ssl import SSLContext
 from typing import Any
@@ -17,6 +18,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
 from app.network.judged import Judge, judged
+from app.network.tls import TlsFiles, renewed
 from sinks.stores.guard import EndlessAnswerError
 
 _MAX_ERROR = 256 * 1024  # bytes
@@ -48,7 +50,10 @@ class GuardedSession(AIOHTTPSession):
         # A proxy of the operator's environment connects by itself: it has to judge addresses, too.
         if scheme not in (proxies or {}):
             more["socket_factory"] = judged(judge)
+        more["loop"] = asyncio.get_running_loop()  # connectors are made in a thread
         super().__init__(proxies=proxies, connector_args=more, **others)
+        self._connecting = asyncio.Lock()
+        self._connectors: dict[str | None, aiohttp.BaseConnector] = {}  # by proxy
 
     def _get_ssl_context(self) -> SSLContext:
         context: SSLContext = super()._get_ssl_context()  # type: ignore[misc] # no stubs
@@ -58,6 +63,7 @@ class GuardedSession(AIOHTTPSession):
         if self._ca:
             # `verify=ca` would trust these CAs alone, and no public store any more.
             context.load_verify_locations(cafile=self._ca)
+            renewed(context, TlsFiles(setting="DELIVERY_S3", ca=self._ca))
         return context
 
     def _setup_proxy_ssl_context(self, proxy_url: str) -> SSLContext:
@@ -68,7 +74,15 @@ class GuardedSession(AIOHTTPSession):
 
     async def _get_session(self, proxy_url: str | None) -> _Direct:
         # Private there, so tests hold it: there is no other way to say how requests are made.
-        return _Direct(await super()._get_session(proxy_url))  # type: ignore[misc]
+        async with self._connecting:
+            if proxy_url not in self._connectors:
+                # It reads the CAs of the system, which takes 30 ms.
+                made = super()._create_connector  # type: ignore[misc]
+                self._connectors[proxy_url] = await asyncio.to_thread(made, proxy_url)
+            return _Direct(await super()._get_session(proxy_url))  # type: ignore[misc]
+
+    def _create_connector(self, proxy_url: str | None) -> aiohttp.BaseConnector:
+        return self._connectors[proxy_url]
 
 
 class _Direct:

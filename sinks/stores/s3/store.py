@@ -34,6 +34,7 @@ from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.completion import S3Completion
 from sinks.stores.s3.conditions import KnownConditions
 from sinks.stores.s3.links import Door
+from sinks.stores.s3.parts import ListedParts
 from sinks.stores.s3.putting import S3Put
 from sinks.stores.s3.requests import (
     COMPLETION_TIMEOUT,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 _MD5 = re.compile("[0-9a-f]{32}")
 _PIECE = 1024 * 1024  # bytes of an object that are read at once
+_LISTED_AT_ONCE = 100  # parts: reading an answer of 1,000, the most there is, holds the loop long
 
 
 def _encrypted(answer: UploadPartOutputTypeDef | PutObjectOutputTypeDef) -> bool:
@@ -228,10 +230,6 @@ class S3ObjectStore:
         Raises UploadLostError if the store knows no such upload: completed by a request whose
         answer was lost, or aborted.
         """
-        listed = [
-            {"PartNumber": number, "ETag": f'"{part.etag}"'}
-            for number, part in enumerate(parts, start=1)
-        ]
         try:
             async with self._call(
                 target,
@@ -244,7 +242,7 @@ class S3ObjectStore:
                     Bucket=upload.container,
                     Key=upload.key,
                     UploadId=upload.upload_id,
-                    MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
+                    MultipartUpload=ListedParts(parts),  # type: ignore[arg-type]
                     **condition,  # type: ignore[arg-type]
                 )
                 return answer["ETag"].strip('"')
@@ -273,6 +271,7 @@ class S3ObjectStore:
                         Key=upload.key,
                         UploadId=upload.upload_id,
                         PartNumberMarker=marker,
+                        MaxParts=_LISTED_AT_ONCE,
                     )
                 listed = answer.get("Parts", [])
                 found |= {part["PartNumber"]: part["ETag"].strip('"') for part in listed}

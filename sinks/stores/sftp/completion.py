@@ -243,7 +243,9 @@ class SftpCompletion:
             modified += 1 + secrets.randbelow(8)  # another upload may choose at the same time
         with contextlib.suppress(asyncssh.SFTPError):  # some servers don't let it be set
             await sftp.utime(opened.whole, (modified, modified))
-        whole = await sftp.stat(opened.whole)
+        whole, ends = await files.together(
+            sftp.stat(opened.whole), files.ends_of(sftp, opened.whole, self.expected.size)
+        )
         if whole.size != self.expected.size:
             self._begin_again(f"its file has {whole.size} bytes of {self.expected.size}")
         note = Note(
@@ -252,6 +254,7 @@ class SftpCompletion:
             modified=whole.mtime or 0,
             etag=self.etag,
             marks=self.expected.marks,
+            ends=ends,
         )
         noted = await write_note(sftp, self._place, note, folder=opened.folder)
         known = await read_notes(sftp, self.target, self._place, but=noted)

@@ -1,9 +1,11 @@
 """What is noted of an object beside it: an SFTP server keeps no metadata.
 
 A hidden folder holds a note for each upload that is, or may become, the object: its marks, ETag,
-size and time. An upload writes its own before its file gets the object's name, and touches no
-other's, so what comes meanwhile keeps its own. Which of them the object is, its size and time tell;
-no two with the same are let to appear. An object that is none of them was put there by another
+size and time, and its ends (the MD5 of its first and last bytes). An upload writes its own before
+its file gets the object's name, and touches no other's, so what comes meanwhile keeps its own.
+Which of them the object is, its size and time tell; no two with the same are let to appear. Where
+its time is none of theirs, as a person has touched it or the server sets its own, size and ends
+tell: SFTP has no number of an inode. An object that is none of them was put there by another
 client.
 
 Notes of uploads that are over, and are not the object, are removed by those that end theirs.
@@ -46,6 +48,7 @@ class Note:
     etag: str
     marks: Mapping[str, str] = field(default_factory=dict)
     media_type: str = _UNKNOWN
+    ends: str = ""  # see `files.ends_of`; of earlier versions there is none
 
     @classmethod
     def read(cls, upload_id: str, noted: Mapping[str, Any]) -> Note:
@@ -57,6 +60,7 @@ class Note:
             etag=str(noted["etag"]),
             marks={str(name): str(value) for name, value in dict(noted["marks"]).items()},
             media_type=str(noted.get("media_type", _UNKNOWN)),
+            ends=str(noted.get("ends", "")),
         )
 
     def written(self) -> dict[str, Any]:
@@ -67,6 +71,7 @@ class Note:
             "etag": self.etag,
             "marks": dict(self.marks),
             "media_type": self.media_type,
+            "ends": self.ends,
         }
 
     def fits(self, attrs: asyncssh.SFTPAttrs) -> bool:
@@ -137,17 +142,20 @@ async def _judged(
     notes = await read_notes(sftp, target, place, names=names)
     fitting = [note for note in notes if note.fits(attrs)]
     over: list[Note] = []
+    to_come: list[Note] = []
     if not fitting:
-        # Some servers keep no time that is asked for, and a person may have touched the file: then
-        # its size is all that it can be told by. What never came is not told by that.
-        others = (note for note in notes if note.upload_id != own)
-        over = [note for note in others if not await is_open(sftp, place, note.upload_id)]
-        fitting = [note for note in over if note.size == size]
+        # Some servers keep no time that is asked for, and a person may have touched the file. What
+        # never came is not told by its bytes: it may have the same.
+        for note in notes:
+            if note.upload_id != own:
+                is_open = await _is_open(sftp, place, note.upload_id)
+                (to_come if is_open else over).append(note)
+        fitting = await _of_its_bytes(sftp, place, over, size)
     if fitting and all(note.means(fitting[0]) for note in fitting):
         found = FoundObject(size=size, etag=fitting[0].etag, marks=fitting[0].marks)
         return Seen(object=found, attrs=attrs)
     doubt: DeliveryError | None = None
-    if fitting or any(note.size == size and note.upload_id != own for note in notes):
+    if fitting or any(note.size == size for note in to_come):
         doubt = TargetUnavailableError(
             f"{place.object} in {target} may be the archive of another upload, which is not over "
             "yet: it is looked at again"
@@ -160,6 +168,23 @@ async def _judged(
         )
     unknown = FoundObject(size=size, etag=f"{size:x}-{attrs.mtime or 0:x}")
     return Seen(object=unknown, attrs=attrs, doubt=doubt)
+
+
+async def _of_its_bytes(
+    sftp: asyncssh.SFTPClient, place: Place, notes: Iterable[Note], size: int
+) -> list[Note]:
+    """Return those of which the object is one, by its size, and its ends where these are noted.
+
+    None, where it has just gone.
+    """
+    sized = [note for note in notes if note.size == size]
+    if not any(note.ends for note in sized):
+        return sized
+    try:
+        ends = await files.ends_of(sftp, place.object, size)
+    except GONE:
+        return []
+    return [note for note in sized if note.ends in ("", ends)]
 
 
 async def read_notes(
@@ -246,7 +271,7 @@ async def tidy(
     over = {
         name: upload_id
         for name, upload_id in names.items()
-        if upload_id == ended or not await is_open(sftp, place, upload_id)
+        if upload_id == ended or not await _is_open(sftp, place, upload_id)
     }
     there = await files.described(sftp, place.object)
     notes: dict[str, Note] = {}
@@ -259,10 +284,13 @@ async def tidy(
     fitting = [name for name, note in notes.items() if there and note.fits(there)]
     if len({names[name] for name in fitting}) == 1:
         fitting = fitting[:1]  # two processes may have noted the same upload
-    sized = {names[name] for name, note in notes.items() if there and note.size == there.size}
+    sized: set[str] = set()
+    if there is not None and not fitting:
+        told = await _of_its_bytes(sftp, place, notes.values(), there.size or 0)
+        sized = {note.upload_id for note in told}
     before = any(upload_id in sized for upload_id in over.values() if upload_id != ended)
     for name, upload_id in over.items():
-        # Without its time, the size tells the one that was there before: see `_judged`.
+        # Without its time, its bytes tell the one that was there before: see `_judged`.
         never_came = upload_id == ended and name in notes and (before or ended not in sized)
         if there is None or (name not in fitting if fitting else never_came):
             await files.remove(sftp, f"{place.notes}/{name}")
@@ -270,7 +298,7 @@ async def tidy(
         await sftp.rmdir(place.notes)
 
 
-async def is_open(sftp: asyncssh.SFTPClient, place: Place, upload_id: str) -> bool:
+async def _is_open(sftp: asyncssh.SFTPClient, place: Place, upload_id: str) -> bool:
     """Whether something of an upload is there; if not, nothing can come of it any more."""
     for folder in (place.upload(upload_id), place.gone(upload_id)):  # in which order it goes
         if await files.described(sftp, folder) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
@@ -13,12 +13,15 @@ import aio_pika
 
 from app.delivery.ingress import Arrival
 from app.delivery.outgoing import Lane
+from app.delivery.states import State
+from app.views.progress import Underway, progress_told
+from streams.amqp.progress import ProgressPublisher
 from streams.amqp.publisher import AmqpPublisher
 from streams.amqp.topology import Topology
 from streams.bridge import Bridge
 from streams.channels import of_arrival
 from streams.kafka.topics import Topics
-from tests.recorded.today.examples import APP, ARRIVING, AT, OWED, TENANT
+from tests.recorded.today.examples import APP, ARRIVING, AT, DELIVERY, OWED, PROGRESS, TENANT
 
 
 @dataclass
@@ -124,17 +127,37 @@ async def declared() -> Any:
             "queues": channel.queues,
             "bindings": sorted(set(channel.bindings)),
         }
+        channel = _Channel()
+        await topology.optional(cast("aio_pika.abc.AbstractChannel", channel))
+        made[name]["when something is sent there"] = channel.exchanges
     return made
 
 
 async def published() -> Any:
-    """Each message that is owed over AMQP: where to, headers, properties, body."""
+    """Each message that goes out over AMQP: where to, headers, properties, body."""
     channel = _Channel()
     sent = {}
     for name, message in OWED.items():
         if message.lane is not Lane.EVENTS:
             await _publisher(channel).publish(message)
             sent[name] = channel.published.pop()
+    sent["progress"] = await _progress()
+    return sent
+
+
+async def _progress() -> dict[str, Any]:
+    """What tells how far a delivery is; it is owed to none, and has a new id each time."""
+    channel = _Channel()
+    connection = Mock(channel=AsyncMock(return_value=channel))
+    publisher = ProgressPublisher(connection, topology=Topology())
+    at_work = replace(DELIVERY, state=State.TRANSFERRING, attempt=PROGRESS.attempt, announced=2)
+    underway = Underway(delivery=at_work, told=True, segments=((1, 1), (2, 1)))
+    event = progress_told(PROGRESS, underway, at=AT)
+    assert event is not None
+    await publisher.ready()
+    await publisher.send(at_work, event)
+    (sent,) = channel.published
+    sent["properties"]["message_id"] = "a new id"
     return sent
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from app import __version__
 from app.run.wiring.kinds import KINDS
 from app.tenants.definitions import Definitions
+from web.api.attention import AttentionApi
 from web.api.configuration import ConfigurationApi
 from web.api.console import Console
 from web.api.content import ContentApi
@@ -21,6 +22,8 @@ from web.api.health import Health
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
+from web.api.pauses import PausesApi
+from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
@@ -55,18 +58,26 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         deliveries=DeliveriesApi(some, some, some),
         dry_runs=DryRunsApi(some, some),
         limits=LimitsApi(some),
+        quota=QuotaApi(some),
         content=ContentApi(some, some, some, some, Downloads(1)),
         events=EventsApi(some, some, some, some),
-        dead_letters=DeadLettersApi(some, some, serves=some),
+        dead_letters=DeadLettersApi(some),
+        attention=AttentionApi(some),
         workers=WorkersApi(some),
         metrics=MetricsApi(some),
         console=Console(None),
         health=Health({}),
         targets=TargetsApi(some, look=some, trouble=some),
         webhooks=WebhooksApi(some, some, some, some),
+        pauses=PausesApi(some),
         requests_under_way=1,
     )
     return create_site(parts), gate.before_what
+
+
+def guarded() -> list[Endpoint]:
+    """Every endpoint that the API has, in its order."""
+    return _site()[1]
 
 
 def endpoints() -> Any:

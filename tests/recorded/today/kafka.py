@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import AsyncMock, MagicMock
 
@@ -124,7 +125,7 @@ class _Producer:
     def __init__(self) -> None:
         self.appended: list[dict[str, Any]] = []
 
-    async def send_and_wait(self, topic: str, *, value: bytes, key: bytes, headers: Any) -> None:
+    async def send_and_wait(self, topic: str, *, value: bytes, key: bytes, headers: Any) -> Any:
         self.appended.append(
             {
                 "topic": topic,
@@ -133,6 +134,7 @@ class _Producer:
                 "headers": {name: content.decode() for name, content in headers or ()},
             }
         )
+        return SimpleNamespace(partition=0, offset=len(self.appended) - 1)
 
     async def send(self, topic: str, *, value: bytes, key: bytes) -> asyncio.Future[None]:
         await self.send_and_wait(topic, value=value, key=key, headers=None)

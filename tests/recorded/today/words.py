@@ -42,7 +42,7 @@ def words() -> Any:
         "tenant of those who administer all": INSTANCE,
         "jobs of a worker's timers": sorted(
             vars(timer)["_name"]
-            for timer in make_timers(MagicMock(settings=Settings()), MagicMock(), MagicMock())
+            for timer in make_timers(MagicMock(settings=Settings()), *[MagicMock()] * 3)
         ),
         "default target": targets.DEFAULT_TARGET,
     }

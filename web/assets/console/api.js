@@ -2,6 +2,17 @@
 
 const BASE = location.pathname.replace(/\/console\/?$/, "");
 const KEY = "rs-delivery-token";
+const CALLER = "rs-delivery-caller"; // who the service says that the token is of
+const PROVIDER = "rs-delivery-of-provider"; // whether that token is of the identity provider
+const EARLY = 30; // seconds before its end that a token is renewed
+
+// Kept by this page alone, and gone when it is loaded again: a refresh token is worth more than a token.
+let refreshToken = null;
+let idToken = null;
+let renewing = null;
+
+// Where this page is: what the identity provider knows it by.
+export function home() { return `${location.origin}${BASE}/console`; }
 
 export class Refused extends Error {
   constructor(status, message, reasons) {
@@ -15,22 +26,45 @@ export const session = {
   get token() { return sessionStorage.getItem(KEY); },
   set token(value) {
     if (value) sessionStorage.setItem(KEY, value);
-    else sessionStorage.removeItem(KEY);
+    else [KEY, CALLER].forEach((kept) => sessionStorage.removeItem(kept));
+    sessionStorage.removeItem(PROVIDER);
+    refreshToken = idToken = null;
   },
-  get claims() {
+  // Sign in with what the identity provider gave.
+  take(given) {
+    this.token = given.token;
+    sessionStorage.setItem(PROVIDER, "yes");
+    refreshToken = given.refreshToken || null;
+    idToken = given.idToken || null;
+  },
+  // What is known of where the token comes from, for signing out there.
+  get origin() { return { ofProvider: sessionStorage.getItem(PROVIDER) !== null, idToken }; },
+  // The answer to `/me`: name, role, namedRole, tenant. Which claims they are in, the service alone knows.
+  get caller() { return JSON.parse(sessionStorage.getItem(CALLER)) || {}; },
+  set caller(value) { sessionStorage.setItem(CALLER, JSON.stringify(value)); },
+  get role() { return this.caller.role; },
+  // Of the token, in seconds since 1970; 0 where it does not say.
+  get end() {
     try {
       const part = this.token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
       const bytes = Uint8Array.from(atob(part), (c) => c.charCodeAt(0));
-      return JSON.parse(new TextDecoder().decode(bytes));
+      return JSON.parse(new TextDecoder().decode(bytes)).exp || 0;
     } catch {
-      return {};
+      return 0;
     }
   },
 };
+// A tab that an earlier version of this page signed in does not know who it is of.
+if (session.token && !session.role) session.token = null;
 
 // Whether the user sees and asks for their own deliveries only.
 export function plainUser() {
-  return session.claims.role === "REGISTERED_USER";
+  return session.role === "REGISTERED_USER";
+}
+
+// Whether the user sees all of the tenant, and may change nothing of it.
+export function looksOnly() {
+  return session.role === "READ_ONLY";
 }
 
 async function request(method, path, { body, headers = {}, signal, token = session.token } = {}) {
@@ -67,8 +101,27 @@ function signOut(token, why) {
   window.dispatchEvent(new CustomEvent("signed-out", { detail: why }));
 }
 
+// Get another token before this one ends, once for all who wait; where that fails, it ends in its time.
+async function renew() {
+  if (!refreshToken || session.end - Date.now() / 1000 > EARLY) return;
+  renewing ??= renewed().finally(() => { renewing = null; });
+  await renewing;
+}
+
+async function renewed() {
+  const [used, before] = [refreshToken, idToken];
+  try {
+    const answer = await request("POST", "/console/sign-in/refresh", { body: { refreshToken: used }, token: null });
+    const given = await jsonOf(answer);
+    if (used !== refreshToken) return; // signed out, or in, meanwhile
+    if (answer.ok) session.take({ ...given, refreshToken: given.refreshToken || used, idToken: given.idToken || before });
+    else if (answer.status === 401) refreshToken = null;
+  } catch { /* the next call tries it again */ }
+}
+
 // `trial`: a token that is not this tab's yet.
 export async function call(method, path, options = {}) {
+  if (!options.trial) await renew();
   const token = options.trial || session.token;
   const answer = await request(method, path, { ...options, token });
   const said = await jsonOf(answer);
@@ -82,6 +135,7 @@ export async function call(method, path, options = {}) {
 
 // Download a file. The browser keeps it as it comes (a page can send no token otherwise), then saves it by its name.
 export async function download(path, signal) {
+  await renew();
   const token = session.token;
   const answer = await request("GET", path, { signal, token });
   if (!answer.ok) {
@@ -110,6 +164,7 @@ export async function follow(path, signal, hear, tell = () => {}) {
   let hurried = false; // the last end was followed by a new request at once
   let late; // tells that the answer to it is
   while (!signal.aborted) {
+    await renew();
     const token = session.token;
     let pause = 2; // seconds
     try {
@@ -137,7 +192,12 @@ export async function follow(path, signal, hear, tell = () => {}) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status === 401) { signOut(token, error.message); return; }
+      if (error.status === 401) {
+        await renew();
+        if (session.token && session.token !== token) continue;
+        signOut(token, error.message);
+        return;
+      }
       if (error.status === 403 || error.status === 404) { tell(error.message); return; }
       pause = error.later || pause;
       tell(error.status === undefined ? "the connection broke; it is made again" : error.message);

@@ -1,7 +1,7 @@
 // One delivery: where it stands, how it got there, why it failed, what it holds.
 
 import { call, download, follow } from "./api.js";
-import { alertOf, bar, confirmed, h, labelled, liveness, say, seconds, size, state, suborders, time } from "./dom.js";
+import { activity, alertOf, bar, clock, codeOf, confirmed, h, labelled, lasting, liveness, offered, say, seconds, size, state, suborders, time } from "./dom.js";
 
 const CONTENT = {
   removing: () => "being removed from its target",
@@ -27,6 +27,7 @@ const FACTS = [
   ["Priority", (d) => d.priority],
   ["Application", (d) => d.originApp],
   ["Address", (d) => d.url && h("code", {}, d.url)],
+  ["Report", (d) => d.reportUrl && d.content !== "removed" && h("code", {}, d.reportUrl)],
   ["Manifest", (d) => d.manifestUrl && d.manifestUrl !== d.url && h("code", {}, d.manifestUrl)],
   ["MD5", (d) => d.md5 && h("code", {}, d.md5)],
   ["SHA-256", (d) => d.sha256 && h("code", {}, d.sha256)],
@@ -46,11 +47,13 @@ export async function delivery(content, { signal, rest, query }) {
   const facts = h("dl", {});
   const steps = h("ol", { class: "timeline" });
   const parts = h("div", {});
+  const attempts = h("div", {});
+  const missing = h("div", {});
   const files = h("div", {});
   const order = h("pre", { tabindex: 0, role: "region", "aria-label": "The order, as it was asked for" });
-  const actions = h("div", { class: "actions" });
+  const actions = h("div", { class: "actions changes" });
   content.append(h("h1", {}, correlationId), head, live.element, progress, actions, facts,
-    parts, h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
+    missing, parts, attempts, h("h2", {}, "Timeline"), steps, h("h2", {}, "Order"), order, h("h2", {}, "Files"), files);
 
   let now = null;
   let asked = 0;
@@ -66,15 +69,18 @@ export async function delivery(content, { signal, rest, query }) {
     shown = mine;
     const before = now;
     now = found;
-    head.replaceChildren(h("p", {}, "State: ", state(found.state)), ...cause(found));
+    const standing = activity(found, found.progress);
+    head.replaceChildren(h("p", {}, "State: ", state(found.state), standing && ", ", standing), ...cause(found));
     progress.replaceChildren(...(found.progress ? [bar(found.progress, correlationId)] : []));
     parts.replaceChildren(...suborderTable(found));
+    missing.replaceChildren(...missingTable(found));
+    attempts.replaceChildren(...attemptTable(found));
     facts.replaceChildren(...FACTS.map(([name, value]) => [name, value(found)])
       .filter(([, value]) => value !== "" && value !== undefined && value !== null)
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
     steps.replaceChildren(...timeline(found.history));
     order.textContent = JSON.stringify(found.order, null, 2);
-    offer(actions, own ? [] : buttons(found, path, again));
+    offer(actions, own ? [] : buttons(found, path, again, signal));
     attend();
     if (found.content === "removing") setTimeout(() => { if (!signal.aborted) again(); }, 5000);
     if (before?.id !== found.id) list = fileList(files, path, found.id, signal);
@@ -104,7 +110,9 @@ export async function delivery(content, { signal, rest, query }) {
 
 function cause(found) {
   if (found.errorType) {
-    return [h("div", { class: "alert" }, h("b", {}, found.errorType), `: ${found.errorMessage}`)];
+    return [h("div", { class: "alert" }, h("b", {}, codeOf(found.code) || found.errorType), `: ${found.errorMessage}`,
+      found.failsAgain ? h("p", {}, "It would fail again as it is: first see what the code means.") : null,
+      found.code ? h("p", { class: "dim" }, `Its client was told ${found.errorType}.`) : null)];
   }
   const words = suborders(found);
   if (found.content === "removing" && found.contentCause) {
@@ -115,9 +123,25 @@ function cause(found) {
   if (found.lastCause) {
     // What waits may not have been tried: its target does not answer.
     const why = found.worker ? "The last attempt was put off" : "It waits";
-    return [...there, h("div", { class: "alert" }, `${why}: ${found.lastCause}`)];
+    return [...there, h("div", { class: "alert" }, `${why}: `, codeOf(found.code), found.code ? ": " : "", found.lastCause)];
   }
   return there;
+}
+
+// What a delivery that takes a part is without: the first of these files, and how many more there are.
+function missingTable({ missing: count, missingFiles: first = [] }) {
+  if (!first.length) return [];
+  const names = ["Name", "Size", "Why"];
+  const rows = first.map((file) => [file.member ?? `${file.files} files that rs-order does not name`,
+    size(file.bytes), file.cause]);
+  const more = count - first.reduce((sum, file) => sum + file.files, 0);
+  return [h("h2", {}, "Missing files"), h("table", { class: "cards" },
+    h("caption", {}, `${count} ${count === 1 ? "file that was ordered is" : "files that were ordered are"} not delivered`),
+    h("thead", {}, h("tr", {}, names.map((name, number) =>
+      h("th", { scope: "col", class: number === 1 ? "number" : undefined }, name)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, number) =>
+      h("td", { "data-label": names[number], class: number === 1 ? "number" : undefined }, cell)))))),
+  more > 0 ? h("p", { class: "dim" }, `And ${more} more: the manifest names each.`) : null].filter(Boolean);
 }
 
 // Only of an order of which more than one suborder is known: of others there is nothing to tell.
@@ -133,6 +157,7 @@ function suborderTable(found) {
   if (!orderDone && !found.finishedAt) {
     rows.push(["the next one", "awaited from rs-order", found.parkedSince ? time(found.parkedSince) : "", ""]);
   }
+  if (!rows.length) return []; // it ended before any was available
   const names = ["Suborder", "State", "Since", "Files"];
   return [h("h2", {}, "Suborders"), h("table", { class: "cards" },
     h("caption", {}, "As rs-order makes them available; so they are archived"),
@@ -140,6 +165,40 @@ function suborderTable(found) {
       h("th", { scope: "col", class: number === 3 ? "number" : undefined }, name)))),
     h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, number) =>
       h("td", { "data-label": names[number], class: number === 3 ? "number" : undefined }, cell))))))];
+}
+
+const OUTCOMES = {
+  done: "done", error: "ended in ERROR", postponed: "put off", parked: "waited for more", handed_over: "handed over",
+  lost: "lost: its worker fell silent",
+};
+
+// The newest first. Of those that follow each other and ended alike, one is shown with how many there are.
+function attemptTable({ attempts = [] }) {
+  if (!attempts.length) return [];
+  const alike = (one, other) => one && ["worker", "outcome", "code", "cause"].every((name) => one[name] === other[name]);
+  const groups = [];
+  for (const attempt of attempts) {
+    if (alike(groups.at(-1)?.at(-1), attempt)) groups.at(-1).push(attempt);
+    else groups.push([attempt]);
+  }
+  const names = ["Attempt", "Began", "Worker", "Took", "Archived", "Came to"];
+  const numbers = [3, 4];
+  const rows = groups.map((group) => {
+    const [newest, first] = [group[0], group.at(-1)];
+    const took = newest.ended ? seconds((new Date(newest.ended) - new Date(newest.began)) / 1000) : "";
+    const outcome = newest.ended ? (OUTCOMES[newest.outcome] ?? newest.outcome) : "under way";
+    return [
+      group.length === 1 ? newest.attempt : `${first.attempt} to ${newest.attempt}, alike`,
+      time(newest.began), newest.worker, took, size(newest.bytes),
+      [outcome, newest.code, newest.cause].filter(Boolean).join(": "),
+    ];
+  });
+  const number = (place) => (numbers.includes(place) ? "number" : undefined);
+  return [h("h2", {}, "Attempts"), h("table", { class: "cards" },
+    h("caption", {}, "Of its transfer, the newest first; of those that are alike, the newest is shown"),
+    h("thead", {}, h("tr", {}, names.map((name, place) => h("th", { scope: "col", class: number(place) }, name)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, place) =>
+      h("td", { "data-label": names[place], class: number(place) }, cell))))))];
 }
 
 const NEWS = {
@@ -150,13 +209,15 @@ const NEWS = {
 function timeline(history) {
   return history.map((step, number) => {
     const following = history[number + 1];
+    const runs = !following && !["DONE", "ERROR"].includes(step.state);
     const spent = following && !following.news ? (new Date(following.at) - new Date(step.at)) / 1000 : null;
     if (step.news) {
       return h("li", { class: step.state }, NEWS[step.news] || step.news, " ", h("span", { class: "dim" }, time(step.at)));
     }
     return h("li", { class: step.state }, state(step.state),
       step.attempt ? `, attempt ${step.attempt}` : "",
-      step.cause === undefined ? "" : `, put off: ${step.cause}`, " ", h("span", { class: "dim" }, time(step.at)),
+      step.cause === undefined ? "" : [", put off: ", codeOf(step.code), step.code ? ": " : "", step.cause], " ", h("span", { class: "dim" }, time(step.at)),
+      runs ? h("span", { class: "dim" }, ", for ", lasting(step.at), " until now") : "",
       spent === null ? "" : h("span", { class: "dim" }, `, for ${seconds(spent)}`));
   });
 }
@@ -166,8 +227,9 @@ function timeline(history) {
 function offer(actions, possible) {
   const focused = document.activeElement;
   const lost = actions.contains(focused);
-  const kept = new Map([...actions.children].map((button) => [button.textContent, button]));
-  const wanted = possible.map((button) => kept.get(button.textContent) || button);
+  const named = (button) => `${button.textContent} ${button.dataset.id}`; // of which delivery, too
+  const kept = new Map([...actions.children].map((button) => [named(button), button]));
+  const wanted = possible.map((button) => kept.get(named(button)) || button);
   for (const button of kept.values()) if (!wanted.includes(button)) button.remove();
   wanted.forEach((button, place) => {
     if (actions.children[place] !== button) actions.insertBefore(button, actions.children[place] || null);
@@ -175,7 +237,7 @@ function offer(actions, possible) {
   if (lost && !focused.isConnected) actions.parentElement.querySelector("h1").focus({ preventScroll: true });
 }
 
-function buttons(found, path, again) {
+function buttons(found, path, again, signal) {
   let acting = false; // a button that is disabled would lose the focus
   const act = (name, verb, question, said) => h("button", {
     type: "button",
@@ -188,7 +250,8 @@ function buttons(found, path, again) {
       if (!(await confirmed(question, name, ...fields))) return;
       acting = true;
       try {
-        const query = reason.value ? `?${new URLSearchParams({ reason: reason.value })}` : "";
+        const query = reason.value ? `?${new URLSearchParams({ reason: reason.value })}`
+          : verb === "retry" && found.failsAgain ? "?force=true" : "";
         const answer = verb === "content"
           ? await call("DELETE", `${path}/content?id=${found.id}`) : await call("POST", `${path}/${verb}${query}`);
         const ends = verb === "cancel" && !answer.content.finishedAt;
@@ -210,17 +273,21 @@ function buttons(found, path, again) {
       "It is being removed."));
   }
   if (found.state === "ERROR" || found.content === "removed") {
-    shown.push(act("Try again", "retry", `Ask for ${found.correlationId} again? Its client hears of it again.`, "It is asked for again."));
+    if (found.reportUrl && !found.content) shown.push(...had(found, path, signal, " the report"));
+    shown.push(act("Try again", "retry", found.failsAgain
+      ? `${found.correlationId} would fail again as it did (${found.code}: ${found.errorMessage}). Have that mended first. Ask for it all the same?`
+      : `Ask for ${found.correlationId} again? Its client hears of it again.`, "It is asked for again."));
   } else if (found.state === "DONE") {
-    shown.push(...had(found, path));
+    shown.push(...had(found, path, signal));
   } else if (found.nextAttemptAt) {
     shown.push(act("Try now", "retry", `Try ${found.correlationId} at once?`, "It is tried now."));
   }
+  for (const button of shown) button.dataset.id = found.id;
   return shown;
 }
 
 // What was delivered: a link, which stays on the page until it is left, and the file itself.
-function had(found, path) {
+function had(found, path, signal, what = "") {
   const which = `?id=${found.id}`;
   let busy = false;
   const once = (act) => async () => {
@@ -235,9 +302,12 @@ function had(found, path) {
   };
   const link = once(async () => {
     const made = await call("POST", `${path}/link${which}`);
-    const field = h("input", { id: "link", readonly: true, value: made.url, size: 60 });
-    const question = `It holds until ${new Date(made.expires).toLocaleString()}. Any client that has it has the file.`;
-    if (await confirmed(question, "Copy", h("label", { for: "link" }, "Link"), field)) {
+    if (signal.aborted) return; // a user who has gone elsewhere meanwhile is shown none
+    const field = h("input", { id: "link", class: "whole", readonly: true, value: made.url });
+    const question = `It holds until ${clock(made.expires)}. Any client that has it has the file.`;
+    const copies = Boolean(navigator.clipboard); // browsers have none over plain HTTP
+    const taken = await offered(question, copies ? "Copy" : "Done", h("label", { for: "link" }, "Link"), field);
+    if (taken && copies) {
       await navigator.clipboard.writeText(made.url);
       say("Copied.");
     }
@@ -250,8 +320,8 @@ function had(found, path) {
     setTimeout(() => URL.revokeObjectURL(address), 60000);
     say("Downloaded.");
   });
-  return [h("button", { type: "button", onclick: link }, "Link"),
-    h("button", { type: "button", onclick: save }, "Download")];
+  return [h("button", { type: "button", onclick: link }, what ? `Link to${what}` : "Link"),
+    h("button", { type: "button", onclick: save }, `Download${what}`)];
 }
 
 // The files of one delivery, page by page. An archive that grows by suborders has more of them later: those that are
@@ -281,7 +351,10 @@ function fileList(place, path, id, signal) {
   }
 
   return async function show(found) {
-    if (!found.files) return;
+    if (!found.files) {
+      if (found.finishedAt) place.replaceChildren(h("p", { class: "dim" }, "None was listed before it ended."));
+      return;
+    }
     if (!table.isConnected) place.replaceChildren(table, h("p", {}, more));
     caption.textContent = filesKnown(found);
     const listed = `${found.files} ${found.listedSubOrders}`;
@@ -294,6 +367,6 @@ function fileList(place, path, id, signal) {
 function filesKnown({ files, segments = [], state, orderDone, finishedAt }) {
   const listed = segments.reduce((sum, segment) => sum + (segment.files ?? 0), 0);
   const whole = orderDone && listed >= files && segments.every((segment) => segment.listedAt);
-  if (!segments.length || state === "DONE" || whole) return `${files} files, as they are in the archive`;
+  if (!segments.length || state === "DONE" || whole) return files === 1 ? "1 file, as it is in the archive" : `${files} files, as they are in the archive`;
   return `${finishedAt ? "Listed" : "Listed so far"}: ${listed < files ? `${listed} of ${files}` : listed} files`;
 }

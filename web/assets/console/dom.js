@@ -30,13 +30,78 @@ export function seconds(count) {
   return `${Math.round(count / 86400)} days`;
 }
 
+const CLOCK = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric",
+  hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" });
+const RELATIVE = new Intl.RelativeTimeFormat("en", { numeric: "always", style: "short" });
+
+// A time with its zone, by the 24-hour clock, and how long ago that is, or in how long.
 export function time(text) {
   if (!text) return "";
-  return h("time", { datetime: text, title: text }, new Date(text).toLocaleString());
+  return h("time", { datetime: text, title: text }, clock(text), " ", h("small", { "data-when": text }, near(text)));
 }
+
+export function clock(text) {
+  return CLOCK.format(new Date(text));
+}
+
+function near(text) {
+  const from = (new Date(text) - Date.now()) / 1000;
+  for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (Math.abs(from) >= length) return `(${RELATIVE.format(Math.trunc(from / length), unit)})`;
+  }
+  return Math.abs(from) < 1 ? "(now)" : `(${RELATIVE.format(Math.trunc(from), "second")})`;
+}
+
+// In how long something is due.
+function due(text) {
+  const left = Math.ceil((new Date(text) - Date.now()) / 1000);
+  return left > 0 ? `in ${whole(left)}` : "now";
+}
+
+function whole(count) {
+  return count < 60 ? `${count} s` : seconds(count);
+}
+
+// For how long something has been so, which grows.
+export function lasting(text) {
+  return h("span", { "data-since": text }, since(text));
+}
+
+function since(text) {
+  return whole(Math.max(0, Math.floor((Date.now() - new Date(text)) / 1000)));
+}
+
+// What is near, and what lasts, is told again while it is looked at.
+setInterval(() => {
+  if (document.hidden) return;
+  const told = (name, say) => document.querySelectorAll(`[data-${name}]`).forEach((element) => {
+    const words = say(element.dataset[name]);
+    if (element.textContent !== words) element.textContent = words;
+  });
+  told("when", near);
+  told("since", since);
+  told("due", due);
+}, 1000);
 
 export function state(name) {
   return h("span", { class: `state ${name}` }, name);
+}
+
+// What goes on in a state, in words; null: it has ended, or bytes flow, which the bar tells.
+export function activity(delivery, progress) {
+  const moves = delivery.activity === "moving" || delivery.activity === "stalled";
+  if (moves && progress?.stalledFor) return h("span", { class: "stands" }, `stalled: no byte for ${seconds(progress.stalledFor)}`);
+  if (delivery.activity === "paused") return h("span", { class: "stands" }, "paused");
+  if (delivery.activity !== "retrying") return null;
+  const tries = `${delivery.tries} ${delivery.tries === 1 ? "try" : "tries"} failed`;
+  const next = delivery.nextAttemptAt;
+  const when = h("time", { datetime: next, title: next, "data-due": next }, due(next));
+  return h("span", { class: "stands" }, "retrying ", when, `, ${tries}`);
+}
+
+// A code leads to what it means.
+export function codeOf(code) {
+  return code && h("a", { class: "code", href: `#/help/${encodeURIComponent(code)}` }, code);
 }
 
 export function bar(progress, label) {
@@ -44,6 +109,7 @@ export function bar(progress, label) {
   const percent = Math.min(100, (100 * progress.bytesDone) / total);
   const told = [`${percent.toFixed(0)} %`, `${size(progress.bytesDone)} of ${size(progress.bytesTotal)}`];
   if (progress.bytesPerSecond) told.push(`${size(progress.bytesPerSecond)}/s`);
+  if (progress.stalledFor) told.push(`no byte for ${seconds(progress.stalledFor)}`);
   if (progress.secondsLeft) told.push(`${seconds(progress.secondsLeft)} left`);
   return h("span", { class: "bar" },
     h("progress", { max: 100, value: percent.toFixed(1), "aria-label": `Progress of ${label}` }),
@@ -81,6 +147,15 @@ export function labelled({ labels }) {
     h("a", { href: `#/deliveries?${new URLSearchParams({ label })}` }, label)));
 }
 
+// Change only the cells that differ: a user with the focus on the link of a row keeps it.
+export function refreshed(old, element) {
+  [...old.children].forEach((cell, number) => {
+    const wanted = element.children[number];
+    if (cell.innerHTML !== wanted.innerHTML) cell.replaceChildren(...wanted.childNodes);
+  });
+  return old;
+}
+
 export function alertOf(error) {
   const reasons = error.reasons && error.reasons.length > 1
     ? h("ul", {}, error.reasons.map((reason) => h("li", {}, reason))) : null;
@@ -108,14 +183,28 @@ export function say(text) {
   silence = setTimeout(() => { place.textContent = ""; }, 6000);
 }
 
+// A dialog of our own: its buttons say what they do. Resolves to whether it was confirmed.
 export function confirmed(question, action, ...fields) {
-  // A dialog of our own: its buttons say what they do. Resolves to whether it was confirmed.
+  return asked("danger", question, action, fields);
+}
+
+// The same for what changes nothing.
+export function offered(question, action, ...fields) {
+  return asked("main", question, action, fields);
+}
+
+// What a dialog asked on the page that is left is answered with no.
+export function closeDialogs() {
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+}
+
+function asked(kind, question, action, fields) {
   return new Promise((resolve) => {
     const dialog = h("dialog", { "aria-labelledby": "question" },
       h("form", { method: "dialog" },
         h("p", { id: "question" }, question), fields,
         h("div", { class: "actions" },
-          h("button", { value: "yes", class: "danger" }, action),
+          h("button", { value: "yes", class: kind }, action),
           h("button", { value: "no" }, "Go back"))));
     dialog.addEventListener("close", () => {
       dialog.remove();

@@ -1,12 +1,18 @@
 // Whether everything works: dependencies, workers, and the tenant's targets.
 
 import { call } from "./api.js";
+import { attention } from "./attention.js";
 import { alertOf, h, seconds, time } from "./dom.js";
+import { pauses } from "./pauses.js";
 
 export async function health(content, { signal }) {
   const place = h("div", {});
   const aside = h("div", {}); // a target that is silent must not keep the rest from being seen
-  content.append(h("h1", {}, "Health"), place, aside);
+  const paused = h("div", {});
+  const needed = h("div", {});
+  content.append(h("h1", {}, "Health"), needed, paused, place, aside);
+  attention(needed, signal);
+  pauses(paused, signal);
   draw(aside, signal, async () => {
     const { content: targets } = await call("GET", "/health/targets", { signal, accept: [403] }); // for administrators only
     return targets ? [places(targets)] : [];

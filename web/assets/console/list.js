@@ -1,7 +1,8 @@
 // The live list of deliveries.
 
 import { call, follow, plainUser } from "./api.js";
-import { addressOf, alertOf, bar, h, labelled, liveness, seconds, size, state, suborders, time } from "./dom.js";
+import { attention } from "./attention.js";
+import { activity, addressOf, alertOf, bar, codeOf, h, labelled, lasting, liveness, refreshed, seconds, size, state, suborders, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
 const ENDED = ["DONE", "ERROR"];
@@ -10,16 +11,17 @@ const COLUMNS = ["Delivery", "State", "Progress", "User", "Size", "Requested", "
 
 function age(delivery) {
   if (ENDED.includes(delivery.state) || !delivery.stateSince) return "";
-  const spent = Math.max(0, (Date.now() - new Date(delivery.stateSince)) / 1000);
-  return h("span", { class: "dim" }, `, for ${seconds(Math.floor(spent))}`);
+  return h("span", { class: "dim" }, ", for ", lasting(delivery.stateSince));
 }
 
 function row({ delivery, progress }) {
-  const cause = delivery.errorType ? `${delivery.errorType}: ${delivery.errorMessage}`
-    : delivery.parkedSince ? "" : delivery.lastCause; // what it waits for is told beside its progress
+  // What it waits for is told beside its progress.
+  const why = delivery.errorMessage || (delivery.parkedSince ? "" : delivery.lastCause);
+  const cause = why && h("span", {}, codeOf(delivery.code) || delivery.errorType, delivery.code || delivery.errorType ? ": " : "", why);
+  const standing = activity(delivery, progress);
   const cells = [
     h("span", {}, h("a", { href: addressOf(delivery) }, delivery.correlationId), labelled(delivery)),
-    h("span", {}, state(delivery.state), age(delivery)),
+    h("span", {}, state(delivery.state), age(delivery), standing && h("br", {}), standing),
     progress ? bar(progress, delivery.correlationId) : suborders(delivery) || "",
     delivery.user,
     delivery.files ? size(delivery.bytes) : "",
@@ -28,15 +30,6 @@ function row({ delivery, progress }) {
   ];
   return h("tr", {}, cells.map((cell, number) =>
     h("td", { "data-label": COLUMNS[number], class: number === 4 ? "number" : undefined }, cell)));
-}
-
-// Change only the cells that differ: a user with the focus on the link of a row keeps it.
-function refreshed(old, element) {
-  [...old.children].forEach((cell, number) => {
-    const wanted = element.children[number];
-    if (cell.innerHTML !== wanted.innerHTML) cell.replaceChildren(...wanted.childNodes);
-  });
-  return old;
 }
 
 export async function list(content, { signal, query }) {
@@ -48,7 +41,8 @@ export async function list(content, { signal, query }) {
   const more = h("button", { type: "button", hidden: true }, "Older deliveries");
   const said = h("div", {});
   const live = liveness();
-  content.append(h("h1", {}, "Deliveries"), counts, filters({ wanted, text, label }), live.element, said,
+  const needed = h("div", {});
+  content.append(h("h1", {}, "Deliveries"), needed, counts, filters({ wanted, text, label }), live.element, said,
     h("table", { class: "cards" },
       h("caption", {}, "The newest first"),
       h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
@@ -56,6 +50,7 @@ export async function list(content, { signal, query }) {
       body),
     h("p", { class: "actions" }, more));
 
+  attention(needed, signal); // what is silent must not keep the list from being seen
   const shown = new Map(); // by id: the delivery as it was told last, its progress, and its row
   const current = new Map(); // by correlation id: the newest of them
   const matches = (delivery) =>

@@ -1,6 +1,6 @@
 // The tenant's settings: what is set, what the default is, try, save, put back.
 
-import { call } from "./api.js";
+import { call, looksOnly } from "./api.js";
 import { alertOf, confirmed, h, say } from "./dom.js";
 
 // made by `make docs`: the settings of a tenant
@@ -15,9 +15,13 @@ const TITLES = {
   "archive_name": "Name of archives",
   "prefix": "Folders of archives",
   "manifest": "Manifest beside archives",
+  "report": "Report of failed deliveries",
   "sha256": "SHA-256 beside MD5",
+  "compression_threshold": "Compression threshold",
+  "progress_events": "Progress over AMQP",
   "delivered_ttl": "Deliveries are kept (hours)",
   "link_ttl": "Links to what is delivered (hours)",
+  "quota": "Quotas",
   "delivery_targets": "Further targets, by name",
   "webhooks": "Webhooks, by name"
 };
@@ -26,7 +30,7 @@ const TESTED = ["s3_server", "delivery_targets"];
 
 export async function settings(content, { signal }) {
   content.append(h("h1", {}, "Settings"),
-    h("p", {}, "Of this tenant; a change holds for what begins after it."));
+    h("p", {}, looksOnly() ? "Of this tenant." : "Of this tenant; a change holds for what begins after it."));
   for (const { content: setting, links } of await call("GET", "/settings", { signal })) {
     content.append(card(setting, links));
   }
@@ -87,13 +91,13 @@ function draw(place, setting, links, said = null) {
       });
     },
   },
-  h("fieldset", {},
+  h("fieldset", { disabled: looksOnly() },
     h("legend", {}, TITLES[name] || name, " ", h("span", { class: "hint" }, isSet ? "(set)" : "(default)")),
     h("p", { class: "hint" }, setting.description),
     editor.shown,
     h("p", { class: "hint" }, "Default: ", h("code", {}, JSON.stringify(setting.defaultValue))),
     found,
-    h("div", { class: "actions" }, buttons))));
+    h("div", { class: "actions changes" }, buttons))));
 }
 
 function outcome(check) {

@@ -1,7 +1,8 @@
-// Signing in: with a token, or with REGARDS' own users where that is configured.
+// Signing in: with a token; at the identity provider, or with REGARDS' own users, where that is configured.
 
 import { call, session } from "./api.js";
 import { alertOf, h } from "./dom.js";
+import { begin } from "./provider.js";
 
 // `why`: why the user must sign in again.
 export async function signIn(content, signal, why) {
@@ -19,7 +20,8 @@ export async function signIn(content, signal, why) {
     h("p", { class: "hint", id: "token-hint" },
       "A JSON Web Token of REGARDS, or what `delivery token` prints. It is kept until this tab is closed."),
     h("button", { class: "main" }, "Sign in"))));
-  const { passwords } = await call("GET", "/console/options", { signal });
+  const { passwords, provider } = await call("GET", "/console/options", { signal });
+  if (provider) users.append(atProvider(provider, said, signal));
   if (passwords) users.append(byPassword(attempt));
 }
 
@@ -31,14 +33,27 @@ function oneAtATime(said, signal) {
     trying = true;
     try {
       const token = (await find()).trim().replace(/^Bearer\s+/i, "");
-      await call("GET", "/me", { trial: token, signal });
+      const { content } = await call("GET", "/me", { trial: token, signal });
       session.token = token;
+      session.caller = content;
       window.dispatchEvent(new Event("signed-in"));
     } catch (error) {
       if (!signal.aborted) said.replaceChildren(alertOf(error));
     }
     trying = false;
   };
+}
+
+function atProvider(issuer, said, signal) {
+  return h("form", {
+    class: "wide",
+    onsubmit: async (event) => {
+      event.preventDefault();
+      try { await begin(signal); } catch (error) { if (!signal.aborted) said.replaceChildren(alertOf(error)); }
+    },
+  },
+  h("fieldset", {}, h("legend", {}, "At your identity provider"),
+    h("p", {}, h("button", { class: "main" }, `Sign in with ${new URL(issuer).host}`))));
 }
 
 function byPassword(attempt) {

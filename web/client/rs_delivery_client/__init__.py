@@ -35,9 +35,11 @@ from rs_delivery_client.errors import (
 )
 from rs_delivery_client.flaws import Flaw, Kind, Report
 from rs_delivery_client.models import (
+    Attempt,
     DeliveredFile,
     Delivery,
     Event,
+    Finding,
     ProgressEvent,
     ReloadEvent,
     StateEvent,
@@ -49,6 +51,7 @@ from rs_delivery_client.verify import verify
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attempt",
     "ClientError",
     "ConflictError",
     "ContentChangedError",
@@ -60,6 +63,7 @@ __all__ = [
     "DeliveryFailedError",
     "Downloaded",
     "Event",
+    "Finding",
     "Flaw",
     "FlawedError",
     "ForbiddenError",

@@ -17,6 +17,7 @@ from rs_delivery_client.manifest import Expected
 
 _BLOCK = 256 * 1024  # bytes
 _ALLOWANCE = 1024**3  # bytes that may be unpacked beyond what is listed, before that ends
+_BESIDE = 64 * 1024**2  # bytes beside files that may be there beyond as many as are listed
 
 Advance = Callable[[int], None]  # so many more bytes were read
 
@@ -114,7 +115,9 @@ class Checker:
         total = ledger.total if ledger.has_manifest else None
         total = most if total is None else total
         self._most = None if total is None else total + (0 if sink else _ALLOWANCE)
+        self._most_beside = None if total is None else total + _BESIDE
         self._unpacked = 0
+        self._beside = 0  # bytes that are in no file: in folders, behind the end, …
         self._by_size_alone = 0
 
     def members(self, members: Iterable[Member]) -> None:
@@ -123,17 +126,44 @@ class Checker:
             for member in members:
                 if member.kind == "file":
                     self.file(member.name, member.blocks)
-                elif member.kind != "folder":
+                elif member.kind == "folder":
+                    self._folder(member)
+                else:
                     self._unreadable(member)
         except _TooMuch:
             says = "it unpacks to far more than is listed: reading ended there"
             self._report.tell(Flaw(kind=Kind.EXTRA, says=says))
+
+    def _folder(self, member: Member) -> None:
+        if size := self._pass_beside(member.blocks):
+            says = f"it is a folder, and has {size:,} bytes, which readers leave out or trip over"
+            self._report.tell(Flaw(kind=Kind.EXTRA, path=member.name, says=says))
+
+    def _pass_beside(self, blocks: Iterable[bytes]) -> int:
+        size = 0
+        for block in blocks:
+            size += len(block)
+            self.passed(len(block))
+        return size
+
+    def passed(self, count: int) -> None:
+        """Count bytes that are in no file. Raises what ends the reading of too many."""
+        self._beside += count
+        if self._most_beside is None or self._beside <= self._most_beside:
+            return
+        if self._sink is not None:
+            raise UnsafeError(
+                f"unpacking ended: there is far more beside the archive's files than in them "
+                f"({self._beside:,} bytes)"
+            )
+        raise _TooMuch
 
     def _unreadable(self, member: Member) -> None:
         if self._sink is not None:
             raise UnsafeError(f"{member.name!r} is not unpacked: it is {member.why}")
         self._ledger.found(member.name)
         self._report.tell(Flaw(kind=Kind.UNREADABLE, path=member.name, says=member.why))
+        self._pass_beside(member.blocks)
 
     def file(self, path: str, blocks: Iterable[bytes]) -> None:
         """Check a file."""
@@ -233,7 +263,7 @@ def check_archive(
     """
     tally = Tally(read, expected, advance, stop)
     checker = Checker(ledger, report, sink=sink, most=most)
-    reader = reader_of(tally.read, name, ledger, report.tell)
+    reader = reader_of(tally.read, name, ledger, report.tell, checker.passed)
     checker.members(reader)
     tally.drain()
     for flaw in tally.digests.flaws(None, "and should be"):

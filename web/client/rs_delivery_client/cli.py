@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from rs_delivery_client.errors import (
     ManifestError,
     NotCheckedError,
     NotReachableError,
+    NotSignedInError,
     ServiceError,
 )
 from rs_delivery_client.flaws import Flaw, Report
@@ -77,6 +79,8 @@ def _ended(error: ClientError) -> _Ended:
     code = EXIT_FAILED
     if isinstance(error, NotReachableError):
         code = EXIT_UNAVAILABLE
+    elif isinstance(error, NotSignedInError):
+        return _Ended(f"{error}; give it by --token, or DELIVERY_TOKEN", EXIT_NOT_CHECKED)
     elif isinstance(error, ManifestError | NotCheckedError | ContentError | ServiceError):
         code = EXIT_NOT_CHECKED
     return _Ended(str(error), code)
@@ -215,6 +219,9 @@ def verify(
     """
     if target is None and correlation_id is None:
         raise click.UsageError("give what is to be checked, or --id")
+    for named in (target, manifest):
+        if named is not None and "://" not in named and not os.path.lexists(named):
+            raise click.UsageError(f"there is no {printable(named)}")
     with _bar(quiet=as_json) as bar:
         told: dict[str, Any] = {
             "manifest": manifest,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -30,6 +31,7 @@ from rs_delivery_client.models import (
     DeliveredFile,
     Delivery,
     Event,
+    Finding,
     ProgressEvent,
     ReloadEvent,
     StateEvent,
@@ -80,7 +82,6 @@ class DeliveryClient:
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json"},
-            trust_env=True,
         )
         await self._stack.enter_async_context(session)
         links = await self._stack.enter_async_context(open_session(timeout=self._timeout))
@@ -197,6 +198,14 @@ class DeliveryClient:
             more = None
             if after is not None:
                 more = {**query, "after": URL(after["href"]).query["after"]}
+
+    async def attention(self) -> list[Finding]:
+        """Return what needs an operator now, what matters most first.
+
+        Raises ForbiddenError for a user who is none.
+        """
+        found = await self._service.ask("GET", "/attention", again=True)
+        return [Finding.of(entry) for entry in found["content"]]
 
     async def cancel(self, which: str | Delivery, *, reason: str | None = None) -> Delivery:
         """End a delivery now. It is not tried again: the first try may have done it."""
@@ -329,9 +338,10 @@ class DeliveryClient:
         except ServiceError as error:
             if error.status not in _NO_LINKS:
                 raise
+            no_other = str(error)
         if renew:
             await self._service.headers(renew=self._service.renews)
-        return await self.content_link(which, path=path)
+        return replace(await self.content_link(which, path=path), no_other=no_other)
 
     async def read(self, which: str | Delivery, *, path: str | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes of a delivery's archive, or of a file of it, over drops."""
@@ -358,7 +368,10 @@ class DeliveryClient:
         if not found.done:
             raise ConflictError(
                 f"{found.correlation_id} is {found.state}, so there is nothing to fetch: "
-                + ("its cause says why" if found.ended else "wait until it is DONE"),
+                + (
+                    found.failure
+                    or ("ask for it again" if found.ended else "wait until it is DONE")
+                ),
                 status=409,
             )
         return await downloads.fetch_delivery(
@@ -405,7 +418,7 @@ def _named(which: str | Delivery) -> tuple[str, dict[str, str]]:
 def _body(frame: Frame) -> dict[str, Any]:
     try:
         body = json.loads(frame.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise ServiceError("an event is no JSON object: this is not this service", status=200)

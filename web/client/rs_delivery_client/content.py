@@ -23,8 +23,10 @@ from rs_delivery_client.errors import (
     ContentMissingError,
     LinkExpiredError,
     NotReachableError,
+    cause_of,
 )
 from rs_delivery_client.pauses import Pauses, seconds_of
+from rs_delivery_client.proxies import proxy_for
 
 CHUNK = 256 * 1024  # bytes
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -32,6 +34,7 @@ _EXPIRED = frozenset({400, 401, 403, 410})  # what stores answer to a link that 
 _SIGNED_OUT = frozenset({401})
 _MISSING = frozenset({403, 404, 405, 409, 410, 501})
 _AWAY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SIGNED = re.compile(r"\?[^\s'\"<>)]*")  # of an address, from its question mark on
 _MAX_WORDS = 64 * 1024  # bytes of what an error says
 _RENEWALS = 3  # links in a row that give nothing
 
@@ -40,12 +43,13 @@ _RENEWALS = 3  # links in a row that give nothing
 class Link:
     """Where bytes can be fetched for a while."""
 
-    url: str
+    url: str = field(repr=False)  # who has it has what it leads to
     expires: str | None = None
     size: int | None = None  # bytes
     md5: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     own: bool = False  # the service itself hands the bytes out: its refusals are its last word
+    no_other: str = field(default="", repr=False)  # why there is no link to their place, then
 
 
 # Gives a link: one that is new where the last did not do any more, or raises LinkExpiredError.
@@ -119,10 +123,10 @@ class Content:
                     tries = renewals = 0
                 tries += 1
                 if tries >= self._pauses.tries:
+                    often = "once" if tries == 1 else f"{tries} times"
                     raise NotReachableError(
-                        f"{shown(link.url)} {dropped}, {tries} times; "
-                        f"{self.offset:,} bytes were had"
-                    ) from dropped.__cause__
+                        f"{shown(link.url)} {dropped}, {often}; {self.offset:,} bytes were had"
+                    ) from None
                 await asyncio.sleep(self._pauses.before(tries, dropped.wait))
             else:
                 return
@@ -131,7 +135,9 @@ class Content:
         """Yield what one answer gives; it returns when that was the end."""
         url = _url_of(link)
         try:
-            async with self._session.get(url, headers=self._headers(link)) as answer:
+            async with self._session.get(
+                url, headers=self._headers(link), **proxy_for(url)
+            ) as answer:
                 if answer.status in (_SIGNED_OUT if link.own else _EXPIRED):
                     raise _Refused(f"answers {answer.status}")
                 if answer.status in _AWAY:
@@ -149,7 +155,8 @@ class Content:
                         self.offset += len(rest)
                         yield rest
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _Dropped(f"does not answer ({error or type(error).__name__})") from error
+            # Not raised from it: some of them have the link in what they say.
+            raise _Dropped(f"does not answer ({_words_of(error)})") from None
         if self.size is not None and self.offset < self.size:
             raise _Dropped("ended before its end")
         if self.size is not None and self.offset > self.size:
@@ -192,6 +199,16 @@ class Content:
         return True
 
 
+def _words_of(error: Exception) -> str:
+    """Return what went wrong, without what signs a link."""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.InvalidURL):
+        return f"{name}: it leads to no address"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{name}: {error.status} {_SIGNED.sub('', error.message)}".rstrip(" :")
+    return _SIGNED.sub("", cause_of(error))
+
+
 def _url_of(link: Link) -> URL:
     url = URL(link.url, encoded=True)
     if url.scheme not in {"http", "https"}:
@@ -202,10 +219,12 @@ def _url_of(link: Link) -> URL:
 async def _refusal(answer: aiohttp.ClientResponse, link: Link) -> ContentError:
     """Return what an answer comes to that gives no bytes, in the words of the service if it has."""
     says = f"{shown(link.url)} answers {answer.status} {answer.reason or ''}".rstrip()
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(await answer.content.read(_MAX_WORDS))
         if isinstance(body, dict) and isinstance(body.get("message"), str):
             says = body["message"]
+    if link.no_other and link.no_other != says:
+        says = f"{says}; and {link.no_other}"
     return (ContentMissingError if answer.status in _MISSING else ContentError)(says)
 
 
@@ -227,5 +246,4 @@ def open_session(*, timeout: float = 60.0) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, connect=timeout, sock_read=timeout),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=True,
     )

@@ -35,7 +35,16 @@ from rs_delivery_client.flaws import Flaw, Kind, Report, Tell
 from rs_delivery_client.ledger import Ledger
 from rs_delivery_client.manifest import MANIFEST_NAME, Expected, ListedFile
 from rs_delivery_client.models import Delivery
-from rs_delivery_client.paths import Folder, parts_of, put_in_place, sync_file, sync_folder, told
+from rs_delivery_client.paths import (
+    Folder,
+    folded,
+    folds_case,
+    parts_of,
+    put_in_place,
+    sync_file,
+    sync_folder,
+    told,
+)
 from rs_delivery_client.threads import in_thread
 from rs_delivery_client.verify import (
     BESIDE,
@@ -329,6 +338,8 @@ class _Files:
             with told(self._parts):
                 self._parts.mkdir(exist_ok=True)
                 self._root.root.mkdir(exist_ok=True)
+            if folds_case(self._parts):
+                await asyncio.to_thread(_check_names, ledger)
             files = ledger.files()
             # The service itself gives a user one at a time, or few.
             parallel = 1 if await self._is_handed_out(ledger) else self._parallel
@@ -396,6 +407,16 @@ class _Files:
             if place.is_symlink():
                 raise UnsafeError(f"{place} is a symbolic link: it is not written to")
         put_in_place(part, place)
+
+
+def _check_names(ledger: Ledger) -> None:
+    """Raise UnsafeError where two names are one on this disk: one file would replace the other."""
+    for listed in ledger.files():
+        if not ledger.is_new(folded(listed.path)):
+            raise UnsafeError(
+                f"the manifest has a name that differs from {listed.path!r} only in case, and they "
+                "are one on this disk: fetch to a folder of another file system"
+            )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ ClientError
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,19 @@ class NotReachableError(ClientError):
         self.retry_after = retry_after
 
 
+def cause_of(error: Exception) -> str:
+    """Say why nothing answered: in the system's words where it is the system that says so."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno is not None:
+            known = found.errno in errno.errorcode  # else it is of the search for a name
+            says = os.strerror(found.errno) if known else found.strerror
+            if says:
+                return says.lower()
+        found = found.__cause__
+    return str(error) or type(error).__name__
+
+
 class ServiceError(ClientError):
     """The service refused. The message is its own."""
 
@@ -51,11 +66,13 @@ class ServiceError(ClientError):
         *,
         status: int,
         messages: Sequence[str] = (),
+        code: str | None = None,
         request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.messages = tuple(messages)  # every broken rule, where there are several
+        self.code = code  # of its catalogue of errors; None: an older service tells none
         self.request_id = request_id  # by which the log of the service has it
 
 

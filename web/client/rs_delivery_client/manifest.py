@@ -16,6 +16,7 @@ from rs_delivery_client.errors import ManifestError
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK = 256 * 1024  # bytes
+_MAX_SIZE = 2**63 - 1  # bytes of a file: more, no disk and no table takes
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _DIGITS = {"md5": 32, "sha256": 64}
 
@@ -75,9 +76,11 @@ class ManifestReader:
             name: ijson.sendable_list()
             for name in ("version", "correlationId", "archive", "missing.item")
         }
+        # Numbers of more than 64 bits are refused so. Else ijson's C code ends the process at an
+        # integer of 5,000 digits, which Python does not make.
         readers = [
-            ijson.items_coro(files, "files.item"),
-            *(ijson.items_coro(found, name) for name, found in others.items()),
+            ijson.items_coro(files, "files.item", use_float=True),
+            *(ijson.items_coro(found, name, use_float=True) for name, found in others.items()),
         ]
         number = 0
         try:
@@ -93,7 +96,8 @@ class ManifestReader:
             for reader in readers:
                 reader.close()
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            raise ManifestError(f"{self._name} is not JSON, or not all of it: {error}") from None
+            why = str(error).partition("\n")[0]  # behind it: the text there, whatever is in that
+            raise ManifestError(f"{self._name} is not JSON, or not all of it: {why}") from None
         except StopIteration:
             raise ManifestError(f"{self._name} is not JSON: more follows its end") from None
         for found in files:
@@ -127,7 +131,9 @@ class ManifestReader:
 
     def _expected(self, told: Mapping[str, Any], what: str) -> Expected:
         size = told.get("size")
-        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        if size is not None and (
+            not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MAX_SIZE
+        ):
             raise ManifestError(f"{self._name} has no size of {what}, but {size!r}")
         return Expected(
             size=size,

@@ -30,6 +30,7 @@ class Delivery:
     md5: str | None = None  # of the archive; of the manifest, where files are delivered
     error_type: str | None = None
     error_message: str | None = None
+    code: str | None = None  # of why it failed, or waits; an older service tells none
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -41,6 +42,18 @@ class Delivery:
     def done(self) -> bool:
         """Whether everything is at its place."""
         return self.state == "DONE"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, and where that is told file by file; empty where it did not."""
+        why = ": ".join(filter(None, (self.error_type, self.error_message)))
+        report = self.raw.get("reportUrl")
+        return f"{why}; what happened to each file is told by {report}" if report else why
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """The attempts of its transfer, the newest first; only where one delivery was asked for."""
+        return tuple(map(Attempt.of, self.raw.get("attempts") or ()))
 
     @property
     def expected(self) -> Expected:
@@ -66,7 +79,68 @@ class Delivery:
             md5=body.get("md5"),
             error_type=body.get("errorType"),
             error_message=body.get("errorMessage"),
+            code=body.get("code"),
             raw=body,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """An attempt of a delivery's transfer."""
+
+    attempt: int
+    worker: str
+    target: str
+    began: str  # ISO 8601
+    ended: str | None = None  # None: it is under way
+    outcome: str | None = None  # done error postponed parked handed_over lost
+    code: str | None = None
+    cause: str | None = None
+    bytes: int | None = None  # of the delivery's files that were archived by then
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Attempt:
+        """Read one."""
+        return cls(
+            attempt=int(body.get("attempt") or 0),
+            worker=str(body.get("worker", "")),
+            target=str(body.get("target", "")),
+            began=str(body.get("began", "")),
+            ended=body.get("ended"),
+            outcome=body.get("outcome"),
+            code=body.get("code"),
+            cause=body.get("cause"),
+            bytes=body.get("bytes"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that needs an operator now."""
+
+    code: str
+    severity: str  # problem notice
+    sentence: str
+    advice: str
+    since: str | None = None  # ISO 8601
+    tenant: str | None = None  # None: it concerns all
+    subject: str | None = None  # the target, worker, state or lane
+    count: int = 0
+    cause: str | None = None
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Finding:
+        """Read one."""
+        return cls(
+            code=str(body.get("code", "")),
+            severity=str(body.get("severity", "")),
+            sentence=str(body.get("sentence", "")),
+            advice=str(body.get("advice", "")),
+            since=body.get("since"),
+            tenant=body.get("tenant"),
+            subject=body.get("subject"),
+            count=int(body.get("count") or 0),
+            cause=body.get("cause"),
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
@@ -35,6 +37,23 @@ def parts_of(path: str) -> list[str]:
 def _means_another(part: str) -> bool:
     """Whether Windows takes a name for another one: a stream of a file, a device."""
     return ":" in part or part.endswith((".", " ")) or PureWindowsPath(part).is_reserved()
+
+
+def folds_case(folder: Path) -> bool:
+    """Whether names in a folder that differ only in case are one name. Raises LocalError."""
+    with told(folder):
+        handle, name = tempfile.mkstemp(prefix="case-", dir=folder)
+        os.close(handle)
+        place = Path(name)
+        try:
+            return place.with_name(place.name.upper()).exists()
+        finally:
+            place.unlink()
+
+
+def folded(path: str) -> str:
+    """Return a name as a file system has it that folds case, and what is written in two ways."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 class Folder:

@@ -20,8 +20,10 @@ from rs_delivery_client.errors import (
     NotReachableError,
     NotSignedInError,
     ServiceError,
+    cause_of,
 )
 from rs_delivery_client.pauses import Pauses, seconds_of
+from rs_delivery_client.proxies import proxy_for
 from rs_delivery_client.tokens import Token
 
 _KINDS: Mapping[int, type[ServiceError]] = {
@@ -117,7 +119,7 @@ class Service:
             signed = {**(headers or {}), **await self.headers(renew=renewed)}
             try:
                 async with self._session.request(
-                    method, url, json=body, headers=signed, **arguments
+                    method, url, json=body, headers=signed, **proxy_for(url), **arguments
                 ) as answer:
                     if answer.status == 401 and self.renews and not renewed:
                         renewed = True
@@ -128,7 +130,7 @@ class Service:
                     return
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise NotReachableError(
-                    f"{self._base} does not answer ({error or type(error).__name__})"
+                    f"{self._base} does not answer ({cause_of(error)})"
                 ) from error
 
 
@@ -144,7 +146,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 def _refusal(answer: aiohttp.ClientResponse, content: bytes, base: URL) -> Exception:
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     said = body if isinstance(body, dict) else {}
     message = str(said.get("message") or f"{base} answers {answer.status} {answer.reason or ''}")
@@ -157,6 +159,7 @@ def _refusal(answer: aiohttp.ClientResponse, content: bytes, base: URL) -> Excep
         message.strip(),
         status=answer.status,
         messages=[str(message) for message in messages] if isinstance(messages, list) else (),
+        code=said["code"] if isinstance(said.get("code"), str) else None,
         request_id=answer.headers.get("X-Request-ID"),
     )
 
@@ -164,5 +167,5 @@ def _refusal(answer: aiohttp.ClientResponse, content: bytes, base: URL) -> Excep
 def _json(content: bytes, base: URL) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ServiceError(f"{base} is not this service: it answers no JSON", status=200) from None

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from rs_delivery_client.archives import Read
-from rs_delivery_client.checking import Checker, Sink, Tally, check_archive
+from rs_delivery_client.checking import Checker, Digests, Sink, Tally, check_archive
 from rs_delivery_client.content import Address, Content, fixed, open_session, shown
 from rs_delivery_client.errors import LocalError, NotCheckedError, UnsafeError
 from rs_delivery_client.flaws import Flaw, Kind, Report, Tell
@@ -71,7 +71,8 @@ async def verify(
 
     `target` is a file, a folder, or an address (`https:`, `http:`, `file:`), `manifest` a file or
     an address; without one it is looked for beside a file. `md5`, `sha256` and `size` are of the
-    archive as a whole, and count for more than what a manifest tells of it. Memory does not grow
+    archive as a whole, and count for more than what a manifest tells of it; where files were
+    delivered as they are, they are of their manifest, as DONE tells it. Memory does not grow
     with what is checked. Raises NotCheckedError, ManifestError, LocalError, ContentError,
     NotReachableError.
     """
@@ -111,7 +112,8 @@ async def verify_delivery(
     """
     found = await client.delivery(which)
     if not found.done:
-        raise NotCheckedError(f"{found.correlation_id} is {found.state}: there is nothing to check")
+        why = f"{found.correlation_id} is {found.state}, so there is nothing to check"
+        raise NotCheckedError(f"{why}: {found.failure}" if found.failure else why)
     as_files = found.format == "files" or found.archive_name == MANIFEST_NAME
     async with client.manifest(found) as told_manifest:
         listed = manifest or told_manifest
@@ -120,8 +122,8 @@ async def verify_delivery(
                 f"{found.correlation_id} was delivered as files: download them, which checks each"
             )
         given = Expected(size=size, md5=md5, sha256=sha256)
-        if not as_files:
-            given = merged(given, ArchiveTold(key="", expected=found.expected))
+        # Of files that is their manifest: its digest stands for all of them.
+        given = merged(given, ArchiveTold(key="", expected=found.expected))
         if target is not None:
             return await verify(
                 target,
@@ -352,9 +354,27 @@ def _check_folder(
             expected = merged(given, archive)
             check_file(root / archive.name, ledger, expected, report, bar, stop)
         else:
+            _check_given(manifest, given, report, archive)
             bar.begin(ledger.total)
             _check_files(root, ledger, report, bar, stop, archive)
     return report
+
+
+def _check_given(
+    manifest: Path, given: Expected, report: Report, archive: ArchiveTold | None
+) -> None:
+    """Check a manifest by what was given: of files that are delivered as they are, it is its."""
+    if given.size is None and not given.tells_content:
+        return
+    if archive is not None:
+        report.note("what was given is of the archive as a whole, which is not here any more")
+        return
+    digests = Digests(given)
+    with told(manifest), manifest.open("rb") as file:
+        for block in _blocks(file.read):
+            digests.update(block)
+    for flaw in digests.flaws(MANIFEST_NAME, "and should be"):
+        report.tell(flaw)
 
 
 def _check_files(

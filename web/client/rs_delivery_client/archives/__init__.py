@@ -10,7 +10,7 @@ from typing import Protocol
 
 from rs_delivery_client.archives.member import Member
 from rs_delivery_client.archives.tar import TarReader
-from rs_delivery_client.archives.window import Read, Window
+from rs_delivery_client.archives.window import Passed, Read, Window
 from rs_delivery_client.archives.zip import ZipReader
 from rs_delivery_client.archives.zstd import Unpacked
 from rs_delivery_client.errors import NotCheckedError
@@ -31,9 +31,11 @@ class Reader(Protocol):
         """Yield its members; each is read to its end before the next one, or passed over."""
 
 
-def reader_of(read: Read, name: str, ledger: Ledger, tell: Tell) -> Reader:
+def reader_of(read: Read, name: str, ledger: Ledger, tell: Tell, passed: Passed) -> Reader:
     """Return what reads an archive: by its first bytes, else by its name.
 
+    `passed` hears of bytes beside the members, of archives that are compressed as a whole, too: of
+    these there may be far more than were read.
     Raises NotCheckedError where neither tells.
     """
     window = Window(read)
@@ -41,15 +43,15 @@ def reader_of(read: Read, name: str, ledger: Ledger, tell: Tell) -> Reader:
     if head[:4] in {b"PK\x03\x04", b"PK\x05\x06"}:
         return ZipReader(window, ledger, tell)
     if head[:4] == _ZSTD or head[1:4] == _SKIPPABLE:
-        return TarReader(Window(Unpacked(window, tell).read), ledger, tell)
+        return TarReader(Window(Unpacked(window, tell).read), ledger, tell, passed)
     if head[257:262] == b"ustar":
-        return TarReader(window, ledger, tell)
+        return TarReader(window, ledger, tell, passed)
     if name.endswith(".zip"):
         return ZipReader(window, ledger, tell)
     if name.endswith((".tar.zst", ".tzst")):
-        return TarReader(Window(Unpacked(window, tell).read), ledger, tell)
+        return TarReader(Window(Unpacked(window, tell).read), ledger, tell, passed)
     if name.endswith(".tar"):
-        return TarReader(window, ledger, tell)
+        return TarReader(window, ledger, tell, passed)
     raise NotCheckedError(
         f"{name} is no archive of a kind that is read here ({', '.join(SUFFIXES)})"
     )

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 
 from rs_delivery_client.archives.member import Member
-from rs_delivery_client.archives.window import Window
+from rs_delivery_client.archives.window import Passed, Window
 from rs_delivery_client.flaws import Flaw, Kind, Tell
 from rs_delivery_client.ledger import Ledger
 
@@ -22,10 +22,11 @@ _LINKS = {tarfile.LNKTYPE: "a hard link", tarfile.SYMTYPE: "a symbolic link"}
 class TarReader:
     """See `Reader`."""
 
-    def __init__(self, window: Window, ledger: Ledger, tell: Tell) -> None:
+    def __init__(self, window: Window, ledger: Ledger, tell: Tell, passed: Passed) -> None:
         self._window = window
         self._ledger = ledger
         self._tell = tell
+        self._passed = passed
         self._globals: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Member]:
@@ -66,6 +67,7 @@ class TarReader:
             self._tell(Flaw(kind=kind, says=f"the mark of the end is half, at byte {offset:,}"))
         behind = 0  # zeros fill the last record up
         while data := self._window.some(_BLOCK):
+            self._passed(len(data))
             behind += len(data) if behind or data.count(0) != len(data) else 0
         if behind:
             self._tell(Flaw(kind=Kind.TRAILING, says="bytes follow the archive's end"))
@@ -76,6 +78,7 @@ class TarReader:
         Zeros are no end here: what was lost may be full of them.
         """
         while len(record := self._window.take(_RECORD)) == _RECORD:
+            self._passed(len(record))
             header = _read(record) if record[257:262] == b"ustar" else None
             if header is not None and (
                 header.type in _EXTENDED or self._ledger.awaits(header.name)

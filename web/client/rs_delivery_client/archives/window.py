@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Read = Callable[[int], bytes]  # at most so many bytes; none at the end
+Passed = Callable[[int], None]  # is told how many bytes were passed over that are in no member
 
 _AT_ONCE = 256 * 1024  # bytes that are read at a time
 

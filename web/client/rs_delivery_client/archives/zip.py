@@ -6,6 +6,7 @@ members, nor what their own headers say.
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ _TOLD = struct.Struct("<HIQQ")  # method, CRC-32, compressed and plain size
 _32, _16 = 0xFFFFFFFF, 0xFFFF
 _ENCRYPTED, _BEHIND, _UTF_8 = 0x1, 0x8, 0x800
 _STORED, _DEFLATED = 0, 8
+_UNIX = 3  # the system that an entry was made on
 _INPUT = 64 * 1024  # bytes
 _OUTPUT = 1024 * 1024  # bytes that are unpacked at a time, whatever they are packed in
 
@@ -229,16 +231,12 @@ class ZipReader:
         while not inflate.eof:
             room = _INPUT if local.packed is None else local.packed - local.found_packed
             data = inflate.unconsumed_tail
-            taken = b"" if data or room <= 0 else self._window.some(min(room, _INPUT))
-            if not data and not taken:
-                if room > 0:
-                    self._truncated(self._window.offset, local.name)
-                    local.lost = True
-                    return
-                break  # it does not end where it should; how much there was is compared
-            local.found_packed += len(taken)
+            if not data and room > 0:
+                data = self._window.some(min(room, _INPUT))
+                local.found_packed += len(data)
             try:
-                out = inflate.decompress(data or taken, _OUTPUT)
+                # Also with none: output that had no room before may be left, and the end behind it.
+                out = inflate.decompress(data, _OUTPUT)
             except zlib.error as error:
                 self._tell(
                     Flaw(
@@ -247,10 +245,16 @@ class ZipReader:
                         says=f"what is compressed can't be read on ({error})",
                     )
                 )
-                self._pass_by(local, data or taken)
+                self._pass_by(local, data)
                 return
             if out:
                 yield out
+            elif not data and not inflate.eof:
+                if room > 0:
+                    self._truncated(self._window.offset, local.name)
+                    local.lost = True
+                    return
+                break  # it does not end where it should; how much there was is compared
         unused = inflate.unused_data
         self._window.back(unused)
         local.found_packed -= len(unused)
@@ -371,7 +375,7 @@ class ZipReader:
             self._truncated(at)
             return False
         fields = _ENTRY_FIELDS.unpack(fixed)
-        flags, method, crc32, packed, plain = fields[3], fields[4], *fields[7:10]
+        made_by, flags, method, crc32, packed, plain = fields[1], *fields[3:5], *fields[7:10]
         names, extras, comments, offset = *fields[10:13], fields[16]
         raw, extra = self._window.take(names), self._window.take(extras)
         if len(extra) < extras or len(self._window.take(comments)) < comments:
@@ -385,6 +389,13 @@ class ZipReader:
         if offset == _32:
             offset, sizes = _eight(sizes)
         name = _name(raw, flags)
+        if why := _special(made_by, fields[15], is_folder=raw.endswith(b"/")):
+            self._tell(Flaw(kind=Kind.UNREADABLE, path=name, says=f"the directory has it as {why}"))
+        self._confirm(offset, raw, name, _TOLD.pack(method, crc32, packed, plain))
+        return True
+
+    def _confirm(self, offset: int, raw: bytes, name: str, told: bytes) -> None:
+        """Tell where an entry is not of the member that is at its offset."""
         met = self._ledger.confirm(offset) if offset < 1 << 63 else None
         if met is None:
             says = "the directory has it, and there is no such member in the archive"
@@ -392,22 +403,22 @@ class ZipReader:
             says = "the directory has it twice"
         elif met[0] != raw:
             says = f"the directory calls so what calls itself {met[0].decode('utf-8', 'replace')}"
-        elif met[1] and met[1] != _TOLD.pack(method, crc32, packed, plain):
+        elif met[1] and met[1] != told:
             says = "the directory tells another size, CRC-32 or method than the member itself"
         else:
-            return True
+            return
         self._tell(Flaw(kind=Kind.DAMAGED, path=name, says=says))
-        return True
 
     def _end(self, head: bytes, *, count: int, offset: int, size: int) -> None:
         at = self._window.offset
-        if head == _END_64:
+        is_64 = head == _END_64
+        if is_64:
             fixed = self._window.take(_END_64_FIELDS.size)
             if len(fixed) < _END_64_FIELDS.size:
                 self._truncated(at)
                 return
             fields = _END_64_FIELDS.unpack(fixed)
-            if fields[6:10] != (count, count, size, offset):
+            if fields[4:10] != (0, 0, count, count, size, offset):
                 self._damaged(at, "the archive's end tells another directory than there is")
             self._window.skip(max(0, fields[1] - (_END_64_FIELDS.size - 12)))
             locator = self._window.take(20)
@@ -419,12 +430,19 @@ class ZipReader:
             self._truncated(at)
             return
         signature, disk, first, here, entries, length, begins, comments = _END_FIELDS.unpack(fixed)
-        if signature != _END or disk not in {0, _16} or first not in {0, _16}:
+        # What does not fit is all ones, where a ZIP64 record tells it: else that is what is told.
+        disks = {0, _16} if is_64 else {0}
+        if signature != _END or disk not in disks or first not in disks:
             self._damaged(at, "there is no end of the archive behind its directory")
             self._window.rest()
             return
-        pairs = ((here, count, _16), (entries, count, _16), (length, size, _32))
-        if any(told not in {found, most} for told, found, most in (*pairs, (begins, offset, _32))):
+        pairs = (
+            (here, count, _16),
+            (entries, count, _16),
+            (length, size, _32),
+            (begins, offset, _32),
+        )
+        if any(told != found and not (is_64 and told == most) for told, found, most in pairs):
             self._damaged(at, "the archive's end tells another directory than there is")
         if len(self._window.take(comments)) < comments:
             self._truncated(at)
@@ -438,6 +456,19 @@ class ZipReader:
 
     def _damaged(self, offset: int, says: str) -> None:
         self._tell(Flaw(kind=Kind.DAMAGED, says=f"at byte {offset:,}: {says}"))
+
+
+def _special(made_by: int, attributes: int, *, is_folder: bool) -> str | None:
+    """Return what an entry is that readers make no file of, nor a folder; None: it is none such.
+
+    Only the directory tells that, where it was made on Unix.
+    """
+    kind = stat.S_IFMT(attributes >> 16) if made_by >> 8 == _UNIX else 0
+    if kind in {0, stat.S_IFDIR if is_folder else stat.S_IFREG}:
+        return None
+    if kind == stat.S_IFLNK:
+        return "a symbolic link"
+    return "a folder" if kind == stat.S_IFDIR else "no file that can be unpacked"
 
 
 def _name(raw: bytes, flags: int, extra: bytes = b"") -> str:

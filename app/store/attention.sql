@@ -1,0 +1,72 @@
+-- name: troubles
+-- What is wrong now, of some :tenants (null: of all), by the words of `app/views/attention.py`: since when, by the oldest row
+-- that it is about; of what, and how many. What is of no tenant concerns all; what is of '' none that is served.
+WITH paused AS (
+    SELECT * FROM pause WHERE until IS NULL OR until > now()
+), seen AS (
+    SELECT w.id, w.seen_at, w.seen_at < now() - :worker_silent::interval AS silent FROM worker w
+), failing AS (
+    SELECT DISTINCT tenant, target FROM delivery_attempt
+    WHERE outcome IN ('postponed', 'error') AND ended > now() - :failed_within::interval
+), found AS (
+    SELECT 'NO_WORKER' AS code, NULL AS tenant, NULL AS subject, max(seen_at) AS since, count(*) AS count, NULL AS cause
+    FROM seen HAVING coalesce(bool_and(silent), true)
+    UNION ALL
+    SELECT 'WORKER_SILENT', NULL, seen.id, seen.seen_at, count(*), NULL
+    FROM seen JOIN delivery d ON d.lease_owner = seen.id AND d.lease_until IS NOT NULL
+    WHERE seen.silent AND d.work IS NOT NULL
+    GROUP BY seen.id, seen.seen_at
+    UNION ALL
+    SELECT 'TRANSFERS_FAIL', failing.tenant, failing.target, min(a.ended), count(*),
+           (array_agg(a.cause ORDER BY a.ended DESC, a.attempt DESC))[1]
+    FROM failing
+    CROSS JOIN LATERAL (
+        SELECT max(good.ended) AS at FROM delivery_attempt good
+        WHERE good.tenant = failing.tenant AND good.target = failing.target AND good.outcome = 'done') last
+    JOIN delivery_attempt a ON a.tenant = failing.tenant AND a.target = failing.target
+         AND a.outcome IN ('postponed', 'error') AND (last.at IS NULL OR a.ended > last.at)
+    WHERE a.cause IS NULL OR NOT starts_with(a.cause, 'cancelled by ')
+    GROUP BY failing.tenant, failing.target
+    HAVING count(*) >= :failed_times AND max(a.ended) > now() - :failed_within::interval
+    UNION ALL
+    SELECT 'STATE_STUCK', d.tenant, d.state, min(d.state_since), count(*), NULL
+    FROM delivery d JOIN unnest(:states::text[], :ages::interval[]) AS most (state, age) ON most.state = d.state
+    WHERE d.state NOT IN ({ended}) AND NOT d.held AND d.state_since < now() - most.age
+      AND NOT (d.state IN ('READY', 'TRANSFERRING') AND EXISTS (
+          SELECT 1 FROM paused p WHERE p.scope <> 'worker' AND p.tenant IN ('', d.tenant)))
+    GROUP BY d.tenant, d.state
+    UNION ALL
+    SELECT 'SUBORDER_AWAITED', tenant, NULL, min(updated_at), count(*), NULL
+    FROM delivery WHERE parked AND state NOT IN ({ended}) AND updated_at < now() - :parked::interval
+    GROUP BY tenant
+    UNION ALL
+    SELECT 'PLACE_HELD', d.tenant, NULL, min(p.since), count(*), NULL
+    FROM place p JOIN delivery d ON d.id = p.delivery_id
+    WHERE p.answered_at IS NULL AND p.since < now() - :place::interval
+    GROUP BY d.tenant
+    UNION ALL
+    SELECT 'CONTENT_OVERDUE', tenant, NULL, min(least(asked_at, until)), count(*),
+           (array_agg(last_cause ORDER BY least(asked_at, until)))[1]
+    FROM content
+    WHERE due_at IS NOT NULL AND least(asked_at, until) < now() - :content::interval
+    GROUP BY tenant
+    UNION ALL
+    SELECT 'MESSAGE_OWED', tenant, lane, min(due_at), count(*), (array_agg(last_error ORDER BY due_at))[1]
+    FROM outbox WHERE due_at < now() - :owed::interval
+    GROUP BY tenant, lane
+    UNION ALL
+    SELECT 'DEAD_LETTER', CASE WHEN ours THEN coalesce(tenant, '') ELSE '' END, NULL, min(buried_at), count(*),
+           (array_agg(reason ORDER BY number DESC))[1]
+    FROM dead_letter WHERE handled_at IS NULL
+    GROUP BY 2
+    UNION ALL
+    SELECT 'MAINTENANCE', m.tenant, NULL, m.updated_at,
+           (SELECT count(*) FROM delivery d WHERE d.tenant = m.tenant AND d.state = 'RECEIVED'), NULL
+    FROM tenant_maintenance m WHERE m.active
+    UNION ALL
+    SELECT 'PAUSED', nullif(p.tenant, ''), concat_ws(' ', p.scope, nullif(p.name, '')), p.since, 1,
+           concat(p.reason, ' (', p.paused_by, ')')
+    FROM paused p
+)
+SELECT * FROM found
+WHERE :tenants::text[] IS NULL OR tenant IS NULL OR tenant = ANY (:tenants);

@@ -1,0 +1,199 @@
+"""What is wrong now, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from app.delivery.attempts import Attempt, AttemptOutcome
+from app.delivery.pauses import PauseScope
+from app.delivery.states import State
+from app.store.memory.database import MemoryDatabase
+from app.store.memory.session import Session
+from app.views import attention
+from app.views.attention import Need, Trouble, by_weight
+
+K = TypeVar("K", bound=Hashable)
+# When each of them began, and why, of what is alike.
+Rows = list[tuple[datetime, str | None]]
+OfTenant = tuple[str, datetime, str | None]
+_FAILED = (AttemptOutcome.POSTPONED, AttemptOutcome.ERROR)
+
+
+class MemoryAttention:
+    """See `app.views.attention.Troubles`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def troubles(self, tenants: Sequence[str] | None) -> list[Trouble]:
+        """Return what is wrong now."""
+        async with self._database.session() as session:
+            found = [
+                *self._workers(session),
+                *self._targets(session),
+                *self._deliveries(session),
+                *self._beside(session),
+                *self._wanted(session),
+            ]
+        shown = [t for t in found if tenants is None or t.tenant is None or t.tenant in tenants]
+        return by_weight(replace(trouble, tenant=trouble.tenant or None) for trouble in shown)
+
+    def _workers(self, session: Session) -> Iterator[Trouble]:
+        workers = [row for _, row in session.rows(self._database.workers)]
+        silent = [w for w in workers if w.seen_at < session.now - attention.WORKER_SILENT]
+        if len(silent) == len(workers):
+            last = max((worker.seen_at for worker in workers), default=None)
+            yield _trouble(Need.NO_WORKER, since=last, count=len(workers))
+        for worker in silent:
+            count = sum(
+                row.lease_owner == worker.id and row.work is not None
+                for _, row in session.rows(self._database.deliveries)
+            )
+            if count:
+                yield _trouble(
+                    Need.WORKER_SILENT, subject=worker.id, since=worker.seen_at, count=count
+                )
+
+    def _targets(self, session: Session) -> Iterator[Trouble]:
+        attempts: dict[tuple[str, str], list[tuple[datetime, Attempt]]] = {}
+        for _, row in session.rows(self._database.attempts):
+            if row.attempt.ended is not None:
+                at_target = attempts.setdefault((row.tenant, row.attempt.target), [])
+                at_target.append((row.attempt.ended, row.attempt))
+        for (tenant, target), ended in attempts.items():
+            good = max((at for at, a in ended if a.outcome == AttemptOutcome.DONE), default=None)
+            failed = [
+                (at, attempt.cause)
+                for at, attempt in ended
+                if attempt.outcome in _FAILED
+                and (good is None or at > good)
+                and not (attempt.cause or "").startswith("cancelled by ")
+            ]
+            if len(failed) < attention.FAILED_TIMES:
+                continue
+            last, cause = max(failed, key=lambda one: one[0])
+            if last > session.now - attention.FAILED_WITHIN:
+                yield _trouble(
+                    Need.TRANSFERS_FAIL,
+                    tenant=tenant,
+                    subject=target,
+                    since=min(at for at, _ in failed),
+                    count=len(failed),
+                    cause=cause,
+                )
+
+    def _deliveries(self, session: Session) -> Iterator[Trouble]:
+        stuck: dict[tuple[str, State], Rows] = {}
+        parked: dict[str, Rows] = {}
+        pauses = [p.subject for p in self._database.pauses_in_effect(session)]
+        paused = {p.tenant for p in pauses if p.scope is not PauseScope.WORKER}
+        for _, row in session.rows(self._database.deliveries):
+            tenant, most = row.delivery.tenant, attention.STUCK.get(row.state)
+            if most is None or row.state.ended:
+                continue
+            if row.delivery.parked and row.updated_at < session.now - attention.PARKED:
+                parked.setdefault(tenant, []).append((row.updated_at, None))
+            waits = row.state in (State.READY, State.TRANSFERRING) and paused & {"", tenant}
+            if row.state_since < session.now - most and not row.delivery.held and not waits:
+                stuck.setdefault((tenant, row.state), []).append((row.state_since, None))
+        for (tenant, state), rows in stuck.items():
+            yield _of(Need.STATE_STUCK, rows, tenant=tenant, subject=state.value)
+        for tenant, rows in parked.items():
+            yield _of(Need.SUBORDER_AWAITED, rows, tenant=tenant)
+
+    def _beside(self, session: Session) -> Iterator[Trouble]:
+        now = session.now
+        for tenant, rows in _older(self._places(session), now - attention.PLACE_HELD).items():
+            yield _of(Need.PLACE_HELD, rows, tenant=tenant)
+        contents = self._contents(session)
+        for tenant, rows in _older(contents, now - attention.CONTENT_OVERDUE).items():
+            yield _of(Need.CONTENT_OVERDUE, rows, tenant=tenant, cause=_first(rows))
+        for tenant, rows in _older(self._letters(session), now).items():
+            yield _of(Need.DEAD_LETTER, rows, tenant=tenant, cause=rows[-1][1])
+        owed = (
+            ((row.message.tenant, row.lane.value), row.due_at, row.last_error)
+            for _, row in session.rows(self._database.outbox)
+        )
+        for (tenant, lane), rows in _older(owed, now - attention.OWED).items():
+            yield _of(Need.MESSAGE_OWED, rows, tenant=tenant, subject=lane, cause=_first(rows))
+
+    def _places(self, session: Session) -> Iterator[OfTenant]:
+        for delivery_id, place in session.rows(self._database.places):
+            row = session.get(self._database.deliveries, delivery_id)
+            if row is not None and not place.answered:
+                yield row.delivery.tenant, place.since, None
+
+    def _contents(self, session: Session) -> Iterator[OfTenant]:
+        for _, row in session.rows(self._database.kept_contents):
+            if row.due_at is not None and (ends := row.ends_at()) is not None:
+                yield row.content.tenant, ends, row.last_cause
+
+    def _letters(self, session: Session) -> Iterator[OfTenant]:
+        rows = [row for _, row in session.rows(self._database.dead_letters) if not row.handled]
+        for row in sorted(rows, key=lambda row: row.kept.number):
+            letter = row.kept.letter
+            whose = letter.tenant if letter.ours else None
+            yield whose or "", row.kept.buried_at, letter.reason
+
+    def _wanted(self, session: Session) -> Iterator[Trouble]:
+        for tenant, maintenance in session.rows(self._database.maintenance):
+            if maintenance.active:
+                waiting = sum(
+                    row.delivery.tenant == tenant and row.state is State.RECEIVED
+                    for _, row in session.rows(self._database.deliveries)
+                )
+                yield _trouble(
+                    Need.MAINTENANCE,
+                    tenant=tenant,
+                    since=maintenance.updated_at,
+                    count=waiting,
+                )
+        for pause in self._database.pauses_in_effect(session):
+            subject = pause.subject
+            yield _trouble(
+                Need.PAUSED,
+                tenant=subject.tenant or None,
+                subject=" ".join(filter(None, (subject.scope.value, subject.name))),
+                since=pause.since,
+                count=1,
+                cause=f"{pause.reason} ({pause.paused_by})",
+            )
+
+
+def _older(found: Iterable[tuple[K, datetime, str | None]], than: datetime) -> dict[K, Rows]:
+    rows: dict[K, Rows] = {}
+    for key, at, cause in found:
+        if at < than:
+            rows.setdefault(key, []).append((at, cause))
+    return rows
+
+
+def _first(rows: Rows) -> str | None:
+    return min(rows, key=lambda one: one[0])[1]
+
+
+def _of(
+    code: Need,
+    rows: Rows,
+    *,
+    tenant: str,
+    subject: str | None = None,
+    cause: str | None = None,
+) -> Trouble:
+    since = min(at for at, _ in rows)
+    return _trouble(code, tenant=tenant, subject=subject, since=since, count=len(rows), cause=cause)
+
+
+def _trouble(
+    code: Need,
+    *,
+    since: datetime | None,
+    count: int,
+    tenant: str | None = None,
+    subject: str | None = None,
+    cause: str | None = None,
+) -> Trouble:
+    return Trouble(code=code, tenant=tenant, subject=subject, since=since, count=count, cause=cause)

@@ -1,0 +1,202 @@
+"""What needs an operator now: a catalogue of findings, the same words everywhere.
+
+`GET /attention`, the console, `delivery attention` and `delivery doctor` say these sentences; each
+names its alert. Since when, is that of the oldest row that it is about: no process remembers
+anything, so all tell the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Literal, Protocol, Self
+
+from pydantic import Field
+
+from app.delivery.states import State
+from app.views.view import Milliseconds, View
+
+# As in the alerts, which wait a while longer.
+WORKER_SILENT = timedelta(seconds=60)
+FAILED_WITHIN = timedelta(hours=1)
+FAILED_TIMES = 3
+STUCK: Mapping[State, timedelta] = {
+    State.RECEIVED: timedelta(minutes=15),
+    State.GRANTED: timedelta(minutes=30),
+    State.ORDERED: timedelta(hours=6),
+    State.AVAILABLE: timedelta(minutes=30),
+    State.READY: timedelta(hours=1),
+    State.TRANSFERRING: timedelta(hours=4),
+}
+PARKED = timedelta(hours=3)
+PLACE_HELD = timedelta(hours=1)
+CONTENT_OVERDUE = timedelta(hours=6)
+OWED = timedelta(minutes=5)
+
+Severity = Literal["problem", "notice"]
+
+
+class Need(StrEnum):
+    """What can need an operator; those that matter most first."""
+
+    NO_WORKER = "NO_WORKER"
+    TRANSFERS_FAIL = "TRANSFERS_FAIL"
+    WORKER_SILENT = "WORKER_SILENT"
+    MESSAGE_OWED = "MESSAGE_OWED"
+    STATE_STUCK = "STATE_STUCK"
+    SUBORDER_AWAITED = "SUBORDER_AWAITED"
+    DEAD_LETTER = "DEAD_LETTER"
+    PLACE_HELD = "PLACE_HELD"
+    CONTENT_OVERDUE = "CONTENT_OVERDUE"
+    MAINTENANCE = "MAINTENANCE"
+    PAUSED = "PAUSED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What is said of a finding. Sentence and advice may name {tenant}, {subject} and {count}."""
+
+    sentence: str
+    advice: str
+    alert: str | None  # for it, or the closest one
+    severity: Severity = "problem"
+
+
+CATALOGUE: Mapping[Need, Known] = {
+    Need.NO_WORKER: Known(
+        sentence="No worker is there",
+        advice="Requests wait in RabbitMQ. Start `delivery worker`, or see why it ends.",
+        alert="DeliveryNoWorkers",
+    ),
+    Need.TRANSFERS_FAIL: Known(
+        sentence="Transfers to target {subject} fail one after the other: {count} attempts",
+        advice="The cause says whether rs-order or the target is away, or refuses: what is away is "
+        "asked again by itself, what refuses is for its owner to mend. `delivery doctor` tries the "
+        "target; `delivery pause target {subject} --tenant {tenant}` lets its deliveries wait.",
+        alert="DeliveryErrors",
+    ),
+    Need.WORKER_SILENT: Known(
+        sentence="Worker {subject} is silent, and has work: {count}",
+        advice="The others take it over as its leases run out. See its log, and start it again.",
+        alert="DeliveryLeaseTakeovers",
+    ),
+    Need.MESSAGE_OWED: Known(
+        sentence="Messages of lane {subject} are owed for long: {count}",
+        advice="See that a worker runs, and that RabbitMQ (responses, orders) or Kafka (events) "
+        "takes them; rs-order may have no queue yet. `delivery doctor` tells more.",
+        alert="DeliveryOutboxStuck",
+    ),
+    Need.STATE_STUCK: Known(
+        sentence="Deliveries are {subject} for longer than they should be: {count}",
+        advice="`delivery list --state {subject} --tenant {tenant}` has their causes; "
+        'docs/operating.md, "Why does a delivery wait?", tells what each state waits for.',
+        alert="DeliveryStateStuck",
+    ),
+    Need.SUBORDER_AWAITED: Known(
+        sentence="Half-made archives wait long for the next suborder of their order: {count}",
+        advice="`delivery list --state TRANSFERRING --tenant {tenant}` tells which; see at "
+        "rs-order whether it restores their orders, and what keeps their users' places "
+        '(docs/operating.md, "Why does a delivery wait?").',
+        alert="DeliveryParked",
+    ),
+    Need.DEAD_LETTER: Known(
+        sentence="Messages and events that could not be handled wait: {count}",
+        advice="`delivery dead-letters list`, or the page Dead letters, tells why; mend them, put "
+        "them back, or remove them.",
+        alert="DeliveryDeadLettersWait",
+    ),
+    Need.PLACE_HELD: Known(
+        sentence="Delivered orders may keep their users' places at rs-order: {count}",
+        advice="rs-order does not say whether it still waits for their users, who may have to wait "
+        "for further orders; `place_not_freed` in the log has the delivery, its order and the "
+        "cause: see that rs-order answers `GET /user/orders/{{id}}`, or cancel the order there.",
+        alert="DeliveryPlacesHeld",
+    ),
+    Need.CONTENT_OVERDUE: Known(
+        sentence="What was delivered is still at its target, hours after its end: {count}",
+        advice="`content_not_removed` in the log names each delivery and its cause; mend that, and "
+        "`delivery remove` tries it again at once.",
+        alert="DeliveryContentsOverdue",
+    ),
+    Need.MAINTENANCE: Known(
+        sentence="The tenant is in maintenance; requests that wait: {count}",
+        advice="`PUT /maintenance/{tenant}/disable` ends it.",
+        alert=None,
+        severity="notice",
+    ),
+    Need.PAUSED: Known(
+        sentence="Paused: {subject}",
+        advice="`delivery pauses` tells until when; `delivery resume` ends it.",
+        alert=None,
+        severity="notice",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trouble:
+    """A finding, as the store has it."""
+
+    code: Need
+    tenant: str | None  # None: of no tenant
+    subject: str | None  # a target, a worker, a state, a lane
+    since: datetime | None  # of the oldest row that it is about; None: there is none
+    count: int
+    cause: str | None
+
+
+class Troubles(Protocol):
+    """Where it is found out."""
+
+    async def troubles(self, tenants: Sequence[str] | None) -> list[Trouble]:
+        """Return what is wrong now, as it concerns some tenants; None: all. By weight."""
+
+
+def by_weight(troubles: Iterable[Trouble]) -> list[Trouble]:
+    """Return what matters most first; of one kind, what is so for longest."""
+    weight = {code: number for number, code in enumerate(Need)}
+
+    def key(trouble: Trouble) -> tuple[object, ...]:
+        since = trouble.since.timestamp() if trouble.since else 0.0
+        return weight[trouble.code], since, trouble.tenant or "", trouble.subject or ""
+
+    return sorted(troubles, key=key)
+
+
+class AttentionView(View):
+    """Something that needs an operator now."""
+
+    code: Need
+    severity: Severity = Field(description="notice: as an operator wants it, and explains much.")
+    sentence: str
+    advice: str
+    since: Milliseconds | None = Field(None, description="The oldest that it is about.")
+    tenant: str | None = Field(None, description="Missing: it concerns all.")
+    subject: str | None = Field(None, description="The target, worker, state or lane.")
+    count: int
+    cause: str | None = Field(None, description="The last one.")
+    alert: str | None = Field(None, description="The alert for it, or the closest one.")
+
+    @classmethod
+    def of(cls, trouble: Trouble) -> Self:
+        """Say it."""
+        known = CATALOGUE[trouble.code]
+        words = {
+            "tenant": trouble.tenant or "TENANT",
+            "subject": trouble.subject or "",
+            "count": trouble.count,
+        }
+        return cls(
+            code=trouble.code,
+            severity=known.severity,
+            sentence=known.sentence.format(**words),
+            advice=known.advice.format(**words),
+            since=trouble.since,
+            tenant=trouble.tenant,
+            subject=trouble.subject,
+            count=trouble.count,
+            cause=trouble.cause,
+            alert=known.alert,
+        )

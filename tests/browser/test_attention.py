@@ -1,0 +1,50 @@
+"""What needs an operator comes first, on a phone, too; and each attempt of a delivery is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.async_api import Page, expect
+
+from compose.embedded.stack import Stack
+from tests.browser.conftest import NARROW, WIDE, sign_in
+from tests.browser.test_console import shot
+from tests.browser.test_suborders import fits
+from tests.client import Client, request_for
+from tests.standin import StandIn
+
+pytestmark = pytest.mark.timeout(300)
+
+
+async def test_transfers_that_fail_come_first_and_a_delivery_shows_its_attempts(
+    page: Page, stack: Stack, client: Client, standin: StandIn, make_product: Callable[..., str]
+) -> None:
+    names = ["fails-1", "fails-2", "fails-3"]
+    await standin.misbehave(refuse=403)
+    for name in names:
+        await client.answer(request_for(make_product({"a.txt": b"a"}), correlationId=name))
+    await standin.behave()
+    await sign_in(page, stack)
+    needed = page.get_by_role("region", name="What needs you")
+    await expect(needed).to_contain_text("fail one after the other: 3 attempts")
+    await expect(needed).to_contain_text("403")
+    await shot(page, "attention")
+    await fits(page)
+    await shot(page, "narrow-attention")
+    await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+    await page.get_by_role("link", name=names[-1]).click()
+    attempts = page.get_by_role("table").filter(
+        has=page.get_by_role("columnheader", name="Came to")
+    )
+    await expect(attempts.locator("tbody tr")).to_have_count(1)
+    await expect(attempts).to_contain_text("worker-1")
+    await expect(attempts).to_contain_text("ended in ERROR")
+    await shot(page, "attempts")
+    await fits(page)
+    # One that goes well ends it, without the page being asked for again.
+    await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    await page.get_by_role("link", name="Deliveries").click()
+    await expect(needed).to_contain_text("3 attempts")
+    await client.answer(request_for(make_product({"a.txt": b"a"})))
+    await expect(needed).not_to_contain_text("attempts", timeout=40_000)

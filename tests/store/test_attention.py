@@ -1,0 +1,156 @@
+"""What is wrong now: the same of both stores, since when by what they hold, and none of another."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from app.delivery.pauses import PauseScope, PauseSubject, Running
+from app.delivery.states import State, Work
+from app.views.attention import Need, Trouble
+from compose.embedded.stack import TENANT
+from tests.builders import make_buried, make_stored
+from tests.deliveries import Deliveries
+from tests.store.conftest import OTHER
+
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+async def troubles(deliveries: Deliveries, *tenants: str) -> dict[Need, Trouble]:
+    """Return what concerns some tenants, or all, by kind: no two of one.
+
+    No relay sends here what is owed: that it is, is left out.
+    """
+    found = [
+        trouble
+        for trouble in await deliveries.attention.troubles(tenants or None)
+        if trouble.code is not Need.MESSAGE_OWED
+    ]
+    by_code = {trouble.code: trouble for trouble in found}
+    assert len(by_code) == len(found)
+    return by_code
+
+
+async def attempt(deliveries: Deliveries, cause: str | None = "403 AccessDenied") -> None:
+    """Let a worker try what is due: it fails of a cause, or does not."""
+    leases = deliveries.leases("w")
+    claimed = await leases.claim(Work.TRANSFER)
+    assert claimed is not None
+    if cause is not None:
+        await leases.release(claimed, after=timedelta(), failed=False, cause=cause)
+        return
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(claimed, State.DONE, result=make_stored())
+
+
+async def test_nothing_is_wrong_where_a_worker_is_there(deliveries: Deliveries) -> None:
+    await deliveries.presence("w").heartbeat()
+    await deliveries.granted()
+    assert await troubles(deliveries) == {}
+
+
+async def test_without_a_worker_that_is_told_since_it_was_seen_last(
+    deliveries: Deliveries,
+) -> None:
+    (never,) = (await troubles(deliveries)).values()
+    assert (never.code, never.since, never.tenant) == (Need.NO_WORKER, None, None)
+    await deliveries.presence("w").heartbeat()
+    await deliveries.elapse(2 * MINUTE)
+    (gone,) = (await troubles(deliveries, TENANT)).values()
+    assert gone.code is Need.NO_WORKER
+    assert gone.since is not None
+    assert 2 * MINUTE <= deliveries.now() - gone.since < 3 * MINUTE
+
+
+async def test_a_worker_that_fell_silent_is_told_as_long_as_it_has_work(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.presence("silent").heartbeat()
+    await deliveries.claimed(owner="silent")
+    await deliveries.elapse(2 * MINUTE)
+    await deliveries.presence("w").heartbeat()
+    (silent,) = (await troubles(deliveries)).values()
+    assert (silent.code, silent.subject, silent.count) == (Need.WORKER_SILENT, "silent", 1)
+    assert await deliveries.leases("w").claim(Work.TRANSFER) is not None
+    assert await troubles(deliveries) == {}
+
+
+async def test_a_target_fails_since_its_first_failure_and_until_something_goes_well(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.ready("c")
+    await attempt(deliveries, cause=None)  # it was well before
+    delivery = await deliveries.ready("d")
+    await deliveries.presence("w").heartbeat()
+    for _ in range(2):
+        await attempt(deliveries)
+        await deliveries.elapse(10 * MINUTE)
+    await deliveries.presence("w").heartbeat()
+    assert await troubles(deliveries) == {}
+    await attempt(deliveries, "503 SlowDown")
+    failing = (await troubles(deliveries, TENANT))[Need.TRANSFERS_FAIL]
+    assert (failing.tenant, failing.subject, failing.count) == (TENANT, delivery.target, 3)
+    assert failing.cause == "503 SlowDown"
+    assert failing.since is not None
+    assert 20 * MINUTE <= deliveries.now() - failing.since < 21 * MINUTE
+    first, *_ = (await deliveries.tracking.attempts(delivery.id))[::-1]
+    assert failing.since == first.ended
+    assert await troubles(deliveries, OTHER) == {}
+    await attempt(deliveries, cause=None)
+    assert await troubles(deliveries) == {}
+
+
+async def test_what_is_over_for_an_hour_is_told_no_more(deliveries: Deliveries) -> None:
+    await deliveries.ready("c")
+    for _ in range(3):
+        await attempt(deliveries)
+    await deliveries.elapse(HOUR + MINUTE)
+    assert Need.TRANSFERS_FAIL not in await troubles(deliveries)
+
+
+async def test_what_is_stuck_is_told_since_it_came_into_its_state_but_not_while_it_is_paused(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.ready("c")
+    await deliveries.elapse(HOUR + MINUTE)
+    await deliveries.presence("w").heartbeat()
+    await deliveries.ready("later")
+    stuck = (await troubles(deliveries))[Need.STATE_STUCK]
+    assert (stuck.tenant, stuck.subject, stuck.count) == (TENANT, "READY", 1)
+    assert stuck.since is not None
+    assert HOUR + MINUTE <= deliveries.now() - stuck.since < HOUR + 2 * MINUTE
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.pause(
+            PauseSubject(scope=PauseScope.TENANT, tenant=TENANT),
+            reason="disks are exchanged",
+            running=Running.FINISH,
+            paused_by="ana",
+        )
+    (paused,) = (await troubles(deliveries, TENANT)).values()
+    assert (paused.code, paused.subject, paused.tenant) == (Need.PAUSED, "tenant", TENANT)
+    assert paused.cause == "disks are exchanged (ana)"
+    assert await troubles(deliveries, OTHER) == {}
+
+
+async def test_messages_that_are_owed_for_long_are_told_by_tenant(deliveries: Deliveries) -> None:
+    await deliveries.granted("c", tenant=OTHER)
+    await deliveries.elapse(6 * MINUTE)
+    await deliveries.presence("w").heartbeat()
+    assert await deliveries.attention.troubles([TENANT]) == []
+    found = await deliveries.attention.troubles([OTHER])
+    assert {trouble.code for trouble in found} == {Need.MESSAGE_OWED}
+    assert {trouble.tenant for trouble in found} == {OTHER}
+
+
+async def test_dead_letters_of_no_tenant_are_shown_to_those_who_see_all(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.presence("w").heartbeat()
+    table = deliveries.dead_letters()
+    letters = [make_buried("a", tenant=TENANT), make_buried("b", tenant=None)]
+    await table.keep(letters, again=True)
+    of_tenant = (await troubles(deliveries, TENANT))[Need.DEAD_LETTER]
+    assert (of_tenant.tenant, of_tenant.count) == (TENANT, 1)
+    assert await troubles(deliveries, OTHER) == {}
+    found = await deliveries.attention.troubles(None)
+    assert {(trouble.tenant, trouble.count) for trouble in found} == {(TENANT, 1), (None, 1)}

@@ -1,0 +1,82 @@
+"""Work is told of with the commit that makes it, to each that listens; none of it is owed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.delivery import outgoing
+from app.delivery.orders import OrderStatus
+from app.delivery.outgoing import Kind
+from app.delivery.states import Work
+from tests.deliveries import Deliveries
+
+
+async def test_a_commit_tells_each_that_listens(deliveries: Deliveries) -> None:
+    delivery = await deliveries.granted()
+    news = deliveries.work_news()
+    async with news.listening() as first, news.listening() as second:
+        async with deliveries.store.transaction() as tx:
+            await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
+        async with asyncio.timeout(10):
+            assert await first() == await second() == {Work.TRANSFER}
+
+
+async def test_what_a_transaction_tells_is_told_with_its_commit_and_no_earlier(
+    deliveries: Deliveries,
+) -> None:
+    """Another one, which comes later and is committed first, is heard first."""
+    delivery = await deliveries.granted()
+    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+        async with deliveries.store.transaction() as slow:
+            await slow.hint(outgoing.wake(delivery, Kind.ORDER_READY))
+            async with deliveries.store.transaction() as quick:
+                await quick.hint(outgoing.wake(delivery, Kind.TRANSFER))
+            assert await due() == {Work.TRANSFER}
+        assert await due() == {Work.PLAN}
+
+
+async def test_a_transaction_that_fails_tells_nothing(deliveries: Deliveries) -> None:
+    delivery = await deliveries.granted()
+    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+        with pytest.raises(KeyError):
+            async with deliveries.store.transaction() as tx:
+                await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
+                raise KeyError
+        async with deliveries.store.transaction() as tx:
+            await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
+        assert await due() == {Work.TRANSFER}
+    assert [hint.kind for hint in deliveries.hinted] == [Kind.TRANSFER]
+
+
+async def test_what_comes_while_none_waits_is_told_once_of_each_kind(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.granted()
+    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+        for _ in range(3):
+            async with deliveries.store.transaction() as tx:
+                hint = outgoing.wake(delivery, Kind.TRANSFER)
+                await tx.hint(hint, hint)
+                await tx.hint(hint)
+        told = await due()
+        while Work.PLAN not in told:  # a line may bring them one by one
+            async with deliveries.store.transaction() as tx:
+                await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
+            told |= await due()
+        assert told == {Work.TRANSFER, Work.PLAN}
+    assert len(deliveries.hinted) >= 10, "each is published all the same"
+
+
+async def test_an_order_that_is_done_wakes_who_lays_out_and_is_owed_to_none(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.granted()
+    owed = await deliveries.owed()
+    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+        await deliveries.tell(OrderStatus.DONE, order_id=1)
+        assert await due() == {Work.PLAN}
+    assert await deliveries.owed() == owed
+    (hint,) = deliveries.hinted
+    assert hint.kind is Kind.ORDER_READY

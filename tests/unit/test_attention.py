@@ -1,0 +1,52 @@
+"""The catalogue of what needs an operator: whole, in words, and as the alerts have it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from app.run.doctor import noticed
+from app.views.attention import CATALOGUE, STUCK, AttentionView, Need, Trouble
+from compose.embedded.stack import ROOT
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ALERTS = yaml.safe_load((ROOT / "compose/monitoring/alerts.yml").read_text("utf-8"))
+RULES = {rule["alert"]: rule for group in ALERTS["groups"] for rule in group["rules"]}
+
+
+def make_trouble(code: Need) -> Trouble:
+    return Trouble(code=code, tenant="t", subject="READY", since=NOON, count=3, cause="why")
+
+
+@pytest.mark.parametrize("code", Need)
+def test_each_finding_is_in_the_catalogue_and_names_an_alert_that_there_is(code: Need) -> None:
+    known = CATALOGUE[code]
+    view = AttentionView.of(make_trouble(code))
+    assert "{" not in re.sub(r"/user/orders/\{id\}", "", view.sentence + view.advice)
+    assert (view.severity == "notice") == (known.alert is None)
+    assert known.alert is None or known.alert in RULES
+
+
+def test_what_is_stuck_is_told_by_the_limits_of_the_alert() -> None:
+    found = re.findall(
+        r'state="(\w+)"\}\) > (\d+)', RULES[CATALOGUE[Need.STATE_STUCK].alert]["expr"]
+    )
+    assert {state.value: str(int(age.total_seconds())) for state, age in STUCK.items()} == dict(
+        found
+    )
+
+
+def test_what_matters_most_is_told_by_doctor_in_the_same_words() -> None:
+    (fine,) = noticed([make_trouble(Need.PAUSED)])
+    assert fine.ok
+    (found,) = noticed([make_trouble(Need.STATE_STUCK)])
+    view = AttentionView.of(make_trouble(Need.STATE_STUCK))
+    assert not found.ok
+    assert found.check == "STATE_STUCK"
+    assert (
+        found.message == f"tenant t: {view.sentence}, since 2026-01-31 12:00:00Z; last cause: why"
+    )
+    assert found.advice == view.advice

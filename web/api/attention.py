@@ -1,0 +1,50 @@
+"""`/attention`: what needs an operator now."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from app.views.attention import AttentionView, Troubles
+from app.views.view import View
+from web import schemas
+from web.answers import shown
+from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint
+
+
+class Attention(View):
+    """What needs an operator now, what matters most first."""
+
+    content: list[AttentionView]
+
+
+class AttentionApi:
+    """The handler."""
+
+    def __init__(self, troubles: Troubles) -> None:
+        self._troubles = troubles
+
+    async def listing(self, request: web.Request) -> web.Response:
+        """Return what concerns the caller's tenant; to an INSTANCE_ADMIN all."""
+        actor = request[ACTOR]
+        tenants = None if actor.role == "INSTANCE_ADMIN" else [actor.tenant]
+        found = await self._troubles.troubles(tenants)
+        return shown(Attention(content=[AttentionView.of(trouble) for trouble in found]))
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what this part serves."""
+        return [
+            Endpoint(
+                method="GET",
+                path="/attention",
+                operation="listAttention",
+                handler=self.listing,
+                summary="What needs an operator now, since when, and what to do: of the tenant, "
+                "and what concerns all; an INSTANCE_ADMIN sees all",
+                tag="workers",
+                roles=OPERATORS | READERS,
+                in_maintenance=True,
+                whole_instance=True,
+                responses={200: schemas.answer("What matters most first.", Attention)}
+                | schemas.errors(401, 403, 429, 503),
+            ),
+        ]

@@ -1,0 +1,116 @@
+// What is paused: a banner on every page, and on the page Health what begins and ends pauses.
+
+import { call, plainUser, session } from "./api.js";
+import { alertOf, confirmed, h, say, time } from "./dom.js";
+
+const LOOK = 10_000; // milliseconds between looks of the banner
+
+const administersAll = () => session.role === "INSTANCE_ADMIN";
+const pathOf = ({ scope, name }) => ({
+  tenant: "/pauses/tenant",
+  target: `/pauses/targets/${encodeURIComponent(name)}`,
+  worker: `/pauses/workers/${encodeURIComponent(name)}`,
+  instance: "/pauses/instance",
+})[scope];
+
+// Tells in `place` what is paused, for as long as the page is shown.
+export async function banner(place, signal) {
+  if (signal.aborted) return;
+  await tell(place, signal);
+  setTimeout(() => banner(place, signal), LOOK);
+}
+
+export async function tell(place, signal) {
+  if (!session.token || plainUser()) {
+    place.replaceChildren();
+    delete place.dataset.told;
+    return;
+  }
+  try {
+    const { content } = await call("GET", "/pauses", { signal });
+    const told = content.map((pause) => `${capital(pause.cause)}.`);
+    if (place.dataset.told === told.join("\n")) return; // a screen reader would tell it again
+    place.replaceChildren(...told.map((text) => h("p", { class: "waits" }, text)));
+    place.dataset.told = told.join("\n");
+  } catch {
+    // The page itself says what is away.
+  }
+}
+
+// The part of the page Health: the pauses, each with its end, and a button that begins one.
+export async function pauses(place, signal) {
+  const list = h("div", {});
+  async function look() {
+    const { content } = await call("GET", "/pauses", { signal });
+    list.replaceChildren(...(content.length ? content.map(shown) : [h("p", { class: "dim" }, "Nothing is paused.")]));
+    window.dispatchEvent(new Event("paused"));
+  }
+  const again = () => look().catch((error) => { if (!signal.aborted) list.replaceChildren(alertOf(error)); });
+  async function act(doing, said) {
+    try {
+      await doing();
+      say(said);
+    } catch (error) {
+      say(error.message);
+    }
+    await again();
+  }
+  function shown(pause) {
+    const running = pause.running === "stop" ? "what ran goes on later" : "what ran may finish";
+    const own = pause.scope === "tenant" || pause.scope === "target";
+    const mine = own ? pause.tenant === session.caller.tenant : administersAll();
+    return h("div", { class: "waits" },
+      h("p", {}, pause.cause, ` (since `, time(pause.since), `; ${running})`),
+      mine && h("button", {
+        type: "button",
+        class: "changes",
+        onclick: () => act(() => call("DELETE", pathOf(pause)), "Resumed."),
+      }, `Resume ${nameOf(pause)}`));
+  }
+  const begin = h("button", { type: "button", onclick: async () => {
+    const wish = await asked(signal);
+    if (wish) await act(() => call("PUT", pathOf(wish), { body: wish.body }), "Paused.");
+  } }, "Pause…");
+  place.append(h("h2", {}, "Pauses"), list, h("div", { class: "actions changes" }, begin));
+  await again();
+}
+
+function nameOf({ scope, name }) {
+  return { tenant: "the tenant's transfers", instance: "all transfers", target: `transfers to ${name}`, worker: `worker ${name}` }[scope];
+}
+
+// What is to be paused, and how; null: nothing.
+async function asked(signal) {
+  const [limits, workers] = await Promise.all([
+    call("GET", "/limits", { signal, accept: [403] }),
+    administersAll() ? call("GET", "/workers", { signal }) : null,
+  ]);
+  const subjects = [];
+  if (limits?.content) {
+    subjects.push({ scope: "tenant" });
+    for (const name of limits.content.targets) subjects.push({ scope: "target", name });
+  }
+  for (const { id } of workers?.content ?? []) subjects.push({ scope: "worker", name: id });
+  if (administersAll()) subjects.push({ scope: "instance" });
+  const what = h("select", { id: "pause-what" }, subjects.map((subject, number) =>
+    h("option", { value: number }, subject.scope === "worker" ? `Worker ${subject.name}: drain it` : capital(nameOf(subject)))));
+  const reason = h("input", { id: "pause-reason", maxlength: 500, class: "whole" });
+  const hours = h("input", { id: "pause-hours", type: "number", min: 0, step: "any", "aria-describedby": "pause-until" });
+  const running = h("select", { id: "pause-running" },
+    h("option", { value: "" }, "As usual: transfers finish, a drained worker hands over"),
+    h("option", { value: "finish" }, "It may finish"),
+    h("option", { value: "stop" }, "It stops, and goes on later from where it is"));
+  const label = (field, text) => h("label", { for: field.id }, text);
+  if (!(await confirmed("Pause transfers? What waits says why, and who paused it.", "Pause",
+    label(what, "What"), what, label(reason, "Reason"), reason,
+    label(hours, "For so many hours"), hours, h("p", { class: "hint", id: "pause-until" }, "Empty: until it is resumed."),
+    label(running, "What runs"), running))) return null;
+  const body = { reason: reason.value };
+  if (hours.value) body.forSeconds = Math.round(Number(hours.value) * 3600);
+  if (running.value) body.running = running.value;
+  return { ...subjects[what.value], body };
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}

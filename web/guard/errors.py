@@ -1,0 +1,7 @@
+"""Why a caller is not let in."""
+
+from __future__ import annotations
+
+
+class NotSignedInError(Exception):
+    """There is no token, or none to believe. Says why, never what the token holds."""
