@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -230,6 +231,10 @@ class Deliveries(ABC):
         """Return the time, as the store sees it."""
 
     @abstractmethod
+    async def until_blocked(self, sessions: int = 1) -> None:
+        """Return once so many sessions wait for a lock that another one holds."""
+
+    @abstractmethod
     async def let_leases_run_out(self) -> None:
         """Let the leases of all transfers run out, and no other time go by."""
 
@@ -448,6 +453,11 @@ class DeliveriesInMemory(Deliveries):
     async def elapse(self, time: timedelta) -> None:
         self._ahead += time
 
+    async def until_blocked(self, sessions: int = 1) -> None:
+        # A step of the loop takes a session as far as it comes.
+        for _ in range(30):
+            await asyncio.sleep(0)
+
     async def let_leases_run_out(self) -> None:
         async with self.database.session() as session:
             past = session.now - timedelta(seconds=1)
@@ -595,6 +605,15 @@ _TIMES = {
 }
 
 
+async def blocked_sessions(pool: asyncpg.Pool) -> int:
+    """Return how many sessions of a database wait for a lock that another one holds."""
+    count = await pool.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND cardinality(pg_blocking_pids(pid)) > 0"
+    )
+    return int(count)
+
+
 class DeliveriesInPostgres(Deliveries):
     """In a database of the test's own."""
 
@@ -617,6 +636,10 @@ class DeliveriesInPostgres(Deliveries):
         for table, columns in _TIMES.items():
             earlier = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
             await self.pool.execute(f"UPDATE {table} SET {earlier}", time)  # noqa: S608 - own words
+
+    async def until_blocked(self, sessions: int = 1) -> None:
+        while await blocked_sessions(self.pool) < sessions:
+            await asyncio.sleep(0)
 
     async def let_leases_run_out(self) -> None:
         await self.pool.execute(

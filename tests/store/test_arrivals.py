@@ -136,7 +136,7 @@ async def test_of_two_copies_that_are_handled_at_once_the_second_waits_and_does_
     async with deliveries.store.transaction() as tx:
         assert await tx.record_receipts([original.ingress])
         waiting = asyncio.create_task(counts())
-        await asyncio.sleep(0.05)
+        await deliveries.until_blocked()
         assert not waiting.done()
     assert not await waiting
 
@@ -156,7 +156,7 @@ async def test_an_event_that_counts_locks_the_active_delivery_that_it_is_about(
         assert received is not None
         assert received[1] == delivery
         waiting = asyncio.create_task(renewed())
-        await asyncio.sleep(0.05)
+        await deliveries.until_blocked()
         assert not waiting.done()
     assert await waiting
     async with deliveries.store.transaction() as tx:
@@ -190,7 +190,7 @@ async def test_an_event_that_waited_for_its_delivery_finds_it_as_it_is_then(
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(delivery, State.ORDERED, order_id=7)
         waiting = asyncio.create_task(received())
-        await asyncio.sleep(0.05)
+        await deliveries.until_blocked()
         assert not waiting.done()
     ordered = await waiting
     assert ordered is not None
@@ -198,6 +198,6 @@ async def test_an_event_that_waited_for_its_delivery_finds_it_as_it_is_then(
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(ordered, State.ERROR)
         waiting = asyncio.create_task(received())
-        await asyncio.sleep(0.05)
+        await deliveries.until_blocked()
         assert not waiting.done()
     assert await waiting is None

@@ -26,7 +26,7 @@ from app.delivery.states import State, Work
 from app.errors import LeaseLostError, ObjectBusyError, StoreUnavailableError
 from compose.embedded.stack import TENANT
 from tests.builders import make_file, make_request, make_stored, make_upload
-from tests.deliveries import Deliveries, DeliveriesInMemory, DeliveriesInPostgres
+from tests.deliveries import Deliveries, DeliveriesInMemory, DeliveriesInPostgres, blocked_sessions
 
 pytestmark = pytest.mark.stack
 
@@ -123,11 +123,8 @@ class Desk:
             for _ in range(30):
                 await asyncio.sleep(0)
             if isinstance(store, DeliveriesInPostgres):
-                waiting = await store.pool.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                    "AND cardinality(pg_blocking_pids(pid)) > 0"
-                )
-                if waiting < len(self.busy):
+                blocked = await blocked_sessions(store.pool)
+                if blocked < len(self.busy):
                     continue
             if len(self.answers) == before:
                 return
