@@ -90,9 +90,9 @@ async def sign_in(page: Page, stack: Stack, role: str = "PROJECT_ADMIN") -> None
     await page.get_by_role("heading", name="Deliveries").wait_for()
 
 
-def api(service: str, stack: Stack) -> aiohttp.ClientSession:
+def api(service: str, stack: Stack, role: str = "PROJECT_ADMIN") -> aiohttp.ClientSession:
     """Return a session of an operator."""
-    return aiohttp.ClientSession(service, headers={"Authorization": f"Bearer {token(stack)}"})
+    return aiohttp.ClientSession(service, headers={"Authorization": f"Bearer {token(stack, role)}"})
 
 
 @contextlib.asynccontextmanager
