@@ -123,7 +123,7 @@ async def test_a_link_in_done_is_fetched_with_curl_and_refused_once_altered_or_o
         return
     another = await place.deliver(make_product({"another": b"x"}))
     other, query = another["httpUrl"].partition("?")[0], url.partition("?")[2]
-    signature = r"((?:sig|X-Amz-Signature)=)([0-9A-Za-z]{4})"
+    signature = r"((?:sig|X-Amz-Signature)=)[^&]{4}"
     altered = {
         "another object": f"{other}?{query}",
         "another signature": re.sub(signature, r"\g<1>0000", url),

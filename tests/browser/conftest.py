@@ -9,11 +9,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from compose.embedded.stack import Stack
 from tests.command import delivery
 from tests.service import running_service
+
+expect.set_options(timeout=20_000)  # milliseconds, as for what is done on a page
 
 OPERATOR = "operator@example.org"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

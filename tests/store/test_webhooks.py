@@ -516,9 +516,9 @@ async def test_a_webhook_that_wants_fewer_events_is_paused_for_longer_each_time(
 
     for seconds in (5, 10, 20):
         await take_one(throttles=True)
-        await deliveries.elapse(timedelta(seconds=seconds - 1))
+        await deliveries.elapse(timedelta(seconds=seconds / 2))
         assert await outbox.claim([_hook()], limit=9) is None
-        await deliveries.elapse(timedelta(seconds=2))
+        await deliveries.elapse(timedelta(seconds=seconds / 2))
     await take_one(throttles=False)  # a round in which it takes all: the next pause is short again
     await take_one(throttles=True)
     await deliveries.elapse(timedelta(seconds=6))

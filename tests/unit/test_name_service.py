@@ -71,19 +71,18 @@ async def test_lookups_take_no_thread_of_the_event_loop(names: Names) -> None:
 async def test_an_owner_of_silent_names_has_its_share_of_the_threads_and_no_more(
     names: Names,
 ) -> None:
-    service = NameService(threads=3, share=2, timeout=0.05, lookup=names.lookup)
+    service = NameService(threads=3, share=2, timeout=60, lookup=names.lookup)
     ours, theirs = service.for_owner("ours"), service.for_owner("theirs")
-    for number in range(4):  # the threads of the first two are held though they are given up
-        with pytest.raises(NameServiceError):
-            await ours.resolve(f"silent{number}", 443)
-    assert names.asked == ["silent0", "silent1"]
+    given_up = [asyncio.create_task(ours.resolve(f"silent{n}", 443)) for n in range(2)]
+    for lookup in given_up:
+        await names.is_asked()
+        lookup.cancel()
+    # Their threads are held until the name service has answered.
+    waiting = asyncio.create_task(ours.resolve("b.example", 443))
     assert len(await theirs.resolve("a.example", 443)) == 1
+    assert sorted(names.asked) == ["a.example", "silent0", "silent1"]
     names.answer.set()
-    async with asyncio.timeout(30):
-        while True:  # its threads come back as soon as the name service has answered
-            with contextlib.suppress(NameServiceError):
-                assert await ours.resolve("b.example", 443)
-                break
+    assert await waiting
 
 
 async def test_what_no_thread_has_begun_when_its_time_is_over_is_never_asked(names: Names) -> None:

@@ -315,7 +315,7 @@ async def test_a_stream_ends_with_its_token_and_says_so(
 ) -> None:
     """What clocks that differ are granted is not enough to begin another one."""
     async with real_server(parts_for(configuration, feed=feed)) as url:
-        headers = bearer(exp=int(time.time()) + 2)
+        headers = bearer(exp=int(time.time()) + 4)
         async with aiohttp.ClientSession(url, headers=headers) as session:
             stream = Stream(await session.get("/deliveries/events"))
             event = await stream.next()
