@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import ssl
 import threading
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import ConfigurationError
@@ -60,18 +63,45 @@ def renewed(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def read_again(setting: str) -> None:
+async def read_again(setting: str) -> None:
     """Make new connections with what the files hold now; those that are open stay.
 
-    A CA that is taken away is trusted for as long as the process runs. Raises ConfigurationError
-    naming the file that can't be used; then connections are made with what was read before.
+    They are read in a thread, for their disk may not answer; but what handshakes are made with
+    changes on the loop, between two of them. A CA that is taken away is trusted for as long as the
+    process runs. Raises ConfigurationError naming the file that can't be used; then connections are
+    made with what was read before.
     """
     with _noting:
         found = [(context, files) for context, files in _in_use.items() if files.setting == setting]
-    for _, files in found:
+    with contextlib.ExitStack() as stack:
+        held = await asyncio.to_thread(_read, dict.fromkeys(files for _, files in found), stack)
+        for context, files in found:
+            _load(context, held[files])
+
+
+def _read(all_files: Iterable[TlsFiles], stack: contextlib.ExitStack) -> dict[TlsFiles, TlsFiles]:
+    """Read files, and try them; return each with what is read in memory, while `stack` is open."""
+    held = {}
+    for files in all_files:
         _made(files)  # first, by itself: one that took half of it would be of no use
-    for context, files in found:
-        _load(context, files)
+        held[files] = replace(
+            files,
+            ca=_in_memory(files.ca, stack),
+            certificate=_in_memory(files.certificate, stack),
+            key=_in_memory(files.key, stack),
+        )
+        _made(held[files])  # they may just be written
+    return held
+
+
+def _in_memory(file: str, stack: contextlib.ExitStack) -> str:
+    """Return a file in memory with what a file holds; where a system has none, that file."""
+    if not file or not hasattr(os, "memfd_create"):
+        return file
+    copy = stack.enter_context(os.fdopen(os.memfd_create("tls"), "wb"))
+    copy.write(Path(file).read_bytes())
+    copy.flush()
+    return f"/proc/self/fd/{copy.fileno()}"
 
 
 def _made(

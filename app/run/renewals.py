@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from app.errors import ConfigurationError
@@ -106,7 +107,7 @@ def renew_site(reloads: Reloads, gate: Gate, certificate: ServerCertificate | No
         return
 
     async def show(_fresh: Settings) -> str | None:
-        if not certificate.read_again():
+        if not await asyncio.to_thread(certificate.read_again):
             return None
         return f"another certificate, which is good until {certificate.expires:%Y-%m-%d}"
 
@@ -115,7 +116,7 @@ def renew_site(reloads: Reloads, gate: Gate, certificate: ServerCertificate | No
 
 def _line(line: str) -> Callable[[Settings], Awaitable[str | None]]:
     async def read_again(_fresh: Settings) -> str:
-        tls.read_again(line)
+        await tls.read_again(line)
         return "new connections are made with what is there now"
 
     return read_again

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, cast
 
 import pytest
 from cryptography import x509
@@ -17,8 +21,11 @@ from app.errors import ConfigurationError
 from app.network import tls
 from app.network.tls import TlsFiles, context_of
 from app.run.doctor import check_certificate
+from app.run.reloads import Reloads
+from app.run.renewals import renew_site
 from app.settings import Settings
 from web.certificate import ServerCertificate
+from web.guard.gate import Gate
 
 
 class Files:
@@ -187,7 +194,7 @@ def test_connections_to_others_are_made_with_what_was_read_last(
     theirs = others.renew()
     with pytest.raises(ssl.SSLCertVerificationError):
         shown(neighbour(others, files), context)
-    tls.read_again("DELIVERY_TRIED")
+    asyncio.run(tls.read_again("DELIVERY_TRIED"))
     after, ours_after = shown(neighbour(others, files), context)
     assert (after, ours_after) == (theirs, mine.public_bytes(Encoding.DER))
     assert (first, ours) != (after, ours_after)
@@ -199,7 +206,7 @@ def test_connections_are_made_as_before_where_a_file_can_not_be_used(
     files: Files, others: Files, lost: str
 ) -> None:
     line = TlsFiles(
-        setting="DELIVERY_TRIED",
+        setting=f"DELIVERY_NO_{lost.upper()}",
         ca=str(others.chain),
         certificate=str(files.chain),
         key=str(files.key),
@@ -210,6 +217,51 @@ def test_connections_are_made_as_before_where_a_file_can_not_be_used(
     files.renew(key=lost != "key")
     if lost == "ca":
         others.chain.write_text("nothing of use")
-    with pytest.raises(ConfigurationError, match=f"DELIVERY_TRIED_{lost.upper()}"):
-        tls.read_again("DELIVERY_TRIED")
+    with pytest.raises(ConfigurationError, match=f"_{lost.upper()}"):
+        asyncio.run(tls.read_again(f"DELIVERY_NO_{lost.upper()}"))
     assert shown(server, context) == before
+
+
+class Open:
+    """A gate that takes any keys."""
+
+    def check_with(self, *_: object) -> None:
+        """Take keys."""
+
+    def scraped_with(self, _: str) -> bool:
+        """Take a token."""
+        return False
+
+
+async def test_a_disk_that_does_not_answer_holds_up_no_loop(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with the certificate of the server, nor with those of connections."""
+    line = TlsFiles(setting="DELIVERY_SILENT", certificate=str(files.chain), key=str(files.key))
+    context = context_of(line)
+    certificate = ServerCertificate(certificate=str(files.chain), key=str(files.key))
+    asking: SimpleQueue[threading.Event] = SimpleQueue()
+    loop_went_on = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def silent(self: ssl.SSLContext, *arguments: Any, **more: Any) -> None:
+        if self is not context:  # what is in use is changed between two handshakes, out of memory
+            answer = threading.Event()
+            asking.put(answer)
+            loop_went_on.append(answer.wait(5))
+        load(self, *arguments, **more)
+
+    async def read(_: Settings) -> None:
+        await tls.read_again("DELIVERY_SILENT")
+
+    reloads = Reloads(Settings())
+    renew_site(reloads, cast("Gate", Open()), certificate)
+    reloads.add("files of DELIVERY_SILENT", read)
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", silent)
+    reloading = asyncio.create_task(reloads.reload())
+    while not reloading.done():
+        await asyncio.sleep(0)
+        while not asking.empty():
+            asking.get().set()
+    assert reloads.failed() == {}
+    assert loop_went_on == [True] * 3
