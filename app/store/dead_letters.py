@@ -142,7 +142,11 @@ class PostgresDeadLetters:
             rows = await self._pool.fetch(*asked)
         return [
             HandledLetter(
-                id=row["id"], key=row["key"], held=row["held"], copies=tuple(row["copies"])
+                id=row["id"],
+                key=row["key"],
+                held=row["held"],
+                since=row["since"],
+                copies=tuple(row["copies"]),
             )
             for row in rows
         ]

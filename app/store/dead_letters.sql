@@ -96,13 +96,13 @@ WHERE id = ANY (:ids::text[]);
 
 -- name: handled_messages
 -- Letters of a dead-letter queue whose copies may still be there, or there again.
-SELECT id, key, held, copies FROM dead_letter
+SELECT id, key, held, copies, extract(epoch FROM clock_timestamp() - handled_at)::float8 AS since FROM dead_letter
 WHERE handled_at IS NOT NULL AND kind = 'AMQP' AND place = :place
 ORDER BY handled_at LIMIT 10000;
 
 -- name: handled_events
 -- Events that are handled, and not all marked so on the dead-letter topic.
-SELECT id, key, held, copies FROM dead_letter
+SELECT id, key, held, copies, extract(epoch FROM clock_timestamp() - handled_at)::float8 AS since FROM dead_letter
 WHERE handled_at IS NOT NULL AND kind = 'EVENT'
 ORDER BY handled_at LIMIT 10000;
 

@@ -133,7 +133,8 @@ class HandledLetter:
 
     id: str
     key: bytes | None
-    held: int  # copies that were taken from the dead-letter queue, and may be there again
+    held: int  # copies that may be in the dead-letter queue again
+    since: float  # seconds since it was handled
     copies: tuple[str, ...]  # on the dead-letter topic
 
 

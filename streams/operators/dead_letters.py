@@ -8,7 +8,7 @@ its copy. To put one back:
 2. what it is, mended or as it came, is published where it was, and confirmed there;
 3. its row is handled, and that is in the audit trail: one transaction, around 2;
 4. its copies are acknowledged, or, on Kafka's topic, marked as put back;
-5. its row is forgotten.
+5. its row is forgotten; where no copy was there, it stays for a while: another look may hold one.
 
 Who is stopped between 2 and 3 leaves a letter that waits and may be put back twice: a repeat has
 the effect of one. Between 3 and 5, `sweep` does the rest. All of that is done by one process at a
@@ -86,6 +86,9 @@ _KEPT_AT_ONCE = 100  # letters
 _SLICE_RECORDS = 1000  # of the topic, that are in memory
 _KEPT_BYTES = 8 * 1024 * 1024  # of their bodies
 _TOO_LARGE = "these letters are too large to be put back at once; choose fewer"
+# For so long a copy that another look holds may come back: RabbitMQ ends a channel that does not
+# answer for one within half an hour (`consumer_timeout`).
+_RETURN_LIMIT = 3600.0  # seconds
 _MAX_NAMED = 300  # characters of ids in a sentence
 _MAX_HEADER = 500  # characters of a header that is shown
 
@@ -109,6 +112,7 @@ class BrokerDesk:
         self._leading = leading
         self._tenants = tenants
         self._less: dict[str, int] = {}  # by queue that had less than was seen: messages over rows
+        self._away: dict[str, set[str]] = {}  # by queue: handled letters whose copies others hold
         self._topics = Topics(prefix=settings.kafka_topic_prefix)
 
     # To look, and to mend.
@@ -231,10 +235,12 @@ class BrokerDesk:
             held = await _held(queues, action, letters)
             for kept in letters:
                 copies = held.get(kept.letter.id, [])
-                async with self._settling(actor, action, kept, done, held=len(copies)) as whole:
+                expected = max(len(copies), 1)
+                async with self._settling(actor, action, kept, done, held=expected) as whole:
                     if whole is not None and action == "requeue":
                         done.where[kept.letter.id] = await _publish(queues, whole, copies)
-                if kept.letter.id in done.where:
+                # Where there is no copy, another look may hold it: `sweep` takes it as it is back.
+                if copies and kept.letter.id in done.where:
                     for copy in copies:
                         await queues.remove(copy)
                     # At once: were it buried again before, by who keeps no rows, that copy would
@@ -336,12 +342,17 @@ class BrokerDesk:
                 rows = await self._table.rows(place)
                 # What is buried with its row adds one to both; copies of one letter were seen.
                 more = messages - rows
-                if (messages and more > seen.get(place, 0)) or await self._table.handled(place):
+                is_less = more < seen.get(place, 0)
+                # Still so at the next turn: what went may hide what has come since.
+                stays_less = is_less and self._less.get(place) == more
+                grows = more > seen.get(place, 0)
+                if (messages and (grows or stays_less)) or await self._is_due(place):
                     async with open_dead_letter_queues(connection, topology=topology) as queues:
                         look = _Pass(self._table, queues, name)
                         await look.run(messages)
+                    self._away[place] = look.away
                     more = messages - look.taken - (rows + look.kept - look.forgotten)
-                elif more < seen.get(place, 0) and self._less.get(place) != more:
+                elif is_less and not stays_less:
                     # What others held a moment ago may not be back yet: the next turn tells.
                     self._less[place] = more
                     continue
@@ -349,6 +360,17 @@ class BrokerDesk:
                 if more != seen.get(place, 0):
                     await self._table.saw({place: more})
             await self._sweep_topic(events, seen)
+
+    async def _is_due(self, place: str) -> bool:
+        """Whether copies of handled letters are to be looked for: once, and when none comes now.
+
+        One that another look holds makes the queue longer when it is back.
+        """
+        looked_for = self._away.get(place, set())
+        return any(
+            letter.id not in looked_for or letter.since > _RETURN_LIMIT
+            for letter in await self._table.handled(place)
+        )
 
     async def _sweep_topic(self, events: EventLog, seen: Mapping[str, int]) -> None:
         """Read on in the dead-letter topic, for a while: the next turn goes on where this ends."""
@@ -436,6 +458,7 @@ class _Pass:
         self.taken = 0  # copies
         self.kept = 0  # letters
         self.forgotten = 0  # letters
+        self.away: set[str] = set()  # handled letters of which a copy may still come
 
     async def run(self, messages: int) -> None:
         """Keep what has no row; take the copies of handled letters, and forget those."""
@@ -453,8 +476,10 @@ class _Pass:
         await self._keep()
         if messages > limit:
             log.warning("dead_letters_not_all_read", queue=QUEUES[self._name], messages=messages)
-        else:  # of the others there is no copy
-            await self._forget(list(self._gone))
+        else:  # of the others there is no copy, unless another look holds it
+            late = {letter.id for letter in handled if letter.since > _RETURN_LIMIT}
+            self.away = {each for each, held in self._gone.items() if held and each not in late}
+            await self._forget([each for each in self._gone if each not in self.away])
 
     async def _forget(self, ids: Sequence[str]) -> None:
         await self._table.settled(ids)
@@ -468,7 +493,8 @@ class _Pass:
             if letter.id not in known:
                 new.append(letter)
             elif known[letter.id]:
-                if self._gone.get(letter.id, 0) > 0:
+                # A copy that was held comes back marked so: one that is not was buried since.
+                if self._gone.get(letter.id, 0) > 0 and message.redelivered:
                     self._gone[letter.id] -= 1
                     await message.ack()
                     taken.add(letter.id)

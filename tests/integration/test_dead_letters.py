@@ -259,9 +259,12 @@ async def test_a_queue_is_looked_through_once_whichever_process_comes(
     two = [kept.letter.id for kept in await office.letters() if kept.letter.text == "2"]
     await office.requeue(two)
     looks.clear()  # that was one, too
-    async with asyncio.timeout(60):  # until RabbitMQ has all that was held for it back
-        while (await office.table.seen())[QUEUES["requests"]] != -1:
-            assert await looked(office.desk) == []
+    await back_in(post, 3)
+    # It got shorter: what went may hide what has come since.
+    assert await looked(office.desk) == []
+    assert await looked(office.desk) == ["requests"]
+    assert (await office.table.seen())[QUEUES["requests"]] == -1
+    assert await looked(office.desk) == []
     await post.leave(b"4")
     assert await looked() == ["requests"]
     assert "4" in await office.texts()
@@ -623,6 +626,114 @@ async def test_who_is_stopped_before_the_copies_are_taken_leaves_that_to_the_nex
     assert await office.table.handled() == []
     assert await office.table.handled(QUEUES["requests"]) == []
     assert len(await post.back()) == 1
+
+
+@contextlib.asynccontextmanager
+async def held_by_another(post: Post, queue: str = QUEUES["requests"]) -> AsyncIterator[None]:
+    """Hold all that is in a queue meanwhile, as another look does."""
+    async with post.connection.channel() as channel:
+        waiting = await channel.get_queue(queue)
+        while await waiting.get(fail=False) is not None:
+            pass
+        yield
+
+
+async def back_in(post: Post, count: int, queue: str = QUEUES["requests"]) -> None:
+    """Wait until RabbitMQ has so many back in a queue."""
+    async with asyncio.timeout(60), post.connection.channel() as channel:
+        while True:
+            declared = await channel.declare_queue(queue, passive=True)
+            if declared.declaration_result.message_count == count:
+                return
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("sweeps", [0, 3])
+async def test_a_letter_that_is_put_back_while_another_look_holds_its_copy_stays_handled(
+    office: Office, post: Post, sweeps: int
+) -> None:
+    await post.leave(b"message")
+    await office.sweep()
+    ids = await office.ids()
+    async with held_by_another(post):
+        await office.requeue(ids)
+        for _ in range(sweeps):
+            await office.sweep()
+        assert await office.ids() == []
+    await back_in(post, 1)
+    await office.sweep()
+    assert await office.ids() == []
+    assert await post.bodies() == []
+    assert await office.table.handled(QUEUES["requests"]) == []
+    assert len(await post.back()) == 1
+
+
+async def test_copies_that_a_stopped_process_still_holds_stay_handled(
+    office: Office, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post.leave(b"message")
+    await office.sweep()
+
+    async def stopped(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DeadLetterQueues, "remove", stopped)
+        with pytest.raises(asyncio.CancelledError):
+            await office.requeue(await office.ids())
+    await back_in(post, 1)
+    async with held_by_another(post):
+        await office.sweep(office.another())
+    await back_in(post, 1)
+    await office.sweep(office.another())
+    assert (await office.ids(), await post.bodies()) == ([], [])
+
+
+async def test_a_handled_letter_whose_copy_never_comes_back_is_forgotten_in_the_end(
+    office: Office, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy was taken by other means; it is looked for once, and not at each turn."""
+    await post.leave(b"message", b"other")
+    await office.sweep()
+    (letter,) = [kept.letter.id for kept in await office.letters() if kept.letter.text == "message"]
+    async with post.connection.channel() as channel:
+        waiting = await channel.get_queue(QUEUES["requests"])
+        first = await waiting.get()
+        await (first if first.body == b"message" else await waiting.get()).ack()
+    await back_in(post, 1)
+    await office.requeue([letter])
+    await office.sweep()
+    looks = []
+    read = DeadLetterQueues.read
+
+    def counted(self: DeadLetterQueues, name: str, **more: Any) -> Any:
+        looks.append(name)
+        return read(self, name, **more)
+
+    monkeypatch.setattr(DeadLetterQueues, "read", counted)
+    await office.sweep()
+    assert looks == []
+    assert [each.id for each in await office.table.handled(QUEUES["requests"])] == [letter]
+    monkeypatch.setattr(desks, "_RETURN_LIMIT", 0.0)
+    await office.sweep()
+    assert await office.table.handled(QUEUES["requests"]) == []
+    assert await office.texts() == ["other"]
+
+
+async def test_what_is_buried_while_more_was_taken_by_other_means_is_found(
+    office: Office, post: Post
+) -> None:
+    """A queue that got shorter is looked through before its length counts as seen."""
+    await post.leave(b"1", b"1", b"1", b"1")
+    await office.sweep()
+    async with post.connection.channel() as channel:
+        waiting = await channel.get_queue(QUEUES["requests"])
+        for _ in range(3):
+            await (await waiting.get()).ack()
+    await post.leave(b"2")
+    for _ in range(2):
+        await office.sweep()
+    assert await office.texts() == ["1", "2"]
 
 
 async def test_a_copy_that_was_buried_after_its_letter_was_handled_waits(

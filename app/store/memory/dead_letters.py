@@ -99,7 +99,11 @@ class MemoryDeadLetters:
             row = await session.lock_row(self._letters, letter_id, _waits, mode=Mode.UPDATE)
             yield None if row is None else row.kept
             if row is not None:
-                session.put(self._letters, letter_id, replace(row, handled=True, held=held))
+                session.put(
+                    self._letters,
+                    letter_id,
+                    replace(row, handled_at=self._database.clock(), held=held),
+                )
                 record(self._database, session, done)
 
     async def settled(self, ids: Sequence[str]) -> None:
@@ -111,11 +115,14 @@ class MemoryDeadLetters:
     async def discard(self, ids: Sequence[str]) -> None:
         """Note that letters were handled by another way."""
         async with self._database.session() as session:
+            now = self._database.clock()
             for letter_id in ids:
                 await session.update(
                     self._letters,
                     letter_id,
-                    lambda row: replace(row, handled=True, held=max(row.held - 1, 0)),
+                    lambda row: replace(
+                        row, handled_at=row.handled_at or now, held=max(row.held - 1, 0)
+                    ),
                 )
 
     async def handled(self, place: str | None = None) -> list[HandledLetter]:
@@ -127,10 +134,12 @@ class MemoryDeadLetters:
                 id=letter_id,
                 key=row.kept.letter.key,
                 held=row.held,
+                since=(self._database.clock() - row.handled_at).total_seconds(),
                 copies=row.kept.letter.copies,
             )
             for letter_id, row in found
-            if (
+            if row.handled_at is not None
+            and (
                 row.kept.letter.kind is LetterKind.EVENT
                 if place is None
                 else row.kept.letter.kind is LetterKind.AMQP and row.kept.letter.place == place

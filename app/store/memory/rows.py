@@ -18,6 +18,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
 from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
+from app.delivery.pauses import Pauses
 from app.delivery.reports import StoredReport
 from app.delivery.segments import Segment
 from app.delivery.states import State, Work
@@ -92,6 +93,14 @@ class DeliveryRow:
             self,
             answers_due=max(self.answers_due - 1, 0),
             repeated_orders=self.repeated_orders + repeated,
+        )
+
+    def waits_for(self, pauses: Pauses) -> bool:
+        """Whether it is a transfer that one of these holds back."""
+        target = self.delivery.target
+        return (
+            self.state.work is Work.TRANSFER
+            and pauses.of_target(self.delivery.tenant, target) is not None
         )
 
     def is_leased(self, now: datetime) -> bool:
@@ -184,8 +193,13 @@ class DeadLetterRow:
     """A dead letter, waiting or handled."""
 
     kept: KeptLetter
-    handled: bool = False
+    handled_at: datetime | None = None  # None: it waits
     held: int = 0  # copies in the queue that were handled with it
+
+    @property
+    def handled(self) -> bool:
+        """Whether it was put back, or removed."""
+        return self.handled_at is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
