@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+
+# After a pause, in which what has waited for it is worked off: it is not taken for stuck yet.
+WORKED_OFF = timedelta(hours=1)
 
 
 class PauseScope(StrEnum):

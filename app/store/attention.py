@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from app.delivery.pauses import WORKED_OFF
 from app.store.pool import translate_errors
 from app.store.sql import load
 from app.views import attention
@@ -33,6 +34,7 @@ class PostgresAttention:
             place=attention.PLACE_HELD,
             content=attention.CONTENT_OVERDUE,
             owed=attention.OWED,
+            worked_off=WORKED_OFF,
         )
         with translate_errors():
             rows = await self._pool.fetch(*asked)

@@ -1,3 +1,11 @@
+-- fragment: is_paused
+-- Transfers of a delivery's tenant, or to its target, are paused, or were until a while ago.
+(d.state IN ('READY', 'TRANSFERRING') AND EXISTS (
+    SELECT 1 FROM pause p
+    WHERE (p.until IS NULL OR p.until > now() - :worked_off::interval)
+      AND (p.scope = 'instance' OR p.tenant = d.tenant
+           AND (p.scope = 'tenant' OR p.scope = 'target' AND p.name = d.target))))
+
 -- name: troubles
 -- What is wrong now, of some :tenants (null: of all), by the words of `app/views/attention.py`: since when, by the oldest row
 -- that it is about; of what, and how many. What is of no tenant concerns all; what is of '' none that is served.
@@ -32,8 +40,7 @@ WITH paused AS (
     SELECT 'STATE_STUCK', d.tenant, d.state, min(d.state_since), count(*), NULL
     FROM delivery d JOIN unnest(:states::text[], :ages::interval[]) AS most (state, age) ON most.state = d.state
     WHERE d.state NOT IN ({ended}) AND NOT d.held AND d.state_since < now() - most.age
-      AND NOT (d.state IN ('READY', 'TRANSFERRING') AND EXISTS (
-          SELECT 1 FROM paused p WHERE p.scope <> 'worker' AND p.tenant IN ('', d.tenant)))
+      AND NOT {is_paused}
     GROUP BY d.tenant, d.state
     UNION ALL
     SELECT 'SUBORDER_AWAITED', tenant, NULL, min(updated_at), count(*), NULL

@@ -102,9 +102,7 @@ class _Change:
         row = await self._connection.fetchrow(
             *SQL["resume"](scope=subject.scope.value, tenant=subject.tenant, name=subject.name)
         )
-        if row is None or (row["left"] is not None and row["left"] <= 0):
-            return None
-        return _pause(row)
+        return None if row is None else _pause(row)
 
     async def audit(self, done: AuditRecord) -> None:
         await record(self._connection, done)

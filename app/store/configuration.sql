@@ -66,9 +66,17 @@ ON CONFLICT (scope, tenant, name) DO UPDATE SET
 RETURNING *, extract(epoch FROM until - now())::float8 AS left;
 
 -- name: resume
--- End a pause; whether it was in effect.
-DELETE FROM pause WHERE scope = :scope AND tenant = :tenant AND name = :name
-RETURNING *, extract(epoch FROM until - now())::float8 AS left;
+-- End a pause that is in effect, and return what it was. It stays for a while, as one that is over: what has waited
+-- for it is not stuck at once.
+WITH ended AS (
+    SELECT * FROM pause
+    WHERE scope = :scope AND tenant = :tenant AND name = :name AND (until IS NULL OR until > now())
+    FOR UPDATE
+), noted AS (
+    UPDATE pause SET until = now() FROM ended
+    WHERE pause.scope = ended.scope AND pause.tenant = ended.tenant AND pause.name = ended.name
+)
+SELECT *, extract(epoch FROM until - now())::float8 AS left FROM ended;
 
 -- name: sealed_settings
 -- Values that may hold secrets, held until the transaction ends.

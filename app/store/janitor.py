@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.delivery.pauses import WORKED_OFF
 from app.store.pool import translate_errors
 from app.store.sql import load
 
@@ -49,8 +50,8 @@ class PostgresJanitor:
             ):
                 while len(await self._pool.fetch(*batch)) == _ROW_BATCH_SIZE:
                     pass
-            if await self._pool.fetchval(*SQL["any_pause_is_over"]()):
-                await self._pool.execute(*SQL["forget_pauses"]())
+            if await self._pool.fetchval(*SQL["any_pause_is_over"](worked_off=WORKED_OFF)):
+                await self._pool.execute(*SQL["forget_pauses"](worked_off=WORKED_OFF))
         return total
 
     async def _oldest(self, finished: timedelta) -> list[UUID]:

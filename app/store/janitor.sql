@@ -85,7 +85,7 @@ WHERE ctid IN (
 RETURNING delivery_id;
 
 -- fragment: pause_is_over
-until <= now()
+until <= now() - :worked_off::interval
 OR scope = 'worker' AND since < now() - interval '7 days'
    AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = pause.name)
 
@@ -94,7 +94,7 @@ OR scope = 'worker' AND since < now() - interval '7 days'
 SELECT EXISTS (SELECT 1 FROM pause WHERE {pause_is_over});
 
 -- name: forget_pauses
--- Remove pauses that are over, and those of workers that have not been there for long.
+-- Remove pauses that are long over, and those of workers that have not been there for long.
 DELETE FROM pause WHERE {pause_is_over};
 
 -- name: forget_changes

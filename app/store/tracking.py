@@ -14,6 +14,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import StoredObject
+from app.delivery.pauses import WORKED_OFF
 from app.delivery.states import State
 from app.store.manifest import file_named, files_after, missing_after, missing_count
 from app.store.outbox import owed
@@ -211,7 +212,7 @@ class PostgresTracking:
         """Count deliveries before their end."""
         return [
             Depth(**{**row, "state": State(row["state"])})
-            for row in await self._fetch(*SQL["depth"]())
+            for row in await self._fetch(*SQL["depth"](worked_off=WORKED_OFF))
         ]
 
     async def places_held(self) -> list[PlacesHeld]:

@@ -33,6 +33,11 @@ async def test_who_forgets_no_pause_has_no_process_read_its_configuration(
         )
         assert await told.get() == ""  # it was begun
         await janitor.forget(finished=DAY, audited=DAY)
+        await pool.execute("SELECT pg_notify($1, 'none yet')", CHANNEL)
+        assert await told.get() == "none yet"  # what has waited for it is worked off
+        await pool.execute("UPDATE pause SET until = now() - interval '61 min'")
+        assert await told.get() == ""  # for the test
+        await janitor.forget(finished=DAY, audited=DAY)
         assert await told.get() == ""  # and is over
         assert await pool.fetchval("SELECT count(*) FROM pause") == 0
         await connection.remove_listener(CHANNEL, tell)

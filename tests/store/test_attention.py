@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from app.delivery.pauses import PauseScope, PauseSubject, Running
 from app.delivery.states import State, Work
 from app.views.attention import Need, Trouble
@@ -130,6 +132,81 @@ async def test_what_is_stuck_is_told_since_it_came_into_its_state_but_not_while_
     assert (paused.code, paused.subject, paused.tenant) == (Need.PAUSED, "tenant", TENANT)
     assert paused.cause == "disks are exchanged (ana)"
     assert await troubles(deliveries, OTHER) == {}
+
+
+async def begin(deliveries: Deliveries, subject: PauseSubject) -> None:
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.pause(subject, reason="disks", running=Running.FINISH, paused_by="ana")
+
+
+async def end(deliveries: Deliveries, subject: PauseSubject) -> None:
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.resume(subject)
+
+
+async def stuck(deliveries: Deliveries) -> tuple[int, float]:
+    """Return how many are READY for too long, and the hours that the oldest is said to be."""
+    found = (await troubles(deliveries, TENANT)).get(Need.STATE_STUCK)
+    depths = await deliveries.overview.depths()
+    (oldest,) = (d.oldest for d in depths if d.tenant == TENANT and d.state is State.READY)
+    return found.count if found else 0, round(oldest / 3600, 1)
+
+
+ARCHIVE = PauseSubject(scope=PauseScope.TARGET, tenant=TENANT, name="archive")
+
+
+async def test_what_waits_for_a_paused_target_is_not_stuck_and_what_goes_elsewhere_is(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.ready("to-archive", target="archive")
+    await deliveries.elapse(HOUR)
+    await deliveries.ready("to-default")
+    await deliveries.ready("of-another", tenant=OTHER, target="archive")
+    await deliveries.elapse(2 * HOUR)
+    assert await stuck(deliveries) == (2, 3.0)
+    await begin(deliveries, ARCHIVE)
+    assert await stuck(deliveries) == (1, 2.0)
+    assert (await troubles(deliveries, OTHER))[Need.STATE_STUCK].count == 1
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        ARCHIVE,
+        PauseSubject(scope=PauseScope.TENANT, tenant=TENANT),
+        PauseSubject(scope=PauseScope.INSTANCE),
+    ],
+    ids=str,
+)
+async def test_what_waited_for_a_pause_counts_as_stuck_an_hour_after_its_end(
+    deliveries: Deliveries, subject: PauseSubject
+) -> None:
+    await deliveries.ready("c", target="archive")
+    await begin(deliveries, subject)
+    await deliveries.elapse(5 * HOUR)
+    await end(deliveries, subject)
+    assert await stuck(deliveries) == (0, 0.0)
+    await deliveries.elapse(HOUR - MINUTE)
+    assert await stuck(deliveries) == (0, 0.0)
+    await deliveries.elapse(2 * MINUTE)
+    assert await stuck(deliveries) == (1, 6.0)
+
+
+async def test_a_pause_that_ends_by_itself_and_a_drained_worker_are_told_apart(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.ready("c", target="archive")
+    await begin(deliveries, PauseSubject(scope=PauseScope.WORKER, name="w"))
+    await deliveries.elapse(2 * HOUR)
+    assert await stuck(deliveries) == (1, 2.0)
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.pause(
+            ARCHIVE, reason="r", running=Running.FINISH, paused_by="ana", lasts=2 * HOUR
+        )
+    await deliveries.elapse(3 * HOUR - MINUTE)
+    assert await stuck(deliveries) == (0, 0.0)
+    await deliveries.elapse(2 * MINUTE)
+    assert await stuck(deliveries) == (1, 5.0)
 
 
 async def test_messages_that_are_owed_for_long_are_told_by_tenant(deliveries: Deliveries) -> None:

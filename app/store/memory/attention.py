@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TypeVar
 
 from app.delivery.attempts import Attempt, AttemptOutcome
-from app.delivery.pauses import PauseScope
 from app.delivery.states import State
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.session import Session
@@ -88,16 +87,15 @@ class MemoryAttention:
     def _deliveries(self, session: Session) -> Iterator[Trouble]:
         stuck: dict[tuple[str, State], Rows] = {}
         parked: dict[str, Rows] = {}
-        pauses = [p.subject for p in self._database.pauses_in_effect(session)]
-        paused = {p.tenant for p in pauses if p.scope is not PauseScope.WORKER}
+        pauses = self._database.pauses_worked_off(session)
         for _, row in session.rows(self._database.deliveries):
             tenant, most = row.delivery.tenant, attention.STUCK.get(row.state)
             if most is None or row.state.ended:
                 continue
             if row.delivery.parked and row.updated_at < session.now - attention.PARKED:
                 parked.setdefault(tenant, []).append((row.updated_at, None))
-            waits = row.state in (State.READY, State.TRANSFERRING) and paused & {"", tenant}
-            if row.state_since < session.now - most and not row.delivery.held and not waits:
+            waits = row.delivery.held or row.waits_for(pauses)
+            if row.state_since < session.now - most and not waits:
                 stuck.setdefault((tenant, row.state), []).append((row.state_since, None))
         for (tenant, state), rows in stuck.items():
             yield _of(Need.STATE_STUCK, rows, tenant=tenant, subject=state.value)

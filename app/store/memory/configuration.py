@@ -108,11 +108,12 @@ class _Change:
 
     async def resume(self, subject: PauseSubject) -> Pause | None:
         await self._database.trip()
-        before = await self._session.delete(self._database.pauses, subject)
-        if before is None:
+        now = self._session.now
+        before = self._session.get(self._database.pauses, subject)
+        if before is None or (before.until is not None and before.until <= now):
             return None
-        left = seconds_left(before, self._session.now)
-        return replace(before, left=left) if left is None or left > 0 else None
+        self._session.put(self._database.pauses, subject, replace(before, until=now))
+        return replace(before, left=seconds_left(before, now))
 
     async def audit(self, done: AuditRecord) -> None:
         await self._database.trip()

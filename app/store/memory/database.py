@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.audit import AuditEntry
-from app.delivery.pauses import Pause, PauseSubject
+from app.delivery.pauses import WORKED_OFF, Pause, Pauses, PauseSubject
 from app.delivery.states import Work
 from app.store.memory.locks import Locks
 from app.store.memory.rows import (
@@ -207,6 +207,18 @@ class MemoryDatabase:
             for left in [seconds_left(pause, session.now)]
             if left is None or left > 0
         ]
+
+    def pauses_worked_off(self, session: Session) -> Pauses:
+        """Return the pauses in effect, and those for which some may still wait."""
+        pauses = Pauses()
+        pauses.apply(
+            [
+                replace(pause, left=None)
+                for _, pause in session.rows(self.pauses)
+                if pause.until is None or pause.until > session.now - WORKED_OFF
+            ]
+        )
+        return pauses
 
     @contextlib.contextmanager
     def listened_by(self, line: ListeningLine) -> Iterator[None]:

@@ -274,6 +274,7 @@ class MemoryTracking:
         """Count deliveries before their end."""
         alike: dict[tuple[str, State], list[DeliveryRow]] = {}
         async with self._database.session() as session:
+            pauses = self._database.pauses_worked_off(session)
             for _, row in session.rows(self._database.deliveries):
                 if not row.state.ended:
                     alike.setdefault((row.delivery.tenant, row.state), []).append(row)
@@ -289,7 +290,13 @@ class MemoryTracking:
                     tenant=tenant,
                     state=state,
                     deliveries=len(rows),
-                    oldest=longest([row.state_since for row in rows if not row.delivery.held]),
+                    oldest=longest(
+                        [
+                            row.state_since
+                            for row in rows
+                            if not row.delivery.held and not row.waits_for(pauses)
+                        ]
+                    ),
                     parked=len(parked),
                     oldest_parked=longest(parked),
                     held=sum(row.delivery.held for row in rows),
