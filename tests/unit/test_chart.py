@@ -38,8 +38,8 @@ GIVEN = sorted((CHART / "ci").glob("*-values.yaml"))
 CUSTOM = ("PrometheusRule", "ScaledObject", "ServiceMonitor")
 KINDS = {
     "minimal": "Deployment Job NetworkPolicy PodDisruptionBudget Service ServiceAccount",
-    "full": "Deployment HorizontalPodAutoscaler Ingress Job NetworkPolicy PodDisruptionBudget "
-    "PrometheusRule ScaledObject Service ServiceAccount ServiceMonitor",
+    "full": "ConfigMap Deployment HorizontalPodAutoscaler Ingress Job NetworkPolicy "
+    "PodDisruptionBudget PrometheusRule ScaledObject Service ServiceAccount ServiceMonitor",
     "plain": "Deployment HorizontalPodAutoscaler Service",
 }
 SIZES = {"Mi": 1024**2, "Gi": 1024**3}
@@ -259,10 +259,15 @@ def test_every_process_accepts_what_it_is_given(
 ) -> None:
     given = tmp_path / "given"
     given.write_text("anything, as far as a file is concerned\n")
+    names = tmp_path / "tenants"
+    made = [each["data"]["tenants"] for each in of_kind(rendered, "ConfigMap")]
+    names.write_text(made[0] if made else "sentinel\n")
     for _, container in pods(rendered):
         with monkeypatch.context() as patched:
             for name, value in environment(container).items():
                 patched.setenv(name, str(given) if name.endswith("_FILE") else value)
+            if "DELIVERY_TENANTS_FILE" in environment(container):
+                patched.setenv("DELIVERY_TENANTS_FILE", str(names))
             settings = Settings()
         if container["name"] != "migrate":
             assert settings.metrics_port
@@ -278,6 +283,7 @@ def test_secrets_are_files_of_the_secret_and_nothing_else(rendered: list[Resourc
         assert mounts["secrets"]["readOnly"] is True
         files = {f"{folder}/{item['path']}" for item in there["items"]}
         named = environment(container)
+        named.pop("DELIVERY_TENANTS_FILE", None)  # they are no secret
         for name, value in named.items():
             if name.endswith("_FILE"):
                 assert value in files, name
@@ -286,6 +292,54 @@ def test_secrets_are_files_of_the_secret_and_nothing_else(rendered: list[Resourc
         assert all("valueFrom" not in entry for entry in container["env"])
         if container["name"] != "migrate":
             assert files == {value for name, value in named.items() if name.endswith("_FILE")}
+
+
+def test_tenants_are_in_a_file_where_they_are_not_in_the_settings(
+    values: Path, rendered: list[Resource]
+) -> None:
+    made = {each["metadata"]["name"]: each["data"] for each in of_kind(rendered, "ConfigMap")}
+    given = {"full": "d-rs-delivery-tenants", "plain": "tenants"}.get(name_of(values))
+    if name_of(values) == "full":
+        assert made == {given: {"tenants": "sentinel\nswot\n"}}
+    for pod, container in pods(rendered):
+        file = environment(container).get("DELIVERY_TENANTS_FILE")
+        if container["name"] == "migrate" or given is None:
+            assert file is None  # before an installation there is no ConfigMap of the chart yet
+            continue
+        (volume,) = [each for each in pod["volumes"] if each["name"] == "tenants"]
+        assert volume["configMap"]["name"] == given
+        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "tenants"]
+        assert "subPath" not in mount, "no change would be seen"
+        assert file == f"{mount['mountPath']}/tenants"
+
+
+@pytest.mark.parametrize(
+    ("names", "existing", "setting", "good"),
+    [
+        (["sentinel", "swot"], "", None, True),
+        ([], "tenants", None, True),
+        ([], "", "sentinel", True),
+        ([], "", None, False),
+        (["sentinel"], "tenants", None, False),
+        (["sentinel"], "", "sentinel", False),
+        ([], "tenants", "sentinel", False),
+        (["a b"], "", None, False),
+        (["a", "a"], "", None, False),
+    ],
+)
+def test_tenants_are_said_in_one_way(
+    accepts: Callable[[Resource], bool],
+    names: list[str],
+    existing: str,
+    setting: str | None,
+    *,
+    good: bool,
+) -> None:
+    values = with_value("tenants", {"names": names, "existingConfigMap": existing})
+    values["settings"].pop("DELIVERY_TENANTS")
+    if setting is not None:
+        values["settings"]["DELIVERY_TENANTS"] = setting
+    assert accepts(values) is good
 
 
 def test_every_process_runs_without_rights(rendered: list[Resource]) -> None:

@@ -40,6 +40,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "rs-delivery.secrets" -}}/run/secrets/rs-delivery{{- end }}
 {{- define "rs-delivery.certificate" -}}/run/secrets/rs-delivery-tls{{- end }}
 
+{{/* Where the file of tenants is, and the ConfigMap that it is of; nothing where they are in the settings. */}}
+{{- define "rs-delivery.tenants" -}}/etc/rs-delivery-tenants{{- end }}
+{{- define "rs-delivery.tenantsMap" -}}
+{{- if .Values.tenants.existingConfigMap -}}
+{{ .Values.tenants.existingConfigMap }}
+{{- else if .Values.tenants.names -}}
+{{ include "rs-delivery.fullname" . }}-tenants
+{{- end -}}
+{{- end }}
+
 {{- define "rs-delivery.httpPort" -}}9049{{- end }}
 {{- define "rs-delivery.metricsPort" -}}9464{{- end }}
 
@@ -64,6 +74,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
   value: {{ $value | quote }}
+{{- end }}
+{{- if include "rs-delivery.tenantsMap" . }}
+- name: DELIVERY_TENANTS_FILE
+  value: {{ include "rs-delivery.tenants" . }}/tenants
 {{- end }}
 {{- range $name, $key := .Values.secrets.keys }}
 {{- if $key }}
@@ -164,4 +178,20 @@ livenessProbe:
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
+{{- end }}
+
+{{/* As a folder: of a single file that is mounted, no change would be seen. */}}
+{{- define "rs-delivery.tenantsMount" -}}
+{{- if include "rs-delivery.tenantsMap" . -}}
+- {name: tenants, mountPath: {{ include "rs-delivery.tenants" . }}, readOnly: true}
+{{- end -}}
+{{- end }}
+
+{{- define "rs-delivery.tenantsVolume" -}}
+{{- with include "rs-delivery.tenantsMap" . -}}
+- name: tenants
+  configMap:
+    name: {{ . }}
+    items: [{key: tenants, path: tenants}]
+{{- end -}}
 {{- end }}
