@@ -250,6 +250,9 @@ class WorkDue(Event):
     """
 
     delivery_id: UUID
+    notified: bool = Field(
+        False, description="PostgreSQL told every worker of it, or does so once it is due."
+    )
 
 
 class TransferProgressed(Event):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
+from typing import Self
 
 from app.delivery.naming import (
     MAX_BYTES,
@@ -58,6 +59,14 @@ class Extent:
 
     sizes_known: bool = False  # of each file
     name_bytes: int = 0  # of all members' names, in UTF-8
+
+    @classmethod
+    def of(cls, files: Sequence[ManifestFile]) -> Self:
+        """Measure all files of a manifest."""
+        return cls(
+            sizes_known=all(file.size is not None for file in files),
+            name_bytes=sum(len(file.member.encode()) for file in files),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

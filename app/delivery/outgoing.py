@@ -213,5 +213,6 @@ def wake(delivery: Delivery, kind: Kind) -> OutgoingMessage:
         "tenant": delivery.tenant,
         "correlationId": delivery.correlation_id,
         "deliveryId": str(delivery.id),
+        "notified": True,
     }
     return _owed(delivery, kind, body, name=kind.value)

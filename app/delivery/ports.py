@@ -130,12 +130,6 @@ class UnitOfWork(Protocol):
     async def lock(self, tenant: str, correlation_id: str) -> Delivery | None:
         """Return the active delivery with this correlation id, locked until the end; or None."""
 
-    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
-        """Whether an order belonged to an earlier delivery with this correlation id.
-
-        Or to any, as one that was made of a request that was sent again.
-        """
-
     async def withdraw_order(self, delivery: Delivery) -> bool:
         """Take back a delivery's order request; False when it may be out, or is about to be."""
 
@@ -156,6 +150,15 @@ class UnitOfWork(Protocol):
         That is, ended ones that have none yet; and, where their request was sent again, those that
         have ended or have an order. The oldest comes first; none that was requested after
         `arrived_at`, if that is known.
+        """
+
+    async def awaited_unless_had(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None, order_id: int
+    ) -> list[Delivery] | None:
+        """Do as `awaited_orders`; None, and none is locked, for an order that there was before.
+
+        That is, which belonged to an earlier delivery with this correlation id; or to any, as one
+        that was made of a request that was sent again.
         """
 
     async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
@@ -295,8 +298,8 @@ class UnitOfWork(Protocol):
         Of a response, webhooks hear, too: those of its tenant that ask for such an event.
         """
 
-    async def hint(self, *hints: OutgoingMessage) -> None:
-        """Wake workers with the commit, each that has room for such work.
+    async def hint(self, *hints: OutgoingMessage, due: bool = True) -> None:
+        """Wake workers with the commit, each that has room for such work; none if it is not due.
 
         And publish the hints after it, where this process can: none of them is owed.
         """
@@ -453,8 +456,13 @@ class Contents(Protocol):
 class DeliveryStore(Protocol):
     """Where deliveries are kept."""
 
-    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
+    def transaction(
+        self, *, locking: Collection[bytes] = ()
+    ) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a transaction; leaving the block commits, an exception rolls back.
+
+        With digests of messages that it is to record (`locking`), whose copies wait for its end
+        from the beginning: they are recorded without another question.
 
         Raises StoreUnavailableError, and RuntimeError when the block goes on after a call that
         failed: then the program is wrong, and nothing is committed.
@@ -473,6 +481,18 @@ class DeliveryStore(Protocol):
 
         False where it has moved on; None, and nothing is changed, where its tenant has webhooks,
         which are owed the event in the same transaction.
+        """
+
+    async def plan(
+        self,
+        delivery: Delivery,
+        manifest: Manifest,
+        files: Sequence[ManifestFile],
+        hint: OutgoingMessage,
+    ) -> bool:
+        """Make a delivery READY with all of its files, some thousand at most, and wake workers.
+
+        What a transaction would do, at once. False where it has moved on: nothing is changed then.
         """
 
     async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
@@ -591,6 +611,9 @@ class DeliveryStore(Protocol):
 
     async def extent(self, delivery: Delivery) -> Extent:
         """Measure the delivery's manifest."""
+
+    async def measured(self, delivery: Delivery) -> tuple[Extent, AsyncIterator[ManifestFile]]:
+        """Do as `extent` and `files`; of a manifest that is one batch, by one question."""
 
     def missing(self, delivery: Delivery) -> AsyncIterator[MissingFile]:
         """Iterate over the files that a delivery is without: those of the manifest come first.

@@ -16,8 +16,8 @@ from app.delivery.ports import Allowed
 from app.delivery.states import Work
 from app.delivery.targets import Blocked
 from app.errors import EndingError, ObjectBusyError
-from app.store.objects import lock_object
-from app.store.pool import translate_errors
+from app.store.objects import lock_of
+from app.store.pool import begun_with, translate_errors
 from app.store.rows import delivery_of
 from app.store.sql import load
 from app.telemetry.metrics import TAKEOVERS
@@ -120,11 +120,9 @@ class PostgresLeases:
         beside: str | None = None,
     ) -> Allowed | None:
         """Hold on to a lease, and note what is about to appear."""
+        locks = [lock_of(url, namespace) for url in (result.url, beside) if url is not None]
         with translate_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                await lock_object(connection, result.url, namespace)
-                if beside is not None:
-                    await lock_object(connection, beside, namespace)
+            async with self._pool.acquire() as connection, begun_with(connection, *locks):
                 row = await connection.fetchrow(
                     *SQL["record_completion"](
                         id=delivery.id,

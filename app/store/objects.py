@@ -7,9 +7,14 @@ from datetime import timedelta
 
 import asyncpg
 
-from app.store.sql import load
+from app.store.sql import in_full, load
 
 SQL = load(__name__)
+
+
+def lock_of(url: str, namespace: str) -> str:
+    """Return the statement that locks an object, to begin a transaction with."""
+    return in_full(*SQL["lock_object"](url=url, namespace=namespace))
 
 
 async def lock_object(

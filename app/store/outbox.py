@@ -56,11 +56,19 @@ class PostgresOutbox:
         out is answered. So it is noted that one may be, in a transaction of its own, before it is
         sent in the next pass, each time: else a relay that died in the midst of sending would leave
         a request behind of which it is said that it is not out, or out once. Only the pass that has
-        noted it may take that back, for NotSentError.
+        noted it may take that back, for NotSentError. Of those that were never sent it is noted by
+        a pass that is one statement, and nothing else.
 
         A request that is not out waits for the answer to another one of its correlation id, at most
         for `patience` after the end of the delivery that asked for that, or after that went out.
         """
+        if lane is Lane.ORDERS and lane not in self._begun and (new := await self._begin_new()):
+            return Relayed(new, 0, more=True)
+        return await self._pass(lane, publish)
+
+    async def _pass(
+        self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
+    ) -> Relayed:
         this = uuid4()
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():
@@ -93,6 +101,24 @@ class PostgresOutbox:
         unsent = len(ready) - len(sent)
         more = follows or bool(withdrawn or first) or _is_full(due)
         return Relayed(len(due) - unsent, unsent, more=more)
+
+    async def _begin_new(self) -> int:
+        """Note that order requests may be out from now on; the next pass sends them."""
+        this = uuid4()
+        new = SQL["begin_new_orders"](
+            lane=Lane.ORDERS.value,
+            kinds=_KINDS,
+            limit=self._batch,
+            patience=self._patience,
+            begun=None,
+            turn=_TURN,
+            by=this,
+        )
+        with translate_errors():
+            begun: int = await self._pool.fetchval(*new)
+        if begun:
+            self._begun[Lane.ORDERS] = this
+        return begun
 
     async def _let_wait(
         self, connection: asyncpg.pool.PoolConnectionProxy, ids: Sequence[int]

@@ -2,25 +2,18 @@
 -- Whether the answers that a delivery may have to come are still reckoned with.
 coalesce(d.answers_until, d.finished_at + interval '1 day') > now()
 
--- name: due
--- Messages of a lane to publish now, the same number for each tenant that has any; of each
--- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
--- that this version knows: what is behind another one waits with it. Locked for as long as their
--- publishing takes. Order requests go out one after the other where they have the same correlation
--- id: answers come in their order. (No cancel holds one up: it may have no queue.) One whose delivery
--- has ended meanwhile is withdrawn if it is surely not sent, or if no answer to it, nor to one that it
--- has changed places with, is due; so is one whose delivery has an order, be it an earlier one's. One
--- that is surely not sent waits while the answer to another order of the
--- same correlation id is due, for :patience after the end of the delivery that asked for it, or after it
--- went out, if that was later: an answer does not tell which request it is for. One that another pass than :begun is about to send is left to
--- that for :turn. A tenant that has its share of them may have more that is due.
-WITH RECURSIVE tenants AS (
+-- fragment: tenants_owed
+-- Whose messages wait in a lane: each tenant once, by the index.
+tenants AS (
     (SELECT tenant FROM outbox WHERE lane = :lane ORDER BY tenant LIMIT 1)
     UNION ALL
     SELECT (SELECT o.tenant FROM outbox o WHERE o.lane = :lane AND o.tenant > t.tenant
             ORDER BY o.tenant LIMIT 1)
     FROM tenants t WHERE t.tenant IS NOT NULL
 )
+
+-- fragment: messages
+-- See `due`.
 SELECT message.*, message.kind = 'order' AND coalesce((
     -- Not EXISTS, here and below: PostgreSQL may read all deliveries that are kept, for a hash table.
     SELECT d.state = 'ERROR' OR d.order_id IS NOT NULL
@@ -53,7 +46,38 @@ FROM tenants t CROSS JOIN LATERAL (
     LIMIT greatest(1, :limit / (SELECT count(tenant) FROM tenants))
     FOR UPDATE SKIP LOCKED
 ) message
-WHERE t.tenant IS NOT NULL; -- the end of the list: all that waits would be read for it
+WHERE t.tenant IS NOT NULL -- the end of the list: all that waits would be read for it
+
+-- name: due
+-- Messages of a lane to publish now, the same number for each tenant that has any; of each
+-- delivery only the first, so that order is kept however many relays there are. Of the :kinds alone
+-- that this version knows: what is behind another one waits with it. Locked for as long as their
+-- publishing takes. Order requests go out one after the other where they have the same correlation
+-- id: answers come in their order. (No cancel holds one up: it may have no queue.) One whose delivery
+-- has ended meanwhile is withdrawn if it is surely not sent, or if no answer to it, nor to one that it
+-- has changed places with, is due; so is one whose delivery has an order, be it an earlier one's. One
+-- that is surely not sent waits while the answer to another order of the
+-- same correlation id is due, for :patience after the end of the delivery that asked for it, or after it
+-- went out, if that was later: an answer does not tell which request it is for. One that another pass than :begun is about to send is left to
+-- that for :turn. A tenant that has its share of them may have more that is due.
+WITH RECURSIVE {tenants_owed}
+{messages};
+
+-- name: begin_new_orders
+-- Note of the order requests that are due, and surely not out, that they may be from now on, whatever becomes of this
+-- process; and that they wait for nothing. All in one statement: nothing stays locked, and none is to be sent yet.
+WITH RECURSIVE {tenants_owed}, due AS MATERIALIZED (
+{messages}
+), begun AS (
+    -- Arrays, here and below: for a join, PostgreSQL may read all that waits.
+    UPDATE outbox SET begun_by = :by, due_at = now(), not_sent = false
+    WHERE id = ANY (ARRAY(SELECT id FROM due WHERE not_sent AND NOT withdrawn AND NOT waits))
+    RETURNING delivery_id
+), goes AS (
+    UPDATE delivery SET last_cause = NULL
+    WHERE id = ANY (ARRAY(SELECT delivery_id FROM begun)) AND last_cause IS NOT NULL
+)
+SELECT count(*) FROM begun;
 
 -- name: later_messages
 -- Other kinds than those :known here, of which a message of a lane is to be published now.

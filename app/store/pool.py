@@ -7,9 +7,11 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
+from asyncpg.transaction import Transaction
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -133,7 +135,19 @@ class _Connection(asyncpg.Connection):
 
     A transaction of which a statement has failed is rolled back, though its block went on: so
     PostgreSQL answers the COMMIT, as no error, and the driver does not look at that answer.
+
+    Its BEGIN can take a first statement along (`begun_with`), its COMMIT a last one (`end_with`).
     """
+
+    _first_statement = _last_statement = ""
+
+    def begin_with(self, statement: str) -> None:
+        """Send a statement with the next BEGIN."""
+        self._first_statement, self._last_statement = statement, ""
+
+    def end_with(self, statement: str) -> None:
+        """Send a statement with the next COMMIT."""
+        self._last_statement = statement
 
     async def execute(
         self,
@@ -142,10 +156,39 @@ class _Connection(asyncpg.Connection):
         timeout: float | None = None,  # noqa: ASYNC109 - as the driver has it
     ) -> str:
         """Return the command tag. Raises RuntimeError for a COMMIT that rolled back."""
-        tag = await super().execute(query, *args, timeout=timeout)
-        if tag == "ROLLBACK" and query.startswith("COMMIT"):
+        match query:
+            case "BEGIN;":
+                first, self._first_statement = self._first_statement, ""
+                return await super().execute(f"{query}{first}", timeout=timeout)
+            case "COMMIT;":
+                return await self._commit(query, timeout)
+        return await super().execute(query, *args, timeout=timeout)
+
+    async def _commit(self, query: str, timeout: float | None) -> str:  # noqa: ASYNC109
+        last, self._last_statement = self._last_statement, ""
+        try:
+            tag = await super().execute(f"{last}{query}", timeout=timeout)
+        except asyncpg.InFailedSQLTransactionError:  # of the last statement: nothing came behind it
+            tag = await super().execute("ROLLBACK;")
+        if tag == "ROLLBACK":
             raise RuntimeError("a transaction was rolled back: a statement of it had failed")
         return tag
+
+
+def begun_with(connection: asyncpg.pool.PoolConnectionProxy, *statements: str) -> Transaction:
+    """Return a transaction that is begun with statements: all are one message to PostgreSQL.
+
+    They have no arguments and no results. What comes behind them sees what was committed by then.
+    """
+    held: Any = connection
+    held.begin_with("".join(statements))
+    return connection.transaction()
+
+
+def end_with(connection: asyncpg.pool.PoolConnectionProxy, statement: str) -> None:
+    """Send a statement with the COMMIT of a transaction: both are one message to PostgreSQL."""
+    held: Any = connection
+    held.end_with(statement)
 
 
 async def _set_up(connection: asyncpg.Connection) -> None:

@@ -10,16 +10,19 @@ imported: asyncpg is given the same text at every call, and prepares it once a c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from app.delivery.states import State
 
 _NAME = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
 _SENTENCE = re.compile(r"\A(?:--[^\n]*\n)*")
+_Argument: TypeAlias = str | int | Sequence[str] | Sequence[int]
+
+_PLACE = re.compile(r"\$(\d+)")
 _WORD = re.compile(r"\{(\w+)\}")
 # What may hold a colon comes first, and stays as it is. A slice whose bounds are columns (`a[i:j]`)
 # has no blank before its colon, an argument does.
@@ -74,6 +77,24 @@ class Statement:
         flaws = [f"lacks {', '.join(missing)}"] if missing else []
         flaws += [f"knows no {', '.join(unknown)}"] if unknown else []
         return TypeError(f"statement {self.name} {' and '.join(flaws)}")
+
+
+def in_full(text: str, *arguments: _Argument) -> str:
+    """Return a statement with its arguments in its text, as what is sent with others must be.
+
+    Texts are told in hexadecimal digits: whatever they are, they can't end where they stand.
+    """
+    return _PLACE.sub(lambda match: _literal(arguments[int(match[1]) - 1]), text)
+
+
+def _literal(argument: _Argument) -> str:
+    match argument:
+        case str():
+            return f"convert_from(decode('{argument.encode().hex()}', 'hex'), 'UTF8')"
+        case int():
+            return f"{argument:d}"
+        case _:
+            return f"ARRAY[{','.join(map(_literal, argument))}]"
 
 
 def parse(text: str, **words: str) -> dict[str, Statement]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,7 +32,7 @@ from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.reports import StoredReport
 from app.delivery.segments import OrderPlan, OrderSoFar, Segment
-from app.delivery.states import ADVANCES, State
+from app.delivery.states import ADVANCES, State, Work
 from app.delivery.told import Told
 from app.delivery.webhooks import WEBHOOKS, DeliveryEvent, event_of
 from app.errors import ErrorType, LeaseLostError
@@ -40,10 +40,10 @@ from app.store.audit import record
 from app.store.contents import ContentsInTransaction
 from app.store.manifest import extent, files_after, missing_after, missing_so_far
 from app.store.objects import lock_object, lock_object_within
-from app.store.pool import translate_errors
+from app.store.pool import begun_with, end_with, translate_errors
 from app.store.quotas import QuotasInTransaction
 from app.store.rows import delivery_of, ended_of, segment_of
-from app.store.sql import load
+from app.store.sql import in_full, load
 from app.store.webhooks import tell
 from app.store.woken import unpublished
 from app.waiting.patience import until_answered
@@ -61,10 +61,14 @@ _file = attrgetter(*_FILE_COLUMNS)
 class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
     """One transaction on one connection; see `app.delivery.ports.UnitOfWork`."""
 
-    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    def __init__(
+        self, connection: asyncpg.pool.PoolConnectionProxy, locked: Collection[bytes] = ()
+    ) -> None:
         self._connection = connection
+        self._locked = frozenset(locked)  # digests, since it began
         self.owes: set[str] = set()  # the lanes that something was put into
         self.hints: list[OutgoingMessage] = []  # what workers were woken for
+        self.works: set[str] = set()  # that PostgreSQL tells them of with the commit
         self.afterwards: list[Callable[[], object]] = []
 
     async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
@@ -171,9 +175,9 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         )
 
     async def _lock(self, digests: Sequence[bytes]) -> None:
-        """Lock digests: sorted, so that two transactions can't wait for each other."""
-        locks = sorted(int.from_bytes(digest[:8], "big", signed=True) for digest in digests)
-        await self._connection.execute(*SQL["lock_digests"](digests=locks))
+        """Lock digests, unless all are since the transaction began."""
+        if not self._locked.issuperset(digests):
+            await self._connection.execute(*SQL["lock_digests"](digests=_locks(digests)))
 
     async def delete_ungranted(self, delivery: Delivery) -> bool:
         """Forget a delivery that was never granted."""
@@ -185,14 +189,6 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
             *SQL["lock_active"](tenant=tenant, correlation_id=correlation_id)
         )
         return delivery_of(row) if row else None
-
-    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
-        """Whether an order belonged to an earlier delivery."""
-        return bool(
-            await self._connection.fetchval(
-                *SQL["had_order"](tenant=tenant, correlation_id=correlation_id, order_id=order_id)
-            )
-        )
 
     async def withdraw_order(self, delivery: Delivery) -> bool:
         """Take back an order request that no relay has begun to send."""
@@ -219,6 +215,18 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
             )
         )
         return [delivery_of(row) for row in rows]
+
+    async def awaited_unless_had(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None, order_id: int
+    ) -> list[Delivery] | None:
+        """Return None for an order that belonged to an earlier delivery, or `awaited_orders`."""
+        asked = SQL["awaited_unless_had"](
+            tenant=tenant, correlation_id=correlation_id, arrived_at=arrived_at, order_id=order_id
+        )
+        rows = await self._connection.fetch(*asked)
+        if rows[0]["had"]:
+            return None
+        return [delivery_of(row) for row in rows if row["id"] is not None]
 
     async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
         """Whether an earlier event of rs-order about this id waits to be handled."""
@@ -440,12 +448,9 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         if events and has_webhooks:
             await self.tell(*events)
 
-    async def hint(self, *hints: OutgoingMessage) -> None:
+    async def hint(self, *hints: OutgoingMessage, due: bool = True) -> None:
         """Wake workers with the commit."""
-        known = {hint.kind.work for hint in self.hints}
-        works = {work.value for hint in hints if (work := hint.kind.work) and work not in known}
-        if works:
-            await self._connection.execute(*SQL["hint"](works=sorted(works)))
+        self.works |= {work.value for hint in hints if due and (work := hint.kind.work)}
         self.hints.extend(hints)
 
     async def tell(self, *events: DeliveryEvent) -> None:
@@ -519,6 +524,16 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         await record(self._connection, done)
 
 
+async def _each(files: Sequence[ManifestFile]) -> AsyncIterator[ManifestFile]:
+    for file in files:
+        yield file
+
+
+def _locks(digests: Collection[bytes]) -> list[int]:
+    """Return what digests are locked by: sorted, so that transactions can't wait for each other."""
+    return sorted(int.from_bytes(digest[:8], "big", signed=True) for digest in digests)
+
+
 class PostgresStore:
     """See `ports.DeliveryStore`. `owed` is notified after a commit that left something to send.
 
@@ -540,15 +555,23 @@ class PostgresStore:
         self._batch_size = batch
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
+    async def transaction(
+        self, *, locking: Collection[bytes] = ()
+    ) -> AsyncIterator[PostgresUnitOfWork]:
         """Begin a transaction. Raises StoreUnavailableError; then nothing was committed.
 
         (Or everything was, and only the answer was lost: callers are idempotent.)
         """
+        first = ""
+        if locking:
+            first = in_full(*SQL["lock_digests"](digests=_locks(locking)))
         with translate_errors():
-            async with self._pool.acquire() as connection, connection.transaction():
-                transaction = PostgresUnitOfWork(connection)
+            async with self._pool.acquire() as connection, begun_with(connection, first):
+                transaction = PostgresUnitOfWork(connection, locking)
                 yield transaction
+                if transaction.works:
+                    hint = SQL["hint"](works=sorted(transaction.works))
+                    end_with(connection, in_full(*hint))
         if transaction.owes:
             self._owed.notify(transaction.owes)
         if transaction.hints:
@@ -609,6 +632,59 @@ class PostgresStore:
         if row["done"]:
             self._owed.notify({answer.lane})
         return None if row["heard"] else row["done"]
+
+    async def plan(
+        self,
+        delivery: Delivery,
+        manifest: Manifest,
+        files: Sequence[ManifestFile],
+        hint: OutgoingMessage,
+    ) -> bool:
+        """Make a delivery READY with all of its files, and wake workers, in one statement."""
+        if State.READY not in ADVANCES[delivery.state]:
+            raise ValueError(f"{delivery} can't go from {delivery.state} to {State.READY}")
+        with translate_errors():
+            row = await self._pool.fetchrow(
+                *SQL["plan"](
+                    id=delivery.id,
+                    seen=delivery.state.value,
+                    attempt=delivery.attempt,
+                    state=State.READY.value,
+                    order_id=None,
+                    total_suborders=None,
+                    archive_name=manifest.archive_name,
+                    prefix=manifest.prefix,
+                    file_count=manifest.file_count,
+                    total_bytes=manifest.total_bytes,
+                    url=None,
+                    md5=None,
+                    archive_size=None,
+                    etag=None,
+                    error_type=None,
+                    error_message=None,
+                    error_code=None,
+                    told=None,
+                    order_done=False,
+                    plan=None,
+                    begins_by=None,
+                    left_open=False,
+                    unheard=False,
+                    positions=[file.position for file in files],
+                    file_ids=[file.file_id for file in files],
+                    members=[file.member for file in files],
+                    sizes=[file.size for file in files],
+                    md5s=[file.md5 for file in files],
+                    crc32s=[file.crc32 for file in files],
+                    product_ids=[file.product_id for file in files],
+                    product_versions=[file.product_version for file in files],
+                    media_types=[file.media_type for file in files],
+                    work=Work.TRANSFER.value,
+                )
+            )
+        if row is None:
+            return False
+        self._hinted([hint])
+        return True
 
     async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:
         """Let an event that is not handled yet be appended again after the pause."""
@@ -792,6 +868,13 @@ class PostgresStore:
     async def _batch(self, delivery: Delivery, position: int) -> list[ManifestFile]:
         with translate_errors():
             return await files_after(self._pool, delivery.id, position, limit=self._batch_size)
+
+    async def measured(self, delivery: Delivery) -> tuple[Extent, AsyncIterator[ManifestFile]]:
+        """Measure the delivery's manifest, and iterate over it; a short one is read once."""
+        first = await self._batch(delivery, -1)
+        if len(first) < self._batch_size:
+            return Extent.of(first), _each(first)
+        return await self.extent(delivery), self.files(delivery)
 
     async def extent(self, delivery: Delivery) -> Extent:
         """Measure the delivery's manifest."""

@@ -158,14 +158,6 @@ SELECT * FROM delivery
 WHERE tenant = :tenant AND correlation_id = :correlation_id AND state NOT IN ({ended})
 FOR NO KEY UPDATE;
 
--- name: had_order
--- Whether an order belonged to an earlier delivery of the same correlation id, or was made of a request
--- that was sent again.
-SELECT EXISTS (
-    SELECT 1 FROM delivery
-    WHERE tenant = :tenant AND correlation_id = :correlation_id
-      AND (order_id = :order_id AND state IN ({ended}) OR :order_id = ANY (repeated_orders)));
-
 -- name: withdraw_order
 -- Take a delivery's order request back, if it is surely not sent. No row when it may be out, or is
 -- being sent, that is locked by a relay, which must not be waited for (it may wait for the broker).
@@ -187,22 +179,46 @@ SELECT EXISTS (
 -- This one has ended, and the answer to its order request may still come.
 UPDATE delivery SET order_awaited = true, answers_until = now() + :patience::interval WHERE id = :id;
 
--- name: awaited_orders
--- Deliveries of a correlation id to whose order request an answer may come, the oldest first: ended ones
--- that have none yet, and those whose request was sent again (an active one once it has the first); of
--- those that were requested before :arrived_at, where that is given. (The ids first: the index by time
--- has their order, but all that the tenant has.)
-WITH of_client AS MATERIALIZED (
+-- fragment: of_client
+-- The ids of a client's deliveries first: the index by time has their order, but all that the tenant has.
+of_client AS MATERIALIZED (
     SELECT id FROM delivery WHERE tenant = :tenant AND correlation_id = :correlation_id
 )
-SELECT * FROM delivery
-WHERE id IN (SELECT id FROM of_client)
+
+-- fragment: answer_may_come
+-- To the order request of one of them.
+id IN (SELECT id FROM of_client)
   AND (order_awaited AND order_id IS NULL
        OR answers_due > 0 AND (order_id IS NOT NULL OR state IN ({ended})))
   AND coalesce(answers_until, finished_at + interval '1 day') > now()
   AND requested_at <= coalesce(:arrived_at::timestamptz, 'infinity')
+
+-- name: awaited_orders
+-- Deliveries of a correlation id to whose order request an answer may come, the oldest first: ended ones
+-- that have none yet, and those whose request was sent again (an active one once it has the first); of
+-- those that were requested before :arrived_at, where that is given.
+WITH {of_client}
+SELECT * FROM delivery
+WHERE {answer_may_come}
 ORDER BY requested_at, id
 FOR NO KEY UPDATE;
+
+-- name: awaited_unless_had
+-- The same, and whether an order belonged to an earlier delivery of the same correlation id, or was made of a request
+-- that was sent again: then there is one row that says so, and none of them is locked.
+WITH {of_client}
+SELECT had, awaited.*
+FROM (SELECT EXISTS (
+    SELECT 1 FROM delivery
+    WHERE tenant = :tenant AND correlation_id = :correlation_id
+      AND (order_id = :order_id AND state IN ({ended}) OR :order_id = ANY (repeated_orders))) AS had) known
+LEFT JOIN LATERAL (
+    SELECT * FROM delivery
+    WHERE NOT known.had AND {answer_may_come}
+    ORDER BY requested_at, id
+    FOR NO KEY UPDATE
+) awaited ON true
+ORDER BY requested_at, id;
 
 -- name: answers_before
 -- Whether an event of rs-order with this key arrived earlier, and is not handled yet.
@@ -294,6 +310,19 @@ WITH {advanced}, owed AS (
 )
 SELECT EXISTS (SELECT 1 FROM advanced) AS done,
        EXISTS (SELECT 1 FROM tenant_setting WHERE tenant = :tenant AND name = 'webhooks') AS heard;
+
+-- name: plan
+-- Compare and set, write all files of a manifest, and tell workers, all in one statement: nothing of it where
+-- the delivery has moved on.
+WITH {advanced}, written AS (
+    INSERT INTO delivery_file (delivery_id, position, file_id, member, size, md5, crc32, product_id,
+                               product_version, media_type)
+    SELECT advanced.id, file.*
+    FROM advanced, unnest(:positions::integer[], :file_ids::bigint[], :members::text[], :sizes::bigint[],
+                          :md5s::text[], :crc32s::bigint[], :product_ids::text[], :product_versions::bigint[],
+                          :media_types::text[]) AS file
+)
+SELECT id, pg_notify('delivery_work', :work::text) FROM advanced;
 
 -- name: announce
 -- Add a segment. What waits for it may be claimed: the first time not before :after, since the end of a

@@ -283,7 +283,7 @@ async def apply_cancel(cancel: Cancel, *, store: DeliveryStore) -> None:
     One that can't be about the active delivery changes nothing.
     """
     actor = Actor(name=cancel.origin_app or "its client", role="AMQP", tenant=cancel.tenant)
-    async with store.transaction() as tx:
+    async with store.transaction(locking=[cancel.ingress.digest]) as tx:
         arrived_at = (await tx.record_receipts([cancel.ingress])).get(cancel.ingress.id)
         active = await tx.lock(cancel.tenant, cancel.correlation_id)
         ignored = why_cancel_is_ignored(active, arrived_at)

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 MEMORY_A_FILE = 400  # bytes, at most: of the packed listing, and to tell ids and names apart
 _UNPACKED_FILES = 5000  # files that may be held without asking for memory, and packed in one go
 _GROWTH = 2  # times as many files each time, where a listing does not tell how long it is
-_BATCH_SIZE = 1000  # files laid out, and written, in one go
+BATCH_SIZE = 1000  # files laid out, and written, in one go
 
 Reserve = Callable[[int], AbstractAsyncContextManager[None]]
 
@@ -133,7 +133,7 @@ class Written:
 async def keep_told(tx: UnitOfWork, delivery: Delivery, listing: Listing) -> None:
     """Keep the CRC-32s that were told of an order, until its files come into the manifest."""
     told = ((file.file_id, file.crc32) for file in listing if file.crc32 is not None)
-    while some := await asyncio.to_thread(lambda: dict(islice(told, _BATCH_SIZE))):
+    while some := await asyncio.to_thread(lambda: dict(islice(told, BATCH_SIZE))):
         await tx.keep_crc32s(delivery, some)
 
 
@@ -153,22 +153,42 @@ async def write(
 ) -> Written:
     """Write files into the manifest, some at a time; of an order that was told before, or not."""
     count = size = 0
-    of_size = _Unchecked("verified by size alone")
-    of_nothing = _Unchecked("not verified: rs-order tells no size of them either")
+    checks = Checks()
     files = iter(layout)
-    while some := await asyncio.to_thread(lambda: list(islice(files, _BATCH_SIZE))):
+    while some := await asyncio.to_thread(lambda: list(islice(files, BATCH_SIZE))):
         if told:
             some = await _with_told(tx, delivery, some)
         await tx.add_files(delivery, some)
         count += len(some)
-        size += sum(file.size or 0 for file in some)
-        for file in some:
-            if file.md5 is None and file.crc32 is None:
-                (of_nothing if file.size is None else of_size).add(file)
-    for unchecked in (of_size, of_nothing):
-        if unchecked.files:
-            tx.on_commit(partial(unchecked.tell, delivery))
+        size += known_size(some)
+        checks.look_at(some)
+    tx.on_commit(partial(checks.tell, delivery))
     return Written(files=count, size=size)
+
+
+def known_size(files: Iterable[ManifestFile]) -> int:
+    """Return the sum of the sizes that are known."""
+    return sum(file.size or 0 for file in files)
+
+
+class Checks:
+    """Which files of a manifest nothing tells of whether their bytes are right."""
+
+    def __init__(self) -> None:
+        self._of_size = _Unchecked("verified by size alone")
+        self._of_nothing = _Unchecked("not verified: rs-order tells no size of them either")
+
+    def look_at(self, files: Iterable[ManifestFile]) -> None:
+        """Count those that have no checksum."""
+        for file in files:
+            if file.md5 is None and file.crc32 is None:
+                (self._of_nothing if file.size is None else self._of_size).add(file)
+
+    def tell(self, delivery: Delivery) -> None:
+        """Log them, once they are in the manifest."""
+        for unchecked in (self._of_size, self._of_nothing):
+            if unchecked.files:
+                unchecked.tell(delivery)
 
 
 @dataclass

@@ -84,7 +84,8 @@ class _Rules:
 
 async def _progress(event: OrderEvent, store: DeliveryStore, rules: _Rules) -> None:
     key = event.tenant, event.correlation_id
-    async with store.transaction() as tx:
+    locking = [] if event.ingress is None else [event.ingress.digest]
+    async with store.transaction(locking=locking) as tx:
         arrived_at = None
         if event.ingress is None:
             active = await tx.lock(*key)
@@ -134,9 +135,11 @@ async def _meant(
     if event.order_id is not None:
         if active is not None and active.order_id == event.order_id:
             return active, True
-        if await tx.had_order(*key, event.order_id):
+        awaited = await tx.awaited_unless_had(*key, arrived_at, event.order_id)
+        if awaited is None:
             return None, False
-    awaited = await tx.awaited_orders(*key, arrived_at)
+    else:
+        awaited = await tx.awaited_orders(*key, arrived_at)
     if not awaited and active is None:
         awaited = await tx.awaited_orders(*key, None)
     if not awaited:
@@ -255,7 +258,8 @@ async def _announce(tx: UnitOfWork, delivery: Delivery, event: OrderEvent) -> No
     if event.suborder_id is not None and await tx.announce(
         delivery, event.suborder_id, total_suborders=event.total_suborders, after=END_FOLLOWS
     ):
-        await _wake(tx, delivery)
+        # Laid out after that only: a claim would find nothing until then.
+        await _wake(tx, delivery, due=delivery.announced > 0)
 
 
 async def announce_available(tx: UnitOfWork, delivery: Delivery) -> None:
@@ -266,10 +270,10 @@ async def announce_available(tx: UnitOfWork, delivery: Delivery) -> None:
         await _wake(tx, delivery)
 
 
-async def _wake(tx: UnitOfWork, delivery: Delivery) -> None:
-    """Wake who lays out, or goes on with, what a segment was announced of."""
+async def _wake(tx: UnitOfWork, delivery: Delivery, *, due: bool = True) -> None:
+    """Wake who lays out, or goes on with, what a segment was announced of, where that is due."""
     if delivery.state in _WAITING:
-        await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
+        await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY), due=due)
     elif delivery.parked:
         await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
 

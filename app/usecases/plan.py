@@ -7,11 +7,13 @@ the end of that, so that its lease can be renewed meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
+from app.delivery import outgoing
 from app.delivery.listing import Listing
 from app.delivery.manifest import (
     Addition,
@@ -19,12 +21,14 @@ from app.delivery.manifest import (
     Layout,
     ListedFile,
     Manifest,
+    ManifestFile,
     archive_of_many,
     ids_of,
 )
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
 from app.delivery.order_facts import OrderFacts
+from app.delivery.outgoing import Kind
 from app.delivery.ports import DeliveryStore, OrderSource, SuffixOf
 from app.delivery.quotas import NO_QUOTA, Quota
 from app.delivery.segments import OrderPlan, too_many_suborders
@@ -41,7 +45,15 @@ from app.errors import (
 )
 from app.telemetry.logs import get_logger
 from app.usecases import never_listed
-from app.usecases.laying_out import Room, keep_told, write
+from app.usecases.laying_out import (
+    BATCH_SIZE,
+    Checks,
+    Room,
+    Written,
+    keep_told,
+    known_size,
+    write,
+)
 from app.usecases.quotas import charge
 from app.usecases.segments import extent_of, most_files_of
 from app.usecases.untold import Question, Unanswered
@@ -94,24 +106,56 @@ class Planning:
             raise EmptyOrderError(f"order {delivery.order_id} is done, but holds no file")
         layout = await self._laid_out(delivery, listing)
         missing = await self._missing(delivery, layout, unlisted)
-        async with self.store.transaction() as tx:
-            written = await write(tx, delivery, layout)
-            prefix, archive_name = self._place_of(delivery, layout)
-            await never_listed.write(tx, delivery, missing)
-            manifest = Manifest(
-                archive_name=archive_name,
-                prefix=prefix,
-                file_count=written.files,
-                total_bytes=written.size,
-            )
-            if not await tx.advance(delivery, State.READY, manifest=manifest):
-                raise LeaseLostError(f"{delivery} moved on while it was planned")
-            await charge(tx, delivery, manifest.total_bytes, self.quota_of(delivery.tenant))
+        few = await self._all_at_once(delivery, layout)
+        if few is None:
+            manifest = await self._write_by_batches(delivery, layout, missing)
+        else:
+            manifest = await self._write_at_once(delivery, layout, few)
         log.info(
             "delivery_planned",
             **delivery.log_context,
-            files=written.files,
-            bytes=written.size,
+            files=manifest.file_count,
+            bytes=manifest.total_bytes,
+        )
+
+    async def _all_at_once(self, delivery: Delivery, layout: Layout) -> list[ManifestFile] | None:
+        """Return the files of a manifest that is all that is to be written; None: there is more."""
+        if delivery.partial or self.quota_of(delivery.tenant).limits_bytes:
+            return None
+        files = await asyncio.to_thread(lambda: list(islice(layout, BATCH_SIZE + 1)))
+        return files if len(files) <= BATCH_SIZE else None
+
+    async def _write_at_once(
+        self, delivery: Delivery, layout: Layout, files: Sequence[ManifestFile]
+    ) -> Manifest:
+        written = Written(files=len(files), size=known_size(files))
+        manifest = self._manifest(delivery, layout, written)
+        wake = outgoing.wake(delivery, Kind.TRANSFER)
+        if not await self.store.plan(delivery, manifest, files, wake):
+            raise LeaseLostError(f"{delivery} moved on while it was planned")
+        checks = Checks()
+        checks.look_at(files)
+        checks.tell(delivery)
+        return manifest
+
+    async def _write_by_batches(
+        self, delivery: Delivery, layout: Layout, missing: Sequence[MissingFile]
+    ) -> Manifest:
+        async with self.store.transaction() as tx:
+            manifest = self._manifest(delivery, layout, await write(tx, delivery, layout))
+            await never_listed.write(tx, delivery, missing)
+            if not await tx.advance(delivery, State.READY, manifest=manifest):
+                raise LeaseLostError(f"{delivery} moved on while it was planned")
+            await charge(tx, delivery, manifest.total_bytes, self.quota_of(delivery.tenant))
+        return manifest
+
+    def _manifest(self, delivery: Delivery, layout: Layout, written: Written) -> Manifest:
+        prefix, archive_name = self._place_of(delivery, layout)
+        return Manifest(
+            archive_name=archive_name,
+            prefix=prefix,
+            file_count=written.files,
+            total_bytes=written.size,
         )
 
     async def _unlisted(

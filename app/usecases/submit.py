@@ -43,8 +43,9 @@ async def receive(
     No two of them may have the same tenant and correlation id.
     """
     requests = [(message, await _judge(message)) for message in messages]
-    async with store.transaction() as tx:
-        counted = await tx.record_receipts([message.ingress for message in messages])
+    arrived = [message.ingress for message in messages]
+    async with store.transaction(locking=[ingress.digest for ingress in arrived]) as tx:
+        counted = await tx.record_receipts(arrived)
         openings: list[Opening] = []
         refused: list[IncomingMessage] = []
         for message, request in requests:

@@ -477,10 +477,10 @@ class Transfers:
             if delivery.archive_name == MANIFEST_NAME:
                 await self._ask(lease, partial(folder.begin, upload, goes_on=after is not None))
             if segments is None:
-                extent = await until_answered(
-                    partial(self.store.extent, delivery), good=lease.safe_to_complete
+                files: AsyncIterator[ManifestFile | Seam]
+                extent, files = await until_answered(
+                    partial(self.store.measured, delivery), good=lease.safe_to_complete
                 )
-                files: AsyncIterator[ManifestFile | Seam] = self.store.files(delivery)
             else:
                 extent, files = segments.extent, segments.all()
                 planned = replace(delivery, file_count=segments.most_files)

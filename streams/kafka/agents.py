@@ -38,6 +38,7 @@ from streams.events import (
     CancelRequested,
     OrderProgressed,
     RequestReceived,
+    WorkDue,
     check_tenant,
     ingress_id_of,
 )
@@ -103,14 +104,27 @@ async def cancel(values: Sequence[bytes], to: Dependencies) -> None:
         await apply_cancel(event.cancel, store=to.store)
 
 
-async def wake_planners(_values: Sequence[bytes], to: Dependencies) -> None:
+async def wake_planners(values: Sequence[bytes], to: Dependencies) -> None:
     """Let this worker look for archives to lay out; it would look by itself, too."""
-    to.wake[Work.PLAN].notify()
+    _wake(to.wake[Work.PLAN], values)
 
 
-async def wake_transfers(_values: Sequence[bytes], to: Dependencies) -> None:
+async def wake_transfers(values: Sequence[bytes], to: Dependencies) -> None:
     """Let this worker look for archives to transfer; it would look by itself, too."""
-    to.wake[Work.TRANSFER].notify()
+    _wake(to.wake[Work.TRANSFER], values)
+
+
+def _wake(work: Wakeup, values: Sequence[bytes]) -> None:
+    """Wake, unless PostgreSQL did so: a claim that follows both finds nothing the second time."""
+    if not all(_was_notified(value) for value in values):
+        work.notify()
+
+
+def _was_notified(value: bytes) -> bool:
+    try:
+        return WorkDue.decode(value).notified
+    except UnreadableMessageError:  # a look too many does no harm
+        return False
 
 
 # Each handles a batch of events, each of another key; all of them, or it raises.

@@ -28,6 +28,7 @@ from tests.statements import STATEMENTS
 
 _ENTRY = "@@entry "
 _SAID = re.compile(r"LOG: +(?:execute [^:]+|statement): (.*)", re.DOTALL)
+_LITERALS = re.compile(r"ARRAY\[[-0-9,]*\]|'[0-9a-f]*'")  # of what BEGIN and COMMIT take along
 _RARELY = {"DELIVERY_OUTBOX_POLL_INTERVAL": "600", "DELIVERY_CLAIM_POLL_INTERVAL": "600"}
 _SETTLING = 2.0  # seconds in which what a delivery has left to say is said
 
@@ -61,7 +62,7 @@ class Told:
         new, self._read = text[self._read :], len(text)
         said = (_SAID.match(entry) for entry in new.split(_ENTRY))
         texts = [_squeezed(match[1]) for match in said if match]
-        return Counter(_NAMES.get(text, text[:60]) for text in texts)
+        return Counter(_NAMES.get(text) or _LITERALS.sub("…", text)[:60] for text in texts)
 
 
 async def count(deliveries: int) -> dict[str, float]:

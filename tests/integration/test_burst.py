@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from asyncpg.connection import LoggedQuery
@@ -57,6 +57,9 @@ class _OneConnection:
     async def __aexit__(self, *_: object) -> None:
         """The test has it until its end."""
 
+    async def fetchval(self, query: str, *arguments: object) -> object:
+        return await self._connection.fetchval(query, *arguments)
+
 
 async def _count(deliveries: Deliveries, analyzed: str, *, state: str) -> None:
     """Let a burst come after PostgreSQL counted one delivery and its messages, or nothing."""
@@ -79,16 +82,25 @@ async def _read(deliveries: Deliveries, name: str, **arguments: Any) -> tuple[in
 
 
 @pytest.mark.parametrize("state", ["GRANTED", "DONE", "ERROR"])
-@pytest.mark.parametrize("lane", ["orders", "events"])
+@pytest.mark.parametrize(
+    ("name", "lane", "by"),
+    [
+        ("due", "orders", {}),
+        ("due", "events", {}),
+        ("begin_new_orders", "orders", {"by": uuid4()}),
+    ],
+    ids=["orders", "events", "new orders"],
+)
 @pytest.mark.parametrize("analyzed", ["never", "before", "now"])
 async def test_a_pass_reads_no_more_than_it_sends(
-    deliveries: Deliveries, *, state: str, lane: str, analyzed: str
+    deliveries: Deliveries, *, state: str, name: str, lane: str, by: dict[str, UUID], analyzed: str
 ) -> None:
     """By indexes only, however much waits and is kept, and whatever PostgreSQL knows of that."""
     await _count(deliveries, analyzed, state=state)
     most, plan = await _read(
         deliveries,
-        "due",
+        name,
+        **by,
         lane=lane,
         kinds=_KINDS,
         limit=_BATCH,
@@ -108,7 +120,7 @@ async def test_an_answer_of_rs_order_reads_its_own_deliveries_alone(
     key = {"tenant": "t", "correlation_id": "d7"}
     for name, arguments in (
         ("lock_active", {}),
-        ("had_order", {"order_id": 7}),
+        ("awaited_unless_had", {"order_id": 7, "arrived_at": None}),
         ("awaited_orders", {"arrived_at": None}),
     ):
         most, plan = await _read(deliveries, name, **key, **arguments)
@@ -190,10 +202,10 @@ async def test_a_burst_of_orders_takes_as_many_statements_as_passes(
                     pass
     assert len(sent) == 2 * orders
     assert asked == {
-        "BEGIN": 5,
-        "COMMIT": 5,
-        "due": 5,  # the last of each lane finds nothing
-        "begin_orders": 1,
+        "BEGIN": 4,
+        "COMMIT": 4,
+        "due": 4,  # the last of each lane finds nothing
+        "begin_new_orders": 2,
         "sent": 2,
         "later_messages": 2,
     }

@@ -21,7 +21,6 @@ from tests.statements import STATEMENTS
 IN_NO_STATEMENT = {
     ("delivery_attempt", "INSERT"),
     ("delivery_attempt", "DELETE"),
-    ("delivery_file", "INSERT"),
     ("delivery_history", "DELETE"),
     ("told_crc32", "INSERT"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -364,8 +364,10 @@ class Watched(PostgresStore):
         self.may_go_on = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PostgresUnitOfWork]:
-        async with super().transaction() as tx:
+    async def transaction(
+        self, *, locking: Collection[bytes] = ()
+    ) -> AsyncIterator[PostgresUnitOfWork]:
+        async with super().transaction(locking=locking) as tx:
             add = tx.add_files
 
             async def told(delivery: Delivery, files: Sequence[ManifestFile]) -> None:

@@ -150,8 +150,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an order request is sent before it is noted",
         path="app/store/memory/outbox.py",
-        before="    return row.message.kind is not Kind.ORDER or (begun is not None and row.begun_by == begun)\n",
-        after="    return True\n",
+        before="        begun = replace(row, not_sent=False, begun_by=by, due_at=session.now)\n",
+        after="        begun = replace(row, begun_by=by, due_at=session.now)\n",
     ),
     Defect(
         name="a later order request overtakes an earlier one",
@@ -315,8 +315,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an order of an earlier delivery is taken",
         path="app/usecases/order_progress.py",
-        before="        if await tx.had_order(*key, event.order_id):\n            return None, False\n",
-        after="",
+        before="        if awaited is None:\n            return None, False\n",
+        after="        if awaited is None:\n            awaited = await tx.awaited_orders(*key, arrived_at)\n",
     ),
     Defect(
         name="an old event is about a new delivery",

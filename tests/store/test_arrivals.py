@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 from app.delivery.model import Delivery
 from app.delivery.states import State
@@ -201,3 +203,38 @@ async def test_an_event_that_waited_for_its_delivery_finds_it_as_it_is_then(
         await deliveries.until_blocked()
         assert not waiting.done()
     assert await waiting is None
+
+
+async def test_a_copy_waits_for_a_transaction_that_began_with_its_digest(
+    deliveries: Deliveries,
+) -> None:
+    """And sees then what that has noted: the lock comes before any look."""
+    first = make_ingress()
+    copy = replace(first, id=uuid4(), redelivered=True)
+
+    async def counts() -> bool:
+        async with deliveries.store.transaction(locking=[copy.digest]) as tx:
+            return bool(await tx.record_receipts([copy]))
+
+    async with deliveries.store.transaction(locking=[first.digest]) as tx:
+        waiting = asyncio.create_task(counts())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        assert await tx.record_receipts([first])
+    assert not await waiting
+
+
+async def test_a_transaction_locks_what_it_did_not_begin_with(deliveries: Deliveries) -> None:
+    first, other = make_ingress(), make_ingress()
+    copy = replace(other, id=uuid4(), redelivered=True)
+
+    async def counts() -> bool:
+        async with deliveries.store.transaction() as tx:
+            return bool(await tx.record_receipts([copy]))
+
+    async with deliveries.store.transaction(locking=[first.digest]) as tx:
+        assert len(await tx.record_receipts([first, other])) == 2
+        waiting = asyncio.create_task(counts())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    assert not await waiting

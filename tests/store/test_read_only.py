@@ -63,4 +63,4 @@ async def test_a_store_that_is_read_only_is_read(deliveries: Deliveries) -> None
     delivery = await deliveries.granted()
     async with deliveries.store.transaction() as tx:
         await let_read_only(tx)
-        assert not await tx.had_order(delivery.tenant, delivery.correlation_id, 1)
+        assert await tx.order_is_unsent(delivery)

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from app.audit import AuditEntry
 from app.delivery import outgoing
 from app.delivery.ingress import Asked, Opening
-from app.delivery.manifest import Extent
+from app.delivery.manifest import Extent, ManifestFile
+from app.delivery.model import Delivery
 from app.delivery.outgoing import Lane
 from app.delivery.states import ADVANCES, State, Work
 from app.errors import ErrorType, LeaseLostError, StoreUnavailableError
@@ -315,6 +316,23 @@ async def test_a_manifest_is_read_a_batch_at_a_time_in_its_order(deliveries: Del
     names = name_bytes(file.member for file in files)
     extent = Extent(sizes_known=True, name_bytes=names)
     assert await deliveries.store.extent(delivery) == extent
+    assert await measured(deliveries, delivery) == (extent, files)
+
+
+async def test_a_short_manifest_is_measured_as_it_is_read(deliveries: Deliveries) -> None:
+    delivery = await deliveries.available()
+    assert await measured(deliveries, delivery) == (Extent(sizes_known=True), [])
+    files = [make_file("é", position=0, size=1), make_file("b", position=1)]
+    async with deliveries.store.transaction() as tx:
+        await tx.add_files(delivery, files)
+    extent = await deliveries.store.extent(delivery)
+    assert extent == Extent(sizes_known=False, name_bytes=3)
+    assert await measured(deliveries, delivery) == (extent, files)
+
+
+async def measured(deliveries: Deliveries, delivery: Delivery) -> tuple[Extent, list[ManifestFile]]:
+    extent, files = await deliveries.store.measured(delivery)
+    return extent, [file async for file in files]
 
 
 # Orders.
@@ -346,12 +364,16 @@ async def test_orders_that_are_awaited_are_given_from_the_oldest_on(deliveries: 
         await tx.record_answer(awaited[0], 7)
         await tx.record_answer(awaited[1], None)
         assert [order.id for order in await tx.awaited_orders(TENANT, "c", None)] == ended[2:]
-        assert await tx.had_order(TENANT, "c", 7)
-        assert not await tx.had_order(TENANT, "c", 8)
+        assert await tx.awaited_unless_had(TENANT, "c", None, 7) is None
+        left = await tx.awaited_unless_had(TENANT, "c", None, 8)
+        assert [order.id for order in left or []] == ended[2:]
     await deliveries.granted()
     await deliveries.tell(make_order_event().status, order_id=8)
     async with deliveries.store.transaction() as tx:
-        assert not await tx.had_order(TENANT, "c", 8)  # of the active one, not of an earlier
+        # Of the active one, not of an earlier.
+        assert await tx.awaited_unless_had(TENANT, "c", None, 8) is not None
+        before = awaited[0].requested_at - timedelta(seconds=1)
+        assert await tx.awaited_unless_had(TENANT, "c", before, 8) == []
 
 
 # Requests over HTTP.

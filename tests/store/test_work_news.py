@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,22 @@ async def test_an_order_that_is_done_wakes_who_lays_out_and_is_owed_to_none(
     assert await deliveries.owed() == owed
     (hint,) = deliveries.hinted
     assert hint.kind is Kind.ORDER_READY
+
+
+async def test_the_first_suborder_wakes_none_before_its_end_may_have_followed(
+    deliveries: Deliveries,
+) -> None:
+    """It is laid out a second later: until then a claim would find nothing."""
+    await deliveries.granted()
+    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+        suborder: dict[str, Any] = {"order_id": 1, "suborder_id": 1, "total_suborders": 1}
+        await deliveries.tell(OrderStatus.SUBORDER_DONE, **suborder)
+        delivery = await deliveries.active("c")
+        async with deliveries.store.transaction() as tx:
+            await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
+        assert await due() == {Work.TRANSFER}
+        assert await deliveries.leases("w").claim(Work.PLAN) is None
+        await deliveries.tell(OrderStatus.DONE, order_id=1, total_suborders=1)
+        assert await due() == {Work.PLAN}
+    kinds = [hint.kind for hint in deliveries.hinted]
+    assert kinds == [Kind.ORDER_READY, Kind.TRANSFER, Kind.ORDER_READY], "each is published"

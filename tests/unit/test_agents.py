@@ -12,15 +12,25 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from app.delivery import outgoing
+from app.delivery.outgoing import Kind
 from app.delivery.states import Work
 from app.errors import BrokerUnavailableError, StoreUnavailableError, UnreadableMessageError
 from app.waiting.wakeup import Wakeup
 from streams.channels import INCOMING, KAFKA, REQUESTS, IncomingChannel
 from streams.events import RequestReceived
-from streams.kafka.agents import HANDLERS, Dependencies, agent, handler_of, process
+from streams.kafka.agents import (
+    HANDLERS,
+    Dependencies,
+    agent,
+    handler_of,
+    process,
+    wake_planners,
+    wake_transfers,
+)
 from streams.kafka.dispatch import PendingEvent
 from streams.kafka.topics import Topics
-from tests.builders import make_event, make_message
+from tests.builders import make_delivery, make_event, make_message
 from tests.recorded import book
 
 
@@ -261,7 +271,7 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
             await asyncio.sleep(0)
 
     class Store:
-        def transaction(self) -> Any:
+        def transaction(self, **_: object) -> Any:
             raise StoreUnavailableError(f"after {turns}")
 
     value = RequestReceived.read(make_message("c", tenant="t")).encode()
@@ -272,3 +282,19 @@ async def test_the_loop_gets_its_turn_between_the_events_of_a_batch() -> None:
             await handle([value] * 50)
         counting.cancel()
     assert int(str(raised.value).removeprefix("after ")) >= 49
+
+
+@pytest.mark.parametrize("notified", [True, False])
+async def test_an_event_of_work_wakes_unless_postgresql_has_told_every_worker(
+    *, notified: bool
+) -> None:
+    """An older version told of it on Kafka alone; one that can't be read wakes, too."""
+    to = dependencies()
+    plan, transfer = (to.wake[work].waiter() for work in (Work.PLAN, Work.TRANSFER))
+    told = outgoing.wake(make_delivery(), Kind.ORDER_READY).body
+    if not notified:
+        del told["notified"]
+    await wake_planners([json.dumps(told).encode()], to)
+    assert plan.event.is_set() is not notified
+    await wake_transfers([b"no JSON"], to)
+    assert transfer.event.is_set()

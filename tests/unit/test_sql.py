@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from app.store.pool import PREPARED_STATEMENTS
-from app.store.sql import Statement, parse
+from app.store.sql import Statement, in_full, parse
 from app.views.dead_letters import DeadLetterFilter
 from app.views.deliveries import Filter
 from tests.statements import BY_MODULE, STATEMENTS, STORE
@@ -118,6 +118,15 @@ def test_a_call_puts_the_arguments_in_their_order() -> None:
     statement = only("SELECT :b, :a;")
     assert statement(a=1, b=2) == ("SELECT $1, $2;", 2, 1)
     assert statement.arguments(a=1, b=2) == (2, 1)
+
+
+def test_arguments_take_their_places_in_a_text_that_is_sent_with_others() -> None:
+    asked = only("SELECT :a::bigint[], :b, :a, :c")(a=[1, -(2**63)], b="', \\é", c=["plan"])
+    assert in_full(*asked) == (
+        "SELECT ARRAY[1,-9223372036854775808]::bigint[], "
+        "convert_from(decode('272c205cc3a9', 'hex'), 'UTF8'), ARRAY[1,-9223372036854775808], "
+        "ARRAY[convert_from(decode('706c616e', 'hex'), 'UTF8')]"
+    )
 
 
 def test_each_call_gives_the_same_text() -> None:

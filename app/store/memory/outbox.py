@@ -49,6 +49,8 @@ class MemoryOutbox:
         self, lane: Lane, publish: Callable[[OutgoingMessage], Awaitable[None]]
     ) -> Relayed:
         """Publish what is due; tell how many are dealt with, and whether more is due."""
+        if lane is Lane.ORDERS and lane not in self._begun and (new := await self._begin_new()):
+            return Relayed(new, 0, more=True)
         this = uuid4()
         async with self._database.session() as session:
             begun = self._begun.pop(lane, None)
@@ -77,6 +79,24 @@ class MemoryOutbox:
         unsent = len(ready) - len(sent)
         more = follows or bool(withdrawn or first) or full
         return Relayed(len(due) - unsent, unsent, more=more)
+
+    async def _begin_new(self) -> int:
+        """Note that order requests may be out from now on; the next pass sends them."""
+        this = uuid4()
+        async with self._database.session() as session:
+            due, _ = await self._due(session, Lane.ORDERS, None)
+            new = [
+                row
+                for row in due
+                if row.not_sent
+                and not self._is_withdrawn(session, row)
+                and not self._waits_for_answer(session, row)
+            ]
+            for row in new:
+                await self._begin(session, row, this)
+        if new:  # and that is committed
+            self._begun[Lane.ORDERS] = this
+        return len(new)
 
     async def _publish(
         self,

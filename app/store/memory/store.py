@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from app.delivery.manifest import Extent, ManifestFile
+from app.delivery.manifest import Extent, Manifest, ManifestFile
 from app.delivery.missing import MissingFile, MissingSoFar
 from app.delivery.model import Delivery, HeldPlace
 from app.delivery.object_store import StoredObject
@@ -51,10 +51,14 @@ class MemoryStore:
         self._hinted = hinted
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[MemoryUnitOfWork]:
+    async def transaction(
+        self, *, locking: Collection[bytes] = ()
+    ) -> AsyncIterator[MemoryUnitOfWork]:
         """Begin a transaction; leaving the block commits, an exception rolls back."""
         async with self._database.session() as session:
             transaction = MemoryUnitOfWork(self._database, session)
+            if locking:
+                await transaction.lock_digests(locking)
             yield transaction
         if transaction.owes:
             self._owed.notify(transaction.owes)
@@ -81,6 +85,21 @@ class MemoryStore:
             ):
                 return False
             await tx.enqueue(answer)
+            return True
+
+    async def plan(
+        self,
+        delivery: Delivery,
+        manifest: Manifest,
+        files: Sequence[ManifestFile],
+        hint: OutgoingMessage,
+    ) -> bool:
+        """Make a delivery READY with all of its files, and wake workers."""
+        async with self.transaction() as tx:
+            if not await tx.advance(delivery, State.READY, manifest=manifest):
+                return False
+            await tx.add_files(delivery, files)
+            await tx.hint(hint)
             return True
 
     async def _found(self, fits: Callable[[Session, DeliveryRow], bool]) -> list[DeliveryRow]:
@@ -487,10 +506,11 @@ class MemoryStore:
         """Measure the delivery's manifest."""
         async with self._database.session() as session:
             files = [row.file for _, row in session.rows(self._database.files, delivery.id)]
-        return Extent(
-            sizes_known=all(file.size is not None for file in files),
-            name_bytes=sum(len(file.member.encode()) for file in files),
-        )
+        return Extent.of(files)
+
+    async def measured(self, delivery: Delivery) -> tuple[Extent, AsyncIterator[ManifestFile]]:
+        """Measure the delivery's manifest, and iterate over it."""
+        return await self.extent(delivery), self.files(delivery)
 
     async def missing(self, delivery: Delivery) -> AsyncIterator[MissingFile]:
         """Iterate over the files that it is without; it waits while the store is away."""

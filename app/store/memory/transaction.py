@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,6 +60,7 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
     def __init__(self, database: MemoryDatabase, session: Session) -> None:
         super().__init__(database, session)
         self.owes: set[str] = set()  # the lanes that something was put into
+        self._locked: set[bytes] = set()  # digests
         self.hints: list[OutgoingMessage] = []  # what workers were woken for
         self.afterwards: list[Callable[[], object]] = []
 
@@ -254,11 +255,17 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         )
         self._session.put(self._database.asked, row.id, row)
 
-    @_statement
     async def _lock(self, digests: Sequence[bytes]) -> None:
+        """Lock digests, unless all are since the transaction began."""
+        if not self._locked.issuperset(digests):
+            await self.lock_digests(digests)
+
+    @_statement
+    async def lock_digests(self, digests: Collection[bytes]) -> None:
         """Lock digests: sorted, so that two transactions can't wait for each other."""
         for digest in sorted(digests):
             await self._session.lock(("digest", digest))
+        self._locked |= set(digests)
 
     # The delivery.
 
@@ -295,7 +302,7 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         return self._session.where(self._database.deliveries, fits, group=(tenant, correlation_id))
 
     @_statement
-    async def had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
+    async def _had_order(self, tenant: str, correlation_id: str, order_id: int) -> bool:
         """Whether an order belonged to an earlier delivery."""
         return bool(
             self._of(
@@ -364,6 +371,14 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
             if row is not None:
                 locked.append(row.delivery)
         return locked
+
+    async def awaited_unless_had(
+        self, tenant: str, correlation_id: str, arrived_at: datetime | None, order_id: int
+    ) -> list[Delivery] | None:
+        """Return None for an order that belonged to an earlier delivery, or `awaited_orders`."""
+        if await self._had_order(tenant, correlation_id, order_id):
+            return None
+        return await self.awaited_orders(tenant, correlation_id, arrived_at)
 
     @_statement
     async def answers_before(self, tenant: str, correlation_id: str, arrived_at: datetime) -> bool:
@@ -815,10 +830,10 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         await self._tell([event for event in map(event_of, messages) if event is not None])
 
     @_statement
-    async def hint(self, *hints: OutgoingMessage) -> None:
+    async def hint(self, *hints: OutgoingMessage, due: bool = True) -> None:
         """Wake workers with the commit."""
         for hint in hints:
-            if (work := hint.kind.work) is not None:
+            if due and (work := hint.kind.work) is not None:
                 self._session.notify(work.value)
         self.hints.extend(hints)
 
