@@ -156,12 +156,11 @@ class _Connection(asyncpg.Connection):
         timeout: float | None = None,  # noqa: ASYNC109 - as the driver has it
     ) -> str:
         """Return the command tag. Raises RuntimeError for a COMMIT that rolled back."""
-        match query:
-            case "BEGIN;":
-                first, self._first_statement = self._first_statement, ""
-                return await super().execute(f"{query}{first}", timeout=timeout)
-            case "COMMIT;":
-                return await self._commit(query, timeout)
+        if query.startswith("BEGIN"):
+            first, self._first_statement = self._first_statement, ""
+            return await super().execute(f"{query.rstrip(';')};{first}", timeout=timeout)
+        if query.startswith("COMMIT"):
+            return await self._commit(query, timeout)
         return await super().execute(query, *args, timeout=timeout)
 
     async def _commit(self, query: str, timeout: float | None) -> str:  # noqa: ASYNC109
