@@ -44,9 +44,11 @@ from app.store import (
     PostgresConfiguration,
     PostgresContents,
     PostgresDeadLetters,
+    PostgresHistory,
     PostgresLeases,
     PostgresOutbox,
     PostgresStore,
+    PostgresTargets,
     PostgresTracking,
     PostgresWebhooks,
     PostgresWorkers,
@@ -61,9 +63,11 @@ from app.store.memory import (
     MemoryContents,
     MemoryDatabase,
     MemoryDeadLetters,
+    MemoryHistory,
     MemoryLeases,
     MemoryOutbox,
     MemoryStore,
+    MemoryTargets,
     MemoryTracking,
     MemoryWebhooks,
     MemoryWorkers,
@@ -83,6 +87,8 @@ from app.usecases.uploads import Uploads
 from app.views.attention import Troubles
 from app.views.dead_letters import DeadLetterTable
 from app.views.deliveries import Changes, Overview, Tracking
+from app.views.history import Histories
+from app.views.targets import TargetsSeen
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT
 from sinks import formats
@@ -142,6 +148,8 @@ class Deliveries(ABC):
     changes: Changes
     overview: Overview
     attention: Troubles
+    targets: TargetsSeen
+    histories: Histories
     contents: Contents
 
     def __init__(self, settings: Settings) -> None:
@@ -444,6 +452,8 @@ class DeliveriesInMemory(Deliveries):
         self.configuration = MemoryConfiguration(self.database)
         self.contents = MemoryContents(self.database)
         self.attention = MemoryAttention(self.database)
+        self.targets = MemoryTargets(self.database)
+        self.histories = MemoryHistory(self.database)
         self.audit = MemoryAudit(self.database)
         self.tracking = self.changes = self.overview = MemoryTracking(self.database)
 
@@ -626,6 +636,8 @@ class DeliveriesInPostgres(Deliveries):
         self.configuration = PostgresConfiguration(pool, self.vault)
         self.contents = PostgresContents(pool)
         self.attention = PostgresAttention(pool)
+        self.targets = PostgresTargets(pool)
+        self.histories = PostgresHistory(pool)
         self.audit = PostgresAudit(pool)
         self.tracking = self.changes = self.overview = PostgresTracking(pool)
 
@@ -678,7 +690,7 @@ class DeliveriesInPostgres(Deliveries):
         return replace(delivery, state=state, attempt=attempt)
 
     async def clear(self) -> None:
-        others = "delivery_file, missing_file, told_crc32, checkpoint"
+        others = "delivery_file, missing_file, told_crc32, checkpoint, figure"
         await self.pool.execute(f"TRUNCATE {', '.join(_TIMES)}, {others} CASCADE")
 
     def outbox(self, batch: int = 99) -> PostgresOutbox:

@@ -27,12 +27,14 @@ from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi
 from web.api.health import Health
+from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
+from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
@@ -88,6 +90,8 @@ class Parts:
     console: Console
     health: Health
     targets: TargetsApi
+    target_states: TargetStatesApi
+    history: HistoryApi
     webhooks: WebhooksApi
     pauses: PausesApi
     access_log: access.Level = "requests"
@@ -112,7 +116,9 @@ class Parts:
             *me.endpoints(),
             *self.dead_letters.endpoints(),
             *self.attention.endpoints(),
+            *self.target_states.endpoints(),
             *self.workers.endpoints(),
+            *self.history.endpoints(),
             *self.metrics.endpoints(),
             *self.console.endpoints(),
             *self.health.endpoints(),

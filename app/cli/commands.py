@@ -107,6 +107,10 @@ COMMANDS: Mapping[str, Entry] = {
         "app.cli.submit:submit",
         "Send the delivery request in FILE (JSON; - for standard input).",
     ),
+    "targets": Entry(
+        "app.cli.targets:targets",
+        "Tell how it goes with each target: whether it works, fails or is paused, and since when.",
+    ),
     "token": Entry(
         "app.cli.keys:token", "Print a token for the HTTP API, signed with DELIVERY_JWT_SECRET."
     ),

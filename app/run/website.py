@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
 
 from aiohttp import web
 from mode import Service
@@ -35,6 +36,7 @@ from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi
 from web.api.health import Check, Health
+from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
@@ -43,6 +45,7 @@ from web.api.provider_sign_in import ProviderSignIns
 from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
 from web.api.sign_in import SignIns
+from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
@@ -80,6 +83,7 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
         tracking,
         webhooks=lambda: services.database.webhooks.seen(tenants.worked_for),
         dead_letters=lambda: services.database.dead_letters.waiting(tenants.worked_for),
+        troubles=services.database.attention,
         pauses=tenants.pauses.all,
         tenants=lambda: tenants.worked_for,
     )
@@ -118,6 +122,12 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
             look=services.objects.look,
             trouble=services.objects.trouble,
             told=services.objects.told,
+        ),
+        target_states=TargetStatesApi(services.target_states, tenants),
+        history=HistoryApi(
+            services.database.history,
+            kept=timedelta(seconds=settings.finished_retention),
+            tenants=lambda: tenants.worked_for,
         ),
         webhooks=WebhooksApi(tenants, services.database.webhooks, webhook_sender(settings), audit),
         pauses=PausesApi(services.pausing),

@@ -8,6 +8,7 @@ from app.store.configuration import PostgresConfiguration
 from app.store.contents import PostgresContents
 from app.store.dead_letters import PostgresDeadLetters
 from app.store.hints import PostgresWorkNews
+from app.store.history import PostgresHistory
 from app.store.janitor import PostgresJanitor
 from app.store.leader import Leader, alone
 from app.store.leases import PostgresLeases
@@ -15,6 +16,7 @@ from app.store.migrate import migrate
 from app.store.outbox import PostgresOutbox
 from app.store.parameters import parameters_of
 from app.store.pool import open_pool
+from app.store.targets import PostgresTargets
 from app.store.tracking import PostgresTracking
 from app.store.transactions import PostgresStore
 from app.store.webhooks import PostgresWebhooks
@@ -29,10 +31,12 @@ __all__ = [
     "PostgresConfiguration",
     "PostgresContents",
     "PostgresDeadLetters",
+    "PostgresHistory",
     "PostgresJanitor",
     "PostgresLeases",
     "PostgresOutbox",
     "PostgresStore",
+    "PostgresTargets",
     "PostgresTracking",
     "PostgresWebhooks",
     "PostgresWorkNews",

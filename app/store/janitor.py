@@ -10,6 +10,7 @@ import asyncpg
 from app.delivery.pauses import WORKED_OFF
 from app.store.pool import translate_errors
 from app.store.sql import load
+from app.views.history import Step
 
 SQL = load(__name__)
 
@@ -40,7 +41,7 @@ class PostgresJanitor:
                     await self._forget_files(delivery)
                     await self._forget_crc32s(delivery)
                     await self._forget_missing(delivery)
-                await self._pool.execute(*SQL["forget_deliveries"](ids=ids))
+                await self._pool.execute(*SQL["forget_deliveries"](ids=ids, days=Step.DAY.buckets))
                 total += len(ids)
             for batch in (
                 SQL["forget_receipts"](age=finished, limit=_ROW_BATCH_SIZE),

@@ -48,8 +48,27 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: forget_deliveries
--- Remove deliveries, with their history and what is left of their files.
-DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended}) AND NOT keeps_content;
+-- Remove deliveries, with their history and what is left of their files; what they came to is counted by day, for :days.
+WITH gone AS (
+    DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended}) AND NOT keeps_content
+    RETURNING tenant, target, (finished_at AT TIME ZONE 'UTC')::date AS day, state, error_code, total_bytes
+), old AS (
+    DELETE FROM figure WHERE day < (now() AT TIME ZONE 'UTC')::date - :days::integer
+)
+INSERT INTO figure (tenant, target, day, done, failed, cancelled, bytes)
+SELECT tenant, target, day,
+       count(*) FILTER (WHERE state = 'DONE'),
+       count(*) FILTER (WHERE state = 'ERROR' AND error_code IS DISTINCT FROM 'CANCELLED'),
+       count(*) FILTER (WHERE state = 'ERROR' AND error_code = 'CANCELLED'),
+       coalesce(sum(total_bytes) FILTER (WHERE state = 'DONE'), 0)
+FROM gone WHERE day >= (now() AT TIME ZONE 'UTC')::date - :days
+GROUP BY tenant, target, day
+ORDER BY tenant, target, day
+ON CONFLICT (tenant, target, day) DO UPDATE SET
+    done = figure.done + excluded.done,
+    failed = figure.failed + excluded.failed,
+    cancelled = figure.cancelled + excluded.cancelled,
+    bytes = figure.bytes + excluded.bytes;
 
 -- name: forget_contents
 -- Remove up to :limit contents that nothing is due for, unless their delivery is still kept.

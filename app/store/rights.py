@@ -29,6 +29,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "delivery_attempt": _ALL,
     "delivery_file": _ALL,
     "delivery_history": ("SELECT", "INSERT", "DELETE"),
+    "figure": _ALL,
     "file_checkpoint": ("SELECT", "INSERT", "DELETE"),
     "file_contents": _ALL,
     "inbox": _ALL,

@@ -19,7 +19,7 @@ def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[
     found: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for tenant, own in settings:
         for name, target in {"default": own.target, **own.targets}.items():
-            found[_place_of(target)].setdefault(tenant, name)
+            found[place_of(target)].setdefault(tenant, name)
     return {
         place: [f"{tenant} ({name})" for tenant, name in whose.items()]
         for place, whose in found.items()
@@ -27,7 +27,7 @@ def shared(settings: Iterable[tuple[str, TenantSettings]]) -> Mapping[str, list[
     }
 
 
-def _place_of(target: Target) -> str:
+def place_of(target: Target) -> str:
     """Return where a target's keys begin, as people write it."""
     endpoint, container = canonical(target.endpoint), target.container
     if container.startswith("/") and endpoint.endswith(container):  # a folder's has its path

@@ -75,12 +75,12 @@ CATALOGUE: Mapping[Need, Known] = {
         advice="The cause says whether rs-order or the target is away, or refuses: what is away is "
         "asked again by itself, what refuses is for its owner to mend. `delivery doctor` tries the "
         "target; `delivery pause target {subject} --tenant {tenant}` lets its deliveries wait.",
-        alert="DeliveryErrors",
+        alert="DeliveryTransfersFail",
     ),
     Need.WORKER_SILENT: Known(
         sentence="Worker {subject} is silent, and has work: {count}",
         advice="The others take it over as its leases run out. See its log, and start it again.",
-        alert="DeliveryLeaseTakeovers",
+        alert="DeliveryWorkerSilent",
     ),
     Need.MESSAGE_OWED: Known(
         sentence="Messages of lane {subject} are owed for long: {count}",

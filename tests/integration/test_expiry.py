@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from app.delivery.orders import OrderStatus
@@ -10,7 +11,8 @@ from app.delivery.states import State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
 from app.usecases.submit import check
-from compose.embedded.stack import USER
+from app.views.history import Step
+from compose.embedded.stack import TENANT, USER
 from compose.rs_order.faults import Faults
 from tests.builders import make_message, make_stored
 from tests.integration.conftest import Deliveries
@@ -131,6 +133,42 @@ async def test_deliveries_that_ended_long_ago_are_forgotten_and_no_others(
     # What a delivery that is kept came from must still be recognised.
     assert await deliveries.pool.fetchval("SELECT count(*) FROM inbox") == 2
     assert await deliveries.pool.fetchval("SELECT count(*) FROM asked") == 3
+
+
+async def test_what_is_forgotten_is_counted_by_the_day_that_it_ended_on(
+    deliveries: Deliveries,
+) -> None:
+    for name in ("a", "b", "long ago"):
+        await deliveries.done(name)
+    await deliveries.ready("refused")
+    await deliveries.ready("cancelled")
+    await deliveries.pool.execute(
+        "UPDATE delivery SET state = 'ERROR', error_type = 'INTERNAL_ERROR', error_message = 'm', "
+        "error_code = CASE correlation_id WHEN 'cancelled' THEN 'CANCELLED' ELSE 'FAULT' END, "
+        "finished_at = now() WHERE state = 'READY'"
+    )
+    await deliveries.pool.execute(
+        "UPDATE delivery SET finished_at = now() - "
+        "CASE correlation_id WHEN 'long ago' THEN 200 ELSE 8 END * interval '1 day'"
+    )
+    await deliveries.pool.execute(
+        "INSERT INTO figure (tenant, target, day, done, failed, cancelled, bytes) "
+        "SELECT tenant, target, (now() AT TIME ZONE 'UTC')::date - days, 10, 0, 0, 0 "
+        "FROM delivery, unnest(ARRAY[8, 91]) AS days WHERE correlation_id = 'a'"
+    )
+    before = await deliveries.histories.history([TENANT], step=Step.DAY, target=None)
+    size = await deliveries.pool.fetchval(
+        "SELECT sum(total_bytes) FROM delivery WHERE correlation_id IN ('a', 'b')"
+    )
+    week = timedelta(days=7)
+    assert await PostgresJanitor(deliveries.pool).forget(finished=week, audited=week) == 5
+    after = await deliveries.histories.history([TENANT], step=Step.DAY, target=None)
+    (day,) = [bucket for bucket in after if bucket.done]
+    assert (day.done, day.failed, day.cancelled, day.bytes) == (12, 1, 1, size)
+    assert [replace(bucket, active=0) for bucket in before] == [
+        replace(bucket, active=0) for bucket in after
+    ]
+    assert await deliveries.pool.fetchval("SELECT count(*) FROM figure") == 1
 
 
 async def test_many_files_and_receipts_are_forgotten_in_short_statements(

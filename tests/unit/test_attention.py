@@ -30,6 +30,19 @@ def test_each_finding_is_in_the_catalogue_and_names_an_alert_that_there_is(code:
     assert known.alert is None or known.alert in RULES
 
 
+@pytest.mark.parametrize("code", [Need.TRANSFERS_FAIL, Need.WORKER_SILENT])
+def test_an_alert_for_a_finding_alone_says_it_in_the_words_of_the_catalogue(code: Need) -> None:
+    known = CATALOGUE[code]
+    assert known.alert is not None
+    rule = RULES[known.alert]
+    assert f'delivery_attention{{code="{code.value}"}}' in rule["expr"]
+    labels = {"tenant": "{{ $labels.tenant }}", "subject": "{{ $labels.subject }}"}
+    told = rule["annotations"]
+    summary = told["summary"].removeprefix("{{ $labels.tenant }}: ")
+    assert summary == known.sentence.format(**labels, count="{{ $value }}")
+    assert told["description"] == known.advice.format(**labels)
+
+
 def test_what_is_stuck_is_told_by_the_limits_of_the_alert() -> None:
     found = re.findall(
         r'state="(\w+)"\}\) > (\d+)', RULES[CATALOGUE[Need.STATE_STUCK].alert]["expr"]

@@ -25,6 +25,7 @@ from streams.kafka.topics import Topics
 from web.api.metrics import DatabaseCollector
 
 MONITORING = Path(__file__).resolve().parents[2] / "compose" / "monitoring"
+OPERATING = "docs/operating.md"
 NAME = re.compile(r"\b((?:delivery|http)_[a-z0-9_]+)")
 
 
@@ -108,7 +109,8 @@ def test_where_an_alert_leads_there_is_a_code() -> None:
         if "runbook_url" in rule["annotations"]
     }
     assert urls
-    assert urls <= {f"{PAGE}#{code.lower()}" for code in Code}
+    assert urls <= {f"{PAGE}#{code.lower()}" for code in Code} | {f"{OPERATING}#what-needs-you-now"}
+    assert "\n## What needs you now\n" in (MONITORING.parents[1] / OPERATING).read_text("utf-8")
 
 
 @pytest.mark.parametrize("state", [state for state in State if not state.ended])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -20,7 +21,9 @@ from app.store import (
     PostgresAttention,
     PostgresAudit,
     PostgresDeadLetters,
+    PostgresHistory,
     PostgresStore,
+    PostgresTargets,
     PostgresTracking,
     PostgresWebhooks,
 )
@@ -32,6 +35,7 @@ from app.usecases.intervene import Interventions
 from app.usecases.links import Links
 from app.usecases.pausing import Pausing
 from app.usecases.quotas import Quotas
+from app.usecases.target_states import TargetStates
 from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.stores.kinds import Stores
@@ -53,12 +57,14 @@ from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi, StreamLimits
 from web.api.health import Check, Health
+from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
+from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
@@ -210,8 +216,26 @@ def parts_for(
         ),
         "dead_letters": DeadLettersApi(has.pop("dead_letters")),
         "attention": AttentionApi(PostgresAttention(configuration.pool)),
+        "target_states": TargetStatesApi(
+            TargetStates(
+                seen=PostgresTargets(configuration.pool),
+                troubles=PostgresAttention(configuration.pool),
+                tenants=tenants,
+            ),
+            tenants,
+        ),
+        "history": HistoryApi(
+            PostgresHistory(configuration.pool),
+            kept=timedelta(days=7),
+            tenants=lambda: tenants.worked_for,
+        ),
         "workers": WorkersApi(overview),
-        "metrics": MetricsApi(overview, pauses=tenants.pauses.all, tenants=lambda: tenants.names),
+        "metrics": MetricsApi(
+            overview,
+            troubles=PostgresAttention(configuration.pool),
+            pauses=tenants.pauses.all,
+            tenants=lambda: tenants.names,
+        ),
         "pauses": PausesApi(
             Pausing(
                 store=configuration.store,

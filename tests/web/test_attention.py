@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.delivery.states import Work
 from app.store import PostgresWorkers
@@ -53,7 +54,7 @@ async def test_a_finding_says_what_is_wrong_since_when_and_what_to_do(
         "subject": target,
         "count": 3,
         "cause": "403 AccessDenied",
-        "alert": "DeliveryErrors",
+        "alert": "DeliveryTransfersFail",
     }
 
 
@@ -65,6 +66,27 @@ async def test_operators_are_told_what_concerns_their_tenant_and_the_instances_a
     assert await told(api, tenant="swot", role="PROJECT_ADMIN") == []
     assert [one["tenant"] for one in await told(api, **ADMIN)] == [TENANT]
     assert (await api.call("GET", "/attention", role="REGISTERED_USER")).status == 403
+
+
+@pytest.mark.usefixtures("failing")
+async def test_the_metric_says_what_attention_says(api: Api) -> None:
+    (found,) = await told(api, **ADMIN)
+    labels = {name: found[name] for name in ("code", "severity", "tenant", "subject")}
+
+    async def samples(**caller: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
+        text = await (await api.call("GET", "/metrics", **caller)).text()
+        return {
+            family.name: [(sample.labels, sample.value) for sample in family.samples]
+            for family in text_string_to_metric_families(text)
+        }
+
+    shown = await samples(**ADMIN)
+    assert shown["delivery_attention"] == [(labels, 3)]
+    ((named, since),) = shown["delivery_attention_since_timestamp_seconds"]
+    assert named == labels
+    assert datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds") == found["since"]
+    assert (await samples(role="EXPLOIT"))["delivery_attention"] == [(labels, 3)]
+    assert (await samples(role="EXPLOIT", tenant="swot"))["delivery_attention"] == []
 
 
 async def test_that_no_worker_is_there_concerns_all(api: Api) -> None:

@@ -16,6 +16,7 @@ from app.delivery.states import State
 from app.delivery.webhooks import WebhookSeen
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
+from app.views.attention import CATALOGUE, Trouble, Troubles
 from app.views.dead_letters import LettersWaiting
 from app.views.deliveries import Depth, OverdueContents, Overview, Owed, PlacesHeld, WorkerSeen
 from web import schemas
@@ -44,6 +45,7 @@ class DatabaseCollector(Collector):
         self.workers: list[WorkerSeen] = []
         self.webhooks: Sequence[WebhookSeen] = ()
         self.dead_letters: Sequence[LettersWaiting] = ()
+        self.troubles: Sequence[Trouble] = ()
         self.up = False
 
     def collect(self) -> Iterable[Metric]:
@@ -133,6 +135,30 @@ class DatabaseCollector(Collector):
         yield from (owed, overdue, workers)
         yield from _of_webhooks(self.webhooks)
         yield from _of_dead_letters(self.dead_letters)
+        yield from _of_troubles(self.troubles)
+
+
+def _of_troubles(troubles: Sequence[Trouble]) -> Iterator[Metric]:
+    labels = ("code", "severity", "tenant", "subject")
+    needed = GaugeMetricFamily(
+        "delivery_attention",
+        "What needs an operator now, as `GET /attention` says it: how much of it there is, at "
+        "least 1; no series of what is well. `subject` is a target, worker, state or lane; without "
+        "a tenant: what is of none. Of the database: take max.",
+        labels=labels,
+    )
+    since = GaugeMetricFamily(
+        "delivery_attention_since_timestamp_seconds",
+        "Since when, in seconds since 1970: that of the oldest row that it is about.",
+        labels=labels,
+    )
+    for trouble in troubles:
+        severity = CATALOGUE[trouble.code].severity
+        values = [trouble.code.value, severity, trouble.tenant or "", trouble.subject or ""]
+        needed.add_metric(values, max(1, trouble.count))
+        if trouble.since is not None:
+            since.add_metric(values, trouble.since.timestamp())
+    yield from (needed, since)
 
 
 def _of_dead_letters(waiting: Sequence[LettersWaiting]) -> Iterator[Metric]:
@@ -223,10 +249,12 @@ class MetricsApi:
         *,
         webhooks: Callable[[], Awaitable[Sequence[WebhookSeen]]] | None = None,
         dead_letters: Callable[[], Awaitable[Sequence[LettersWaiting]]] | None = None,
+        troubles: Troubles | None = None,
         pauses: Callable[[], Sequence[Pause]] = tuple,
         tenants: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._overview = overview
+        self._troubles = troubles
         self._webhooks = webhooks
         self._dead_letters = dead_letters
         self._database = DatabaseCollector(pauses, tenants)
@@ -278,6 +306,8 @@ class MetricsApi:
                     database.webhooks = await self._webhooks()
                 if self._dead_letters is not None:
                     database.dead_letters = await self._dead_letters()
+                if self._troubles is not None:
+                    database.troubles = await self._troubles.troubles(None)
                 database.up = True
             except DeliveryError as error:
                 database.up = False

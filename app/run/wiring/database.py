@@ -28,10 +28,12 @@ from app.store import (
     PostgresConfiguration,
     PostgresContents,
     PostgresDeadLetters,
+    PostgresHistory,
     PostgresJanitor,
     PostgresLeases,
     PostgresOutbox,
     PostgresStore,
+    PostgresTargets,
     PostgresTracking,
     PostgresWebhooks,
     PostgresWorkers,
@@ -82,6 +84,16 @@ class PostgresDatabase:
     def attention(self) -> PostgresAttention:
         """What is wrong now."""
         return PostgresAttention(self.pool)
+
+    @cached_property
+    def targets(self) -> PostgresTargets:
+        """How it goes with targets."""
+        return PostgresTargets(self.pool)
+
+    @cached_property
+    def history(self) -> PostgresHistory:
+        """What became of deliveries in time."""
+        return PostgresHistory(self.pool)
 
     @cached_property
     def arrivals(self) -> PostgresArrivals:

@@ -19,6 +19,7 @@ from app.usecases.intervene import Interventions
 from app.usecases.links import Links
 from app.usecases.pausing import Pausing
 from app.usecases.quotas import Quotas
+from app.usecases.target_states import TargetStates
 from sinks.formats import FORMATS, suffix_of
 from sinks.stores.kinds import Stores
 from streams.regards.tokens import TokenSigner
@@ -59,6 +60,15 @@ class Services:
             configure=self.configuration.configure,
             tenants=self.configuration.tenants,
             workers=self.database.tracking.workers,
+        )
+
+    @property
+    def target_states(self) -> TargetStates:
+        """What tells how it goes with each target."""
+        return TargetStates(
+            seen=self.database.targets,
+            troubles=self.database.attention,
+            tenants=self.configuration.tenants,
         )
 
     @property

@@ -26,6 +26,8 @@ contents       `Contents`
 configuration  `ConfigurationStore`
 audit          `AuditTrail`
 attention      `Troubles`
+targets        `TargetsSeen`
+history        `Histories`
 tracking       `Tracking`, `Changes`, `Overview`
 webhooks       `WebhookOutbox`
 dead_letters   `DeadLetterTable`
@@ -39,10 +41,12 @@ from app.store.memory.configuration import MemoryConfiguration
 from app.store.memory.contents import MemoryContents
 from app.store.memory.database import MemoryDatabase
 from app.store.memory.dead_letters import MemoryDeadLetters
+from app.store.memory.history import MemoryHistory
 from app.store.memory.leases import MemoryLeases
 from app.store.memory.listening import MemoryWorkNews
 from app.store.memory.outbox import MemoryOutbox
 from app.store.memory.store import MemoryStore
+from app.store.memory.targets import MemoryTargets
 from app.store.memory.tracking import MemoryTracking, MemoryWorkers
 from app.store.memory.webhooks import MemoryWebhooks
 
@@ -55,9 +59,11 @@ __all__ = [
     "MemoryContents",
     "MemoryDatabase",
     "MemoryDeadLetters",
+    "MemoryHistory",
     "MemoryLeases",
     "MemoryOutbox",
     "MemoryStore",
+    "MemoryTargets",
     "MemoryTracking",
     "MemoryWebhooks",
     "MemoryWorkNews",

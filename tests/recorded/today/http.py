@@ -19,12 +19,14 @@ from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
 from web.api.events import EventsApi
 from web.api.health import Health
+from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
 from web.api.settings import SettingsApi
+from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
 from web.api.webhooks import WebhooksApi
 from web.api.workers import WorkersApi
@@ -68,6 +70,8 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         console=Console(None),
         health=Health({}),
         targets=TargetsApi(some, look=some, trouble=some),
+        target_states=TargetStatesApi(some, some),
+        history=HistoryApi(some, kept=some, tenants=some),
         webhooks=WebhooksApi(some, some, some, some),
         pauses=PausesApi(some),
         requests_under_way=1,
