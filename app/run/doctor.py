@@ -29,9 +29,6 @@ from streams.operators.identity import check_identity_provider
 from web.certificate import certificate_of
 
 _ERROR_WINDOW = timedelta(hours=1)
-_OVERDUE_LONG = 21600.0  # seconds that a content stays longer than it was told
-_HELD_LONG = 3600.0  # seconds that rs-order does not say whether a place is free
-_PARKED_LONG = 10800.0  # seconds that an archive waits for a suborder before it is told
 _RENEWED_LONG_BEFORE = 14  # days: what renews by itself has done it by then
 _PROBE_CONCURRENCY = 8  # targets at once
 # Of what needs an operator: what no check here tells of.
@@ -163,13 +160,16 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
     try:
         async with connected(settings, size=2, start_timeout=5) as database:
             yield await _workers(database.tracking)
-            for finding in noticed(await database.attention.troubles(None)):
+            troubles, tracking = await database.attention.troubles(None), database.tracking
+            for finding in chain(noticed(troubles), owed(troubles)):
                 yield finding
-            yield await _lately(database.tracking, database.tracking, settings)
-            yield parked(await database.tracking.depths())
-            yield places(await database.tracking.places_held())
-            yield contents(await database.tracking.contents_overdue())
-            for finding in webhooks_found(await database.webhooks.seen(settings.tenants)):
+            yield await _lately(tracking, tracking, settings)
+            for finding in chain(
+                parked(await tracking.depths(), troubles),
+                places(await tracking.places_held(), troubles),
+                contents(await tracking.contents_overdue(), troubles),
+                webhooks_found(await database.webhooks.seen(settings.tenants)),
+            ):
                 yield finding
             if settings.secret_keys:
                 tenants.apply(await database.tenant_settings().read())
@@ -212,16 +212,29 @@ async def _lately(overview: Overview, tracking: Tracking, settings: Settings) ->
 
 def noticed(troubles: Sequence[Trouble]) -> list[Finding]:
     """Report what needs an operator now, in the words of the catalogue; what else is told, once."""
-    found = []
-    for trouble in troubles:
-        if trouble.code in _LOOKED_AT:
-            view = AttentionView.of(trouble)
-            tenant = "" if view.tenant is None else f"tenant {view.tenant}: "
-            since = "" if view.since is None else f", since {view.since:%Y-%m-%d %H:%M:%S}Z"
-            cause = "" if view.cause is None else f"; last cause: {view.cause}"
-            message = f"{tenant}{view.sentence}{since}{cause}"
-            found.append(bad("attention", view.code.value, message, view.advice))
+    found = [
+        _problem("attention", trouble.code.value, trouble)
+        for trouble in troubles
+        if trouble.code in _LOOKED_AT
+    ]
     return found or [good("attention", "now", "no target fails, and no delivery is stuck")]
+
+
+def _problem(part: str, check: str, trouble: Trouble) -> Finding:
+    """Say of one what `GET /attention` says of it."""
+    view = AttentionView.of(trouble)
+    tenant = "" if view.tenant is None else f"tenant {view.tenant}: "
+    since = "" if view.since is None else f", since {view.since:%Y-%m-%d %H:%M:%S}Z"
+    cause = "" if view.cause is None else f"; last cause: {view.cause}"
+    return bad(part, check, f"{tenant}{view.sentence}{since}{cause}", view.advice)
+
+
+def _unless(
+    troubles: Sequence[Trouble], need: Need, part: str, check: str, otherwise: str
+) -> list[Finding]:
+    """Report what needs an operator by a check of its own; `otherwise` where nothing does."""
+    found = [_problem(part, check, trouble) for trouble in troubles if trouble.code is need]
+    return found or [good(part, check, otherwise)]
 
 
 def paused(pauses: Sequence[Pause]) -> Finding:
@@ -230,75 +243,49 @@ def paused(pauses: Sequence[Pause]) -> Finding:
     return good("deliveries", "pauses", causes or "nothing is paused")
 
 
-def parked(depths: Sequence[Depth]) -> Finding:
-    """Report how many archives wait for the next suborder of their order, and for how long."""
-    check = "suborders"
+def owed(troubles: Sequence[Trouble]) -> list[Finding]:
+    """Report which messages no broker has taken for long."""
+    fine = "nothing is owed for long"
+    return _unless(troubles, Need.MESSAGE_OWED, "postgresql", "owed", fine)
+
+
+def parked(depths: Sequence[Depth], troubles: Sequence[Trouble]) -> list[Finding]:
+    """Report which archives wait long for the next suborder of their order; else how many wait."""
     waiting = sum(depth.parked for depth in depths)
-    if not waiting:
-        return good("deliveries", check, "no archive waits for a further suborder")
-    tenant, longest = max(((d.tenant, d.oldest_parked) for d in depths), key=lambda one: one[1])
-    archives = "archive waits" if waiting == 1 else "archives wait"
-    summary = (
-        f"{waiting} half-made {archives} for rs-order to make a further suborder available, one "
-        f"of tenant {tenant} for {longest / 60:.0f} minutes"
-    )
-    if longest <= _PARKED_LONG:
-        return good("deliveries", check, summary)
-    return bad(
-        "deliveries",
-        check,
-        summary,
-        f"`delivery list --state TRANSFERRING --tenant {tenant}` tells which; see at rs-order "
-        "whether it restores their orders, and what keeps their users' places "
-        '(docs/operating.md, "Why does a delivery wait?")',
-    )
+    fine = "no archive waits for a further suborder"
+    if waiting:
+        longest = max(depth.oldest_parked for depth in depths)
+        fine = (
+            f"half-made archives that wait for the next suborder of their order: {waiting}, the "
+            f"first for {longest / 60:.0f} minutes"
+        )
+    return _unless(troubles, Need.SUBORDER_AWAITED, "deliveries", "suborders", fine)
 
 
-def places(held: Sequence[PlacesHeld]) -> Finding:
-    """Report how many orders may keep a place at rs-order although all of them is delivered."""
-    check = "places"
+def places(held: Sequence[PlacesHeld], troubles: Sequence[Trouble]) -> list[Finding]:
+    """Report which orders have long kept a place at rs-order although all of them is delivered."""
     count = sum(kept.places for kept in held)
-    if not count:
-        return good("deliveries", check, "no delivered order may keep its user's place at rs-order")
-    longest = max(held, key=lambda kept: kept.oldest)
-    orders = "order may keep its user's place" if count == 1 else "orders may keep users' places"
-    summary = (
-        f"{count} delivered {orders} at rs-order, one of tenant {longest.tenant} for "
-        f"{longest.oldest / 60:.0f} minutes"
-    )
-    if longest.oldest <= _HELD_LONG:
-        return good("deliveries", check, summary)
-    return bad(
-        "deliveries",
-        check,
-        summary,
-        "rs-order does not say whether it still waits for their users, who may have to wait for "
-        "further orders; `place_not_freed` in the log has the delivery, its order and the cause: "
-        "see that rs-order answers `GET /user/orders/{id}`, or cancel the order there",
-    )
+    fine = "no delivered order may keep its user's place at rs-order"
+    if count:
+        longest = max(kept.oldest for kept in held)
+        fine = (
+            f"delivered orders that may keep their users' places at rs-order: {count}, the first "
+            f"for {longest / 60:.0f} minutes"
+        )
+    return _unless(troubles, Need.PLACE_HELD, "deliveries", "places", fine)
 
 
-def contents(overdue: Sequence[OverdueContents]) -> Finding:
-    """Report how much of what was delivered is to be removed by now, and why it is not."""
-    check = "retention"
+def contents(overdue: Sequence[OverdueContents], troubles: Sequence[Trouble]) -> list[Finding]:
+    """Report what of what was delivered stays hours after its end; else what is to be removed."""
     count = sum(target.contents for target in overdue)
-    if not count:
-        return good("deliveries", check, "all that is to be removed from targets is removed")
-    first = max(overdue, key=lambda one: one.oldest)
-    deliveries = "delivery" if count == 1 else "deliveries"
-    summary = (
-        f"the content of {count} {deliveries} is still to be removed, of one of tenant "
-        f"{first.tenant} for {first.oldest / 60:.0f} minutes"
-    )
-    if first.oldest <= _OVERDUE_LONG:
-        return good("deliveries", check, summary)
-    return bad(
-        "deliveries",
-        check,
-        f"{summary}: {first.cause or 'it was not tried yet'}",
-        "`content_not_removed` in the log names each delivery and its cause; mend that, and "
-        "`delivery remove` tries it again at once",
-    )
+    fine = "all that is to be removed from targets is removed"
+    if count:
+        longest = max(each.oldest for each in overdue)
+        fine = (
+            f"deliveries whose content is to be removed by now: {count}, the first for "
+            f"{longest / 60:.0f} minutes"
+        )
+    return _unless(troubles, Need.CONTENT_OVERDUE, "deliveries", "retention", fine)
 
 
 async def check_targets(settings: Settings, tenants: ConfiguredTenants) -> AsyncIterator[Finding]:

@@ -10,7 +10,7 @@ import asyncpg
 
 from app.errors import ConfigurationError
 from app.settings import Settings
-from app.store.outbox import held_back, last_error, owed
+from app.store.outbox import held_back
 from app.store.parameters import parameters_of
 from app.store.pool import advice
 from app.store.rights import missing_rights
@@ -23,11 +23,10 @@ SQL = load(__name__)
 _PART = "postgresql"
 _MIN_SERVER_VERSION = 130000  # server_version_num
 _MAX_CLOCK_SKEW = 2.0  # seconds that clocks may differ
-_MAX_OVERDUE = 60.0  # seconds that a message may be owed beyond its time
 
 
 async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
-    """Look at reachability, encryption, version, schema, connections, clock and what is owed."""
+    """Look at reachability, encryption, version, schema, connections, clock and the outbox."""
     try:
         parameters = parameters_of(settings)
     except ConfigurationError as error:
@@ -60,7 +59,7 @@ async def check_postgresql(settings: Settings) -> AsyncIterator[Finding]:
             rights = await _rights(connection)
             yield rights
             if rights.ok:
-                yield await _owed(connection)
+                yield await _outbox(connection)
     finally:
         await connection.close()
 
@@ -160,7 +159,7 @@ async def _clock(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
     return good(_PART, "clock", f"{apart * 1000:+.0f} ms from the clock here")
 
 
-async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+async def _outbox(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
     if (later := await held_back(connection)) is not None:
         kinds, behind = later
         return bad(
@@ -171,16 +170,4 @@ async def _owed(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
             "finish the upgrade; after a step back, run a worker of the later version until they "
             "are sent",
         )
-    late = [lane for lane in await owed(connection) if lane.oldest > _MAX_OVERDUE]
-    if late:
-        summary = ", ".join(
-            f"{lane.messages} {lane.lane}, the oldest for {lane.oldest:.0f} s" for lane in late
-        )
-        last = await last_error(connection)
-        return bad(
-            _PART,
-            "outbox",
-            f"messages are owed for long: {summary}" + (f"; last cause: {last}" if last else ""),
-            "see that a worker runs and that the broker named takes them",
-        )
-    return good(_PART, "outbox", "nothing is owed for long")
+    return good(_PART, "outbox", "nothing is owed that only a later version can send")

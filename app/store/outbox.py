@@ -212,12 +212,6 @@ async def held_back(
     return (row["kinds"], row["behind"]) if row is not None else None
 
 
-async def last_error(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
-    """Return why the message that waits longest was not confirmed."""
-    cause: str | None = await connection.fetchval(*SQL["last_error"]())
-    return cause
-
-
 def _outgoing_of(row: asyncpg.Record) -> OutgoingMessage:
     return OutgoingMessage(
         delivery_id=row["delivery_id"],

@@ -199,7 +199,3 @@ WHERE id IN (SELECT delivery_id FROM taken_back);
 SELECT lane, count(*) AS messages,
        greatest(0, extract(epoch FROM now() - min(due_at)))::float8 AS oldest
 FROM outbox GROUP BY lane;
-
--- name: last_error
--- Why the message that is owed longest was not confirmed.
-SELECT last_error FROM outbox WHERE last_error IS NOT NULL ORDER BY due_at LIMIT 1;

@@ -85,7 +85,7 @@ CATALOGUE: Mapping[Need, Known] = {
     Need.MESSAGE_OWED: Known(
         sentence="Messages of lane {subject} are owed for long: {count}",
         advice="See that a worker runs, and that RabbitMQ (responses, orders) or Kafka (events) "
-        "takes them; rs-order may have no queue yet. `delivery doctor` tells more.",
+        "takes them; rs-order may have no queue yet. `delivery doctor` tries both.",
         alert="DeliveryOutboxStuck",
     ),
     Need.STATE_STUCK: Known(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 from app.delivery.states import State
-from app.run.doctor import contents, parked, paused, places
+from app.run.doctor import contents, owed, parked, paused, places
+from app.views.attention import AttentionView, Need, Trouble
 from app.views.deliveries import Depth, OverdueContents, PlacesHeld
+from app.views.findings import Finding
 from tests.unit.test_pauses import WORKER, make_pause
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def depth(tenant: str, waiting: int, longest: float) -> Depth:
@@ -21,80 +29,74 @@ def depth(tenant: str, waiting: int, longest: float) -> Depth:
     )
 
 
-@pytest.mark.parametrize(
-    ("depths", "ok", "told"),
-    [
-        ([], True, "no archive waits"),
-        ([depth("a", 0, 0)], True, "no archive waits"),
-        ([depth("a", 2, 600), depth("b", 1, 10_800)], True, "3 half-made archives"),
-        ([depth("a", 1, 600)], True, "1 half-made archive waits for rs-order"),
-        ([depth("a", 2, 600), depth("b", 1, 10_801)], False, "one of tenant b for 180 minutes"),
-    ],
-)
-def test_archives_that_wait_are_counted_and_those_that_wait_for_hours_named(
-    depths: list[Depth], ok: bool, told: str
-) -> None:
-    finding = parked(depths)
-    assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "suborders")
-    assert told in finding.message
-    assert ok or "--state TRANSFERRING --tenant b" in finding.advice
+def make_trouble(code: Need, **changes: Any) -> Trouble:
+    known = {"tenant": "b", "subject": None, "since": NOON, "count": 3, "cause": None}
+    return Trouble(code=code, **known | changes)
 
 
 @pytest.mark.parametrize(
-    ("held", "ok", "told"),
+    ("found", "part", "check", "told"),
     [
-        ([], True, "no delivered order may keep its user's place"),
-        ([PlacesHeld(tenant="a", places=2, oldest=3600)], True, "2 delivered orders may keep"),
+        (parked([], []), "deliveries", "suborders", "no archive waits"),
         (
-            [PlacesHeld(tenant="a", places=1, oldest=60)],
-            True,
-            "1 delivered order may keep its user's place at rs-order",
+            parked([depth("a", 2, 600), depth("b", 1, 1200), depth("c", 0, 0)], []),
+            "deliveries",
+            "suborders",
+            "that wait for the next suborder of their order: 3, the first for 20 minutes",
         ),
+        (places([], []), "deliveries", "places", "no delivered order may keep its user's place"),
         (
-            [
-                PlacesHeld(tenant="a", places=2, oldest=60),
-                PlacesHeld(tenant="b", places=1, oldest=7200),
-            ],
-            False,
-            "one of tenant b for 120 minutes",
+            places([PlacesHeld(tenant="a", places=2, oldest=60)], []),
+            "deliveries",
+            "places",
+            "places at rs-order: 2, the first for 1 minutes",
         ),
+        (contents([], []), "deliveries", "retention", "all that is to be removed"),
+        (
+            contents([OverdueContents(tenant="a", contents=1, oldest=60, cause="busy")], []),
+            "deliveries",
+            "retention",
+            "to be removed by now: 1, the first for 1 minutes",
+        ),
+        (owed([]), "postgresql", "owed", "nothing is owed for long"),
     ],
 )
-def test_places_of_which_rs_order_says_nothing_are_told(
-    held: list[PlacesHeld], ok: bool, told: str
+def test_what_waits_as_it_may_is_counted_and_no_problem(
+    found: list[Finding], part: str, check: str, told: str
 ) -> None:
-    finding = places(held)
-    assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "places")
+    (finding,) = found
+    assert (finding.ok, finding.part, finding.check) == (True, part, check)
     assert told in finding.message
-    assert ok or "`place_not_freed` in the log has the delivery, its order" in finding.advice
 
 
 @pytest.mark.parametrize(
-    ("overdue", "ok", "told"),
+    ("need", "judge"),
     [
-        ([], True, "all that is to be removed"),
+        (Need.SUBORDER_AWAITED, lambda told: parked([depth("b", 3, 90_000)], told)),
         (
-            [OverdueContents(tenant="a", contents=1, oldest=60, cause=None)],
-            True,
-            "1 delivery is still",
+            Need.PLACE_HELD,
+            lambda told: places([], told),
         ),
-        (
-            [
-                OverdueContents(tenant="a", contents=2, oldest=60, cause="busy"),
-                OverdueContents(tenant="b", contents=1, oldest=21_660, cause="403"),
-            ],
-            False,
-            "of one of tenant b for 361 minutes: 403",
-        ),
+        (Need.CONTENT_OVERDUE, lambda told: contents([], told)),
+        (Need.MESSAGE_OWED, owed),
     ],
 )
-def test_content_that_should_be_gone_is_counted_and_its_cause_told(
-    overdue: list[OverdueContents], ok: bool, told: str
+def test_what_needs_an_operator_is_told_by_tenant_in_the_words_of_attention(
+    need: Need, judge: Callable[[list[Trouble]], list[Finding]]
 ) -> None:
-    finding = contents(overdue)
-    assert (finding.ok, finding.part, finding.check) == (ok, "deliveries", "retention")
-    assert told in finding.message
-    assert ok or "delivery remove" in finding.advice
+    troubles = [
+        make_trouble(need, cause="403"),
+        make_trouble(need, tenant="a", count=1),
+        make_trouble(Need.NO_WORKER, tenant=None),
+    ]
+    first, second = judge(troubles)
+    for finding, trouble in zip((first, second), troubles, strict=False):
+        view = AttentionView.of(trouble)
+        assert not finding.ok
+        assert finding.message.startswith(f"tenant {trouble.tenant}: {view.sentence}, since 2026-")
+        assert finding.advice == view.advice
+    assert first.message.endswith("; last cause: 403")
+    assert "cause" not in second.message
 
 
 def test_what_is_paused_is_told_and_no_fault() -> None:
