@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { attention } from "./attention.js";
 import { alertOf, h, seconds, time } from "./dom.js";
+import { history } from "./history.js";
 import { pauses } from "./pauses.js";
 
 export async function health(content, { signal }) {
@@ -10,9 +11,11 @@ export async function health(content, { signal }) {
   const aside = h("div", {}); // a target that is silent must not keep the rest from being seen
   const paused = h("div", {});
   const needed = h("div", {});
-  content.append(h("h1", {}, "Health"), needed, paused, place, aside);
+  const ended = h("div", {});
+  content.append(h("h1", {}, "Health"), needed, paused, place, aside, ended);
   attention(needed, signal);
   pauses(paused, signal);
+  history(ended, signal);
   draw(aside, signal, async () => {
     const { content: targets } = await call("GET", "/health/targets", { signal, accept: [403] }); // for administrators only
     return targets ? [places(targets)] : [];
