@@ -49,6 +49,7 @@ from app.errors import (
     StoreUnavailableError,
     TargetRefusedError,
     TargetUnavailableError,
+    UploadLostError,
     as_cause,
 )
 from app.telemetry import metrics
@@ -155,6 +156,9 @@ class Reports:
             cause = f"it took more than {self.bound_of(delivery):.0f} seconds"
         elif not isinstance(error, DeliveryError):
             cause = f"{UNFORESEEN}: {error!r}"
+        consequence = _CONSEQUENCE
+        if isinstance(error, UploadLostError):
+            consequence += ", unless another worker ended it meanwhile with one"
         away = isinstance(error, TargetUnavailableError) or (
             isinstance(error, TimeoutError) and report is not None and report.waits_for_target
         )
@@ -166,7 +170,7 @@ class Reports:
             **delivery.log_context,
             url=None if report is None else report.place.url,
             cause=cause,
-            consequence=_CONSEQUENCE,
+            consequence=consequence,
         )
 
     async def look(self) -> int:
@@ -280,6 +284,7 @@ class Report:
     _document: Document | None = field(default=None, init=False)
     _has_turn: bool = field(default=False, init=False)
     _is_complete: bool = field(default=False, init=False)
+    _is_told: bool = field(default=False, init=False)
     _asks_order: bool = field(default=False, init=False)
 
     @property
@@ -305,13 +310,13 @@ class Report:
             media_type=report_document.MEDIA_TYPE,
             part_size=self.by.part_size,
         )
-        await self._document.send(self._pieces(), opens=self._may_open, may=_may)
+        await self._document.send(self._pieces(), opens=_may, may=_may)
         await self.by._turns.acquire()  # noqa: SLF001 - they are one thing
         self._has_turn = True
         return True
 
     async def close(self) -> None:
-        """Abort what was sent, and is not to appear."""
+        """Abort what was sent, and is not to appear; also of other tries, once this one is told."""
         if self._has_turn:
             self._has_turn = False
             self.by._turns.release()  # noqa: SLF001 - likewise
@@ -319,6 +324,10 @@ class Report:
             with suppress(TimeoutError):  # what stays open is found by `look`
                 async with asyncio.timeout(_ABORT):
                     await self._document.abort()
+        if self._is_told and self._document is not None and self._document.opened:
+            with suppress(TimeoutError, DeliveryError):  # a rule of the store ends it then
+                async with asyncio.timeout(_ABORT):
+                    await self._abort_others()
 
     async def appear(
         self, tx: UnitOfWork, error_type: ErrorType, message: str
@@ -352,6 +361,7 @@ class Report:
         until = end_of(await tx.now(), self.stays)
         if until is not None:
             await tx.keep_content(self.delivery, until=until)
+        tx.on_commit(self._note_told)
         tx.on_commit(metrics.REPORTS.labels(self.delivery.tenant, "written").inc)
         tx.on_commit(
             lambda: log.info(
@@ -362,8 +372,14 @@ class Report:
             )
         )
 
-    async def _may_open(self) -> None:
-        """Abort uploads that earlier tries have left open; of a report, none goes on with one."""
+    def _note_told(self) -> None:
+        self._is_told = True
+
+    async def _abort_others(self) -> None:
+        """Abort the uploads of all other tries: of a worker that died, or one that comes late.
+
+        Not before it is told: another worker may be ending the same delivery, and be the first.
+        """
         await self.by.uploads.abort_orphans(self.delivery, self.target, self.place.key)
 
     async def _check_place(self) -> None:
@@ -462,4 +478,4 @@ def _missing(missing: MissingFile) -> Told:
 
 
 async def _may() -> None:
-    """Return: the delivery is locked, and noted is where it comes."""
+    """Return: where it comes is noted, and only what has locked the delivery lets it appear."""

@@ -18,7 +18,7 @@ from app.audit import Actor
 from app.delivery.content import ContentState
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject
+from app.delivery.object_store import FoundObject, Upload
 from app.delivery.orders import OrderStatus
 from app.delivery.report_document import Failure
 from app.delivery.reports import report_marks
@@ -490,6 +490,64 @@ async def test_one_of_very_many_files_is_sent_in_parts_and_leaves_no_upload(
     assert set(failing.states()) == {*FILES, *SMALL}
     assert failing.store.open() == []
     assert (await terminal(deliveries))["reportUrl"] == TARGET.url_of(KEY)
+
+
+async def test_workers_that_end_the_same_one_at_once_abort_nothing_of_what_is_told(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes upon it while the first sends parts; the first has ended it meanwhile."""
+    await failing.plan()
+    await failing.deliveries.elapse(timedelta(hours=13))
+    uploads: list[Upload] = []
+    opened = [asyncio.Event(), asyncio.Event()]
+    create_upload, put_part = failing.store.create_upload, failing.store.put_part
+
+    async def create(*args: Any, **named: Any) -> Upload:
+        uploads.append(await create_upload(*args, **named))
+        opened[len(uploads) - 1].set()
+        return uploads[-1]
+
+    async def put(target: Any, upload: Upload, number: int, part: Any) -> Any:
+        if upload == uploads[0]:
+            await opened[1].wait()
+        else:
+            await asyncio.wait([first])
+        return await put_part(target, upload, number, part)
+
+    monkeypatch.setattr(failing.store, "create_upload", create)
+    monkeypatch.setattr(failing.store, "put_part", put)
+
+    async def ends() -> int:
+        reports = failing.writes(part_size=300)
+        return await expire(store=failing.deliveries.store, limit=9, reports=reports)
+
+    first = asyncio.create_task(ends())
+    await opened[0].wait()
+    assert await ends() == 0
+    assert await first == 1
+    assert (await terminal(failing.deliveries))["reportUrl"] == TARGET.url_of(KEY)
+    assert set(failing.states()) == set(SMALL)
+    assert failing.store.open() == []
+
+
+async def test_what_a_worker_that_died_has_sent_of_one_is_aborted_behind_the_next(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing.written = failing.writes(part_size=300)
+
+    async def dies(*_: Any, **__: Any) -> None:
+        raise CrashError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(failing.store, "put_part", dies)
+        patched.setattr(failing.store, "abort", dies)
+        with pytest.raises(CrashError):
+            await failing.fail()
+    assert len(failing.store.open()) == 1
+    await failing.deliveries.let_leases_run_out()
+    assert await failing.attempt() is not None
+    assert (await terminal(failing.deliveries))["reportUrl"] == TARGET.url_of(KEY)
+    assert failing.store.open() == []
 
 
 async def test_one_that_ends_otherwise_leaves_no_upload(failing: Failing) -> None:
