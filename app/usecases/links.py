@@ -35,7 +35,8 @@ log = get_logger(__name__)
 Publish = Callable[[OutgoingMessage], Awaitable[None]]
 
 _CONCURRENCY = 10  # links to one target, for what is told at the end, that are made at once
-_TIMEOUT = 5.0  # seconds after which a client is told without
+_TIMEOUT = 5.0  # seconds that a target has for one, once it is asked
+_PATIENCE = 15.0  # seconds after which a client is told without, whatever that is waited for
 # In which no link to a target is made that was silent: each time, all that is told waits for it.
 _REST = Backoff(first=30.0, longest=300.0)
 
@@ -64,15 +65,21 @@ class _Turns:
 
     @contextlib.asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Wait for a turn. Raises TargetUnavailableError while the target was silent just now."""
+        """Wait for a turn, in which the target has its time, however long the wait was.
+
+        Raises TargetUnavailableError when it is silent, and while it was silent just now.
+        """
         self._check()
         async with self._free:
             self._check()  # it may have been found out meanwhile
             try:
-                yield
-            except asyncio.CancelledError:  # by the timeout of those who wait for it
+                async with asyncio.timeout(_TIMEOUT) as asking:
+                    yield
+            except TimeoutError as error:
+                if not asking.expired():
+                    raise
                 self._rest()
-                raise
+                raise TargetUnavailableError(f"its target was silent for {_TIMEOUT:g} s") from error
             self._silences = 0
 
     @property
@@ -203,7 +210,7 @@ class Links:
         turns: Mapping[tuple[str, str], _Turns],
     ) -> OutgoingMessage:
         try:
-            async with asyncio.timeout(_TIMEOUT):
+            async with asyncio.timeout(_PATIENCE):
                 tracked = await self.delivered.tracking.one(owed.tenant, owed.delivery_id)
                 if tracked is None:
                     return owed
@@ -211,7 +218,7 @@ class Links:
                     item = await self.delivered.find(tracked, None)
                     made = await self._made(tracked, item, int(longest.total_seconds()))
         except (DeliveryError, TimeoutError) as error:
-            cause = str(error) or f"it took longer than {_TIMEOUT:g} s"
+            cause = str(error) or f"it was not made within {_PATIENCE:g} s"
             # Of a store that makes none, it is no news.
             tell = log.info if isinstance(error, NotPossibleError) else log.warning
             tell(

@@ -479,6 +479,22 @@ async def test_a_silent_store_takes_the_links_of_no_other(monkeypatch: pytest.Mo
     assert "httpUrl" in world.published[-1].body
 
 
+async def test_a_target_with_more_to_link_than_it_has_turns_is_not_taken_for_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wait for a turn is no time of the target's: what had none says nothing of it."""
+    monkeypatch.setattr("app.usecases.links._PATIENCE", 0.05)
+    world = make_world(_hang)
+    with structlog.testing.capture_logs() as logged:
+        await asyncio.gather(*[world.publish(await world.deliver()) for _ in range(15)])
+    assert all("httpUrl" not in told.body for told in world.published)
+    assert {line["cause"] for line in logged} == {"it was not made within 0.05 s"}
+    monkeypatch.setattr("app.usecases.links._PATIENCE", 15.0)
+    world.store.before = None
+    await world.publish(await world.deliver())
+    assert "httpUrl" in world.published[-1].body
+
+
 # Which delivery is meant, where its correlation id was used again.
 
 
