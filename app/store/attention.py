@@ -28,6 +28,7 @@ class PostgresAttention:
             worker_silent=attention.WORKER_SILENT,
             failed_within=attention.FAILED_WITHIN,
             failed_times=attention.FAILED_TIMES,
+            waiting=[code.value for code in attention.WAITING],
             states=[state.value for state in attention.STUCK],
             ages=list(attention.STUCK.values()),
             parked=attention.PARKED,

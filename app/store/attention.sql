@@ -33,7 +33,8 @@ WITH paused AS (
         WHERE good.tenant = failing.tenant AND good.target = failing.target AND good.outcome = 'done') last
     JOIN delivery_attempt a ON a.tenant = failing.tenant AND a.target = failing.target
          AND a.outcome IN ('postponed', 'error') AND (last.at IS NULL OR a.ended > last.at)
-    WHERE a.cause IS NULL OR NOT starts_with(a.cause, 'cancelled by ')
+    WHERE (a.cause IS NULL OR NOT starts_with(a.cause, 'cancelled by '))
+      AND (a.code IS NULL OR a.code <> ALL (:waiting::text[])) -- ordinary waiting is no failure
     GROUP BY failing.tenant, failing.target
     HAVING count(*) >= :failed_times AND max(a.ended) > now() - :failed_within::interval
     UNION ALL

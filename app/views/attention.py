@@ -15,6 +15,7 @@ from typing import Literal, Protocol, Self
 
 from pydantic import Field
 
+from app.codes import Code
 from app.delivery.states import State
 from app.views.view import Milliseconds, View
 
@@ -22,6 +23,8 @@ from app.views.view import Milliseconds, View
 WORKER_SILENT = timedelta(seconds=60)
 FAILED_WITHIN = timedelta(hours=1)
 FAILED_TIMES = 3
+# Of an attempt that was postponed: files that come yet, and a place that another delivery has.
+WAITING = (Code.SOURCE_NOT_READY, Code.PLACE_BUSY)
 STUCK: Mapping[State, timedelta] = {
     State.RECEIVED: timedelta(minutes=15),
     State.GRANTED: timedelta(minutes=30),

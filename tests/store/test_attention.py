@@ -6,8 +6,16 @@ from datetime import timedelta
 
 import pytest
 
+from app.codes import Code
 from app.delivery.pauses import PauseScope, PauseSubject, Running
 from app.delivery.states import State, Work
+from app.errors import (
+    FolderBusyError,
+    ObjectBusyError,
+    RetryableError,
+    SourceNotReadyError,
+    TargetUnavailableError,
+)
 from app.views.attention import Need, Trouble
 from compose.embedded.stack import TENANT
 from tests.builders import make_buried, make_stored
@@ -33,13 +41,15 @@ async def troubles(deliveries: Deliveries, *tenants: str) -> dict[Need, Trouble]
     return by_code
 
 
-async def attempt(deliveries: Deliveries, cause: str | None = "403 AccessDenied") -> None:
+async def attempt(
+    deliveries: Deliveries, cause: str | None = "403 AccessDenied", *, code: Code | None = None
+) -> None:
     """Let a worker try what is due: it fails of a cause, or does not."""
     leases = deliveries.leases("w")
     claimed = await leases.claim(Work.TRANSFER)
     assert claimed is not None
     if cause is not None:
-        await leases.release(claimed, after=timedelta(), failed=False, cause=cause)
+        await leases.release(claimed, after=timedelta(), failed=False, cause=cause, code=code)
         return
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(claimed, State.DONE, result=make_stored())
@@ -100,6 +110,23 @@ async def test_a_target_fails_since_its_first_failure_and_until_something_goes_w
     assert await troubles(deliveries, OTHER) == {}
     await attempt(deliveries, cause=None)
     assert await troubles(deliveries) == {}
+
+
+@pytest.mark.parametrize("waits", [SourceNotReadyError, ObjectBusyError, FolderBusyError])
+async def test_what_only_waits_is_no_failure_of_its_target(
+    deliveries: Deliveries, waits: type[RetryableError]
+) -> None:
+    """Files that rs-order is still at, or another delivery that has the place."""
+    await deliveries.presence("w").heartbeat()
+    await deliveries.ready("c")
+    for _ in range(2):
+        await attempt(deliveries)
+    for _ in range(3):
+        await attempt(deliveries, "it is not its turn yet", code=waits.code)
+    assert await troubles(deliveries) == {}
+    await attempt(deliveries, "503 SlowDown", code=TargetUnavailableError.code)
+    failing = (await troubles(deliveries))[Need.TRANSFERS_FAIL]
+    assert (failing.count, failing.cause) == (3, "503 SlowDown")
 
 
 async def test_what_is_over_for_an_hour_is_told_no_more(deliveries: Deliveries) -> None:

@@ -70,6 +70,7 @@ class MemoryAttention:
                 if attempt.outcome in _FAILED
                 and (good is None or at > good)
                 and not (attempt.cause or "").startswith("cancelled by ")
+                and attempt.code not in attention.WAITING
             ]
             if len(failed) < attention.FAILED_TIMES:
                 continue
