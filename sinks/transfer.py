@@ -137,7 +137,7 @@ class StreamingArchiver:
     ) -> int:
         """Return the bytes of memory that a transfer holds to its end."""
         return self._plan(
-            self._form_of(delivery, after),
+            self._form_of(delivery, after, wanted),
             delivery,
             at_most=at_most,
             name_bytes=name_bytes,

@@ -16,7 +16,8 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from app.delivery.checkpoint import Checkpoint, FinishedMember, SavedStep, Step, Tail
+from app.delivery.checkpoint import Boundary, Checkpoint, FinishedMember, SavedStep, Step, Tail
+from app.delivery.contents import Wanted
 from app.delivery.lease import Lease
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
@@ -341,6 +342,37 @@ async def test_the_memory_that_a_transfer_holds_is_known_before() -> None:
     )
     assert await follow(source, store, delivery, upload, files(), budget=budget) is not None
     assert set(held) == {True}
+
+
+def begun_at_a_seam() -> Checkpoint:
+    """Return what was sent of an archive whose first part ends with a member."""
+    boundary = Boundary(parts=1, md5_state=bytes(16), members=1, crc=0)
+    step = SavedStep(
+        follows=0, part_size=PART, boundary=boundary, parts=[], members=1, finished=PART
+    )
+
+    async def load(_step: SavedStep) -> Sequence[FinishedMember]:
+        raise AssertionError("it is not asked for members")
+
+    return Checkpoint(part_size=PART, boundary=boundary, parts=[], steps=[step], load=load)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.9, 0.95])
+@pytest.mark.parametrize("after", [None, begun_at_a_seam()], ids=["begins", "goes on"])
+def test_an_archive_that_is_too_large_is_so_at_any_threshold(
+    threshold: float, after: Checkpoint | None
+) -> None:
+    """No further attempt makes it smaller, and what was sent is not to blame."""
+    source, store = Source(CONTENT), MemoryObjectStore(least_part=PART)
+    delivery = delivery_of("P_v1.zip", source)
+    with pytest.raises(ArchiveTooLargeError, match="DELIVERY_MAX_OBJECT_SIZE"):
+        replace(archiver_of(source, store), max_object_size=MIB).memory_of(
+            delivery,
+            at_most=delivery.total_bytes,
+            name_bytes=name_bytes(source.files),
+            after=after,
+            wanted=Wanted(compression_threshold=threshold),
+        )
 
 
 async def test_an_archive_that_has_more_parts_than_an_upload_takes_ends_in_words_before(
