@@ -16,6 +16,7 @@ from app.run.wiring.database import open_database
 from app.run.wiring.kafka import open_events
 from app.settings import load_settings
 from app.views.audit import DeadLetterTrail
+from app.views.dead_letters import CopyMark
 from app.views.view import Seconds, View
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
 from streams.operators.dead_letters import of_event
@@ -108,7 +109,8 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
                 kept = of_event(event)
                 async with trail.requeued(kept.shown, event.topic):
                     where = await put_back(event, events)
-                await database.dead_letters.marked([event.id])
+                mark = CopyMark(copy=event.id, letter_id=kept.id)
+                await database.dead_letters.marked([mark])
                 click.echo(f"{event.id} put back into {where}")
 
     asyncio.run(run())

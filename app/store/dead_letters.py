@@ -15,6 +15,7 @@ from app.store.sql import load
 from app.views.dead_letters import (
     BEGINNING_BYTES,
     BuriedLetter,
+    CopyMark,
     DeadLetterFilter,
     HandledLetter,
     KeptLetter,
@@ -151,10 +152,20 @@ class PostgresDeadLetters:
             for row in rows
         ]
 
-    async def marked(self, copies: Sequence[str]) -> None:
+    async def marked(self, marks: Sequence[CopyMark]) -> None:
         """Note copies of events that another way has put back; forget events that have no other."""
+        asked = SQL["forget_marked_events"](
+            copies=[mark.copy for mark in marks], letters=[mark.letter_id for mark in marks]
+        )
         with translate_errors():
-            await self._pool.execute(*SQL["forget_marked_events"](copies=list(copies)))
+            await self._pool.execute(*asked)
+
+    async def forget_copies(self, partitions: Sequence[int]) -> None:
+        """Note that what was in some partitions of the dead-letter topic is gone."""
+        with translate_errors():
+            await self._pool.execute(
+                *SQL["forget_copies"](partitions=[str(partition) for partition in partitions])
+            )
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, bool]:
         """Return those that there are."""

@@ -108,13 +108,35 @@ ORDER BY handled_at LIMIT 10000;
 
 -- name: forget_marked_events
 -- Another way, that keeps no rows, has put copies back, and marked them so: letters of no other copy are gone.
-WITH gone AS (
-    DELETE FROM dead_letter
-    WHERE kind = 'EVENT' AND handled_at IS NULL AND copies <> '{}' AND copies <@ :copies::text[]
+-- A mark names its letter, as another may have had that place on a topic that is gone; null: any.
+WITH marked AS MATERIALIZED (
+    SELECT d.id, d.copies,
+           ARRAY(SELECT copy FROM unnest(d.copies) AS copy
+                 WHERE NOT EXISTS (
+                     SELECT 1 FROM unnest(:copies::text[], :letters::text[]) AS mark (copy, letter)
+                     WHERE mark.copy = copy.copy AND coalesce(mark.letter, d.id) = d.id)
+                 ORDER BY copy) AS others
+    FROM dead_letter d
+    WHERE d.kind = 'EVENT' AND d.handled_at IS NULL AND d.copies && :copies::text[]
+    ORDER BY d.id
+    FOR UPDATE
+), gone AS (
+    DELETE FROM dead_letter d USING marked m WHERE d.id = m.id AND m.others = '{}'
 )
+UPDATE dead_letter d SET copies = m.others
+FROM marked m WHERE d.id = m.id AND m.others <> '{}' AND m.others <> m.copies;
+
+-- name: forget_copies
+-- The dead-letter topic was made again, or was cut short: what was in these partitions is gone. Letters stay.
 UPDATE dead_letter
-SET copies = ARRAY(SELECT copy FROM unnest(copies) AS copy WHERE copy <> ALL (:copies::text[]) ORDER BY copy)
-WHERE kind = 'EVENT' AND handled_at IS NULL AND copies && :copies::text[] AND NOT copies <@ :copies::text[];
+SET copies = ARRAY(SELECT copy FROM unnest(copies) AS copy
+                   WHERE split_part(copy, ':', 1) <> ALL (:partitions::text[]) ORDER BY copy)
+WHERE id IN (
+    SELECT id FROM dead_letter d
+    WHERE kind = 'EVENT' AND EXISTS (
+        SELECT 1 FROM unnest(d.copies) AS copy WHERE split_part(copy, ':', 1) = ANY (:partitions::text[]))
+    ORDER BY id
+    FOR UPDATE);
 
 -- name: known_letters
 -- Those of some letters that there are.

@@ -139,6 +139,20 @@ class HandledLetter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CopyMark:
+    """A copy on the dead-letter topic that was put back, or removed for good."""
+
+    copy: str  # partition:offset
+    # Another letter may have had that place, on a topic of the same name that is gone; None: an
+    # earlier version does not say whose it is.
+    letter_id: str | None
+
+    def is_of(self, letter_id: str) -> bool:
+        """Whether it may be a copy of this letter."""
+        return self.letter_id in (None, letter_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LettersWaiting:
     """Letters of a tenant that wait in one place."""
 
@@ -301,8 +315,11 @@ class DeadLetterTable(Protocol):
     async def handled(self, place: str | None = None) -> list[HandledLetter]:
         """Return letters that are handled and not settled: of one place, or events for None."""
 
-    async def marked(self, copies: Sequence[str]) -> None:
+    async def marked(self, marks: Sequence[CopyMark]) -> None:
         """Note copies of events that another way has put back; forget events that have no other."""
+
+    async def forget_copies(self, partitions: Sequence[int]) -> None:
+        """Note that what was in some partitions of the dead-letter topic is gone; letters stay."""
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, bool]:
         """Return those that there are, and of each whether it is handled."""

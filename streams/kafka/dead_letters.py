@@ -1,7 +1,8 @@
 """The dead-letter topic, for an operator: events that no agent could handle; look, put back.
 
 Kafka forgets by time only, so an event that was put back stays there; a marker (a record with the
-header `requeued`) says so from then on.
+header `requeued`) says so from then on. It names the letter, too: where the topic was made again,
+another event is in that place.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from app.errors import (
     UnreadableMessageError,
 )
 from app.settings import Settings
+from app.views.dead_letters import CopyMark
 from streams.channels import DEAD_LETTERS
 from streams.kafka.brokers import cause_of, open_consumer
+from streams.kafka.kept_letters import id_of
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
 _TIMEOUT = 30.0  # seconds in which the broker has to hand over something
 REQUEUED = "requeued"  # header of a marker: the id of the event
+LETTER = "letter"  # header of a marker: the id of the event as a letter
 
 
 class NoSuchEventError(DeliveryError):
@@ -56,8 +60,14 @@ class Requeued:
     """A mark: an event was put back."""
 
     id: str  # of the mark: partition:offset
-    event_id: str
+    mark: CopyMark
     key: bytes  # of the event
+    at: datetime
+
+    def is_of(self, event: DeadEvent) -> bool:
+        """Whether this event was put back, and not one that was in its place."""
+        letter_id = id_of(topic=event.topic, key=event.key, value=event.value)
+        return self.mark.copy == event.id and self.mark.is_of(letter_id)
 
 
 # Where to begin in a partition, of what it holds from the first offset up to the second; None: it
@@ -81,8 +91,20 @@ async def look(settings: Settings) -> list[DeadEvent]:
             if isinstance(event, DeadEvent):
                 events[event.id] = event
             else:
-                events.pop(event.event_id, None)
+                forget(events, event)
     return sorted(events.values(), key=lambda event: event.at)
+
+
+def forget(events: dict[str, DeadEvent], requeued: Requeued) -> None:
+    """Take the event that was put back out of those that are known by their ids."""
+    event = events.get(requeued.mark.copy)
+    if event is not None and requeued.is_of(event):
+        del events[event.id]
+
+
+def marker_of(copy: str, letter_id: str) -> list[tuple[str, bytes]]:
+    """Return the headers of a marker."""
+    return [(REQUEUED, copy.encode()), (LETTER, letter_id.encode())]
 
 
 async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent | Requeued, None]:
@@ -105,15 +127,17 @@ async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent 
 def _decoded(record: Any) -> DeadEvent | Requeued:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     place = f"{record.partition}:{record.offset}"
+    at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     if REQUEUED in headers:
-        return Requeued(id=place, event_id=headers[REQUEUED], key=record.key or b"")
+        mark = CopyMark(copy=headers[REQUEUED], letter_id=headers.get(LETTER))
+        return Requeued(id=place, mark=mark, key=record.key or b"", at=at)
     return DeadEvent(
         id=place,
         topic=headers.get("origin-topic"),
         reason=headers.get("reason", "it did not fit with its reason; see the log"),
         key=record.key or b"",
         value=record.value or b"",
-        at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        at=at,
     )
 
 
@@ -195,7 +219,8 @@ async def put_back(event: DeadEvent, events: EventLog) -> str:
         await events.append(topic, key=event.key, value=event.value)
     except UnreadableMessageError as error:  # it came when more was taken
         raise NotPossibleError(f"{event.id} can't go back: {error}") from error
-    marker = [(REQUEUED, event.id.encode())]
+    letter_id = id_of(topic=event.topic, key=event.key, value=event.value)
+    marker = marker_of(event.id, letter_id)
     await events.append(events.topics.of(DEAD_LETTERS), key=event.key, value=b"", headers=marker)
     return topic
 

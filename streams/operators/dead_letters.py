@@ -47,6 +47,7 @@ from app.views.audit import of_dead_letter
 from app.views.dead_letters import (
     MAX_KEPT_BODY,
     BuriedLetter,
+    CopyMark,
     DeadLetter,
     DeadLetterFilter,
     DeadLetterTable,
@@ -258,7 +259,8 @@ class BrokerDesk:
                         done.where[kept.letter.id] = await _append(events, whole)
                 if whole is not None and kept.letter.id in done.where:
                     # With the copies that it had while it was locked: another is buried again.
-                    await self._mark(events, whole.letter.key or b"", whole.letter.copies)
+                    letter = whole.letter
+                    await self._mark(events, letter.id, letter.key or b"", letter.copies)
                     await self._table.settled([kept.letter.id])
 
     @contextlib.asynccontextmanager
@@ -373,21 +375,48 @@ class BrokerDesk:
         )
 
     async def _sweep_topic(self, events: EventLog, seen: Mapping[str, int]) -> None:
-        """Read on in the dead-letter topic, for a while: the next turn goes on where this ends."""
+        """Read on in the dead-letter topic; where it was made again, all that is there now."""
         topic = self._topics.of(DEAD_LETTERS)
+        gone = await self._read_on(topic, seen)
+        if gone:
+            await self._table.forget_copies(gone)
+            await self._table.saw({_look_of(topic, partition): 0 for partition in gone})
+            await self._read_on(topic, await self._table.seen())
+        for handled in await self._table.handled():
+            await self._mark(events, handled.id, handled.key or b"", handled.copies)
+            await self._table.settled([handled.id])
+
+    async def _read_on(self, topic: str, seen: Mapping[str, int]) -> list[int]:
+        """Read on in a topic, for a while: the next turn goes on where this ends.
+
+        Return partitions of which what was read is gone: they are another topic's by now, of the
+        same name. The last record that was read is read once more to tell.
+        """
         ends: dict[int, int] = {}
+        gone: list[int] = []
         slice_ = _Slice()
 
-        def since(partition: int, first: int, end: int) -> int:
-            known = seen.get(f"{topic}:{partition}", first)
+        def since(partition: int, first: int, end: int) -> int | None:
+            known = seen.get(_look_of(topic, partition), first)
+            if known > end:
+                gone.append(partition)
+                return None
             ends[partition] = end
-            return max(first, known) if known <= end else first  # the topic was made again
+            return known - 1 if first < known < end else max(first, known)
 
         until = time.monotonic() + _SLICE
         async with contextlib.aclosing(
             dead_letter_topic.read(self._settings, since=since)
         ) as records:
             async for record in records:
+                partition, offset = dead_letter_topic.position_of(record.id)
+                if partition in gone:
+                    continue
+                if offset < seen.get(_look_of(topic, partition), 0):
+                    if seen.get(_of_last(topic, partition)) not in (None, _time_of(record)):
+                        gone.append(partition)
+                        del ends[partition]
+                    continue
                 slice_.add(record)
                 if time.monotonic() > until:
                     break
@@ -397,9 +426,7 @@ class BrokerDesk:
             else:
                 slice_.ends = ends
         await self._keep_slice(topic, slice_)
-        for handled in await self._table.handled():
-            await self._mark(events, handled.key or b"", handled.copies)
-            await self._table.settled([handled.id])
+        return gone
 
     async def _keep_slice(self, topic: str, slice_: _Slice) -> None:
         letters = [of_event(event) for event in slice_.found.values()]
@@ -407,16 +434,35 @@ class BrokerDesk:
             await self._table.keep(letters[start : start + _KEPT_AT_ONCE], again=False)
         if slice_.marked:
             await self._table.marked(slice_.marked)
-        await self._table.saw({f"{topic}:{each}": end for each, end in slice_.ends.items()})
+        times = {_of_last(topic, each): time for each, time in slice_.times.items()}
+        ends = {_look_of(topic, each): end for each, end in slice_.ends.items()}
+        await self._table.saw(ends | times)
 
-    async def _mark(self, events: EventLog, key: bytes, copies: Iterable[str]) -> None:
+    async def _mark(
+        self, events: EventLog, letter_id: str, key: bytes, copies: Iterable[str]
+    ) -> None:
         for copy in copies:
             await events.append(
                 self._topics.of(DEAD_LETTERS),
                 key=key,
                 value=b"",
-                headers=[(dead_letter_topic.REQUEUED, copy.encode())],
+                headers=dead_letter_topic.marker_of(copy, letter_id),
             )
+
+
+def _look_of(topic: str, partition: int) -> str:
+    """Return the name of how far a partition is read."""
+    return f"{topic}:{partition}"
+
+
+def _of_last(topic: str, partition: int) -> str:
+    """Return the name of when the last record that was read there was written."""
+    return f"{_look_of(topic, partition)} at"
+
+
+def _time_of(record: DeadEvent | Requeued) -> int:
+    """Return when a record was written, in milliseconds."""
+    return round(record.at.timestamp() * 1000)
 
 
 class _Slice:
@@ -424,17 +470,19 @@ class _Slice:
 
     def __init__(self) -> None:
         self.found: dict[str, DeadEvent] = {}
-        self.marked: list[str] = []
+        self.marked: list[CopyMark] = []
         self.ends: dict[int, int] = {}  # by partition, as far as it is read
+        self.times: dict[int, int] = {}  # by partition: of the last record, as `_time_of`
         self._size = 0
 
     def add(self, record: DeadEvent | Requeued) -> None:
         """Take a record."""
         partition, offset = dead_letter_topic.position_of(record.id)
         self.ends[partition] = offset + 1
+        self.times[partition] = _time_of(record)
         if isinstance(record, Requeued):
-            self.found.pop(record.event_id, None)
-            self.marked.append(record.event_id)
+            dead_letter_topic.forget(self.found, record)
+            self.marked.append(record.mark)
         else:
             self.found[record.id] = record
             self._size += len(record.value)

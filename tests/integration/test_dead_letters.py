@@ -13,6 +13,7 @@ import aio_pika
 import asyncpg
 import pytest
 from aio_pika.abc import AbstractConnection
+from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
 from app.audit import INSTANCE, Actor
@@ -503,6 +504,59 @@ async def test_an_event_that_another_way_has_put_back_waits_no_more(
     await put_back(event, events)
     await office.sweep()
     assert await office.ids() == []
+
+
+async def made_again(office: Office, topic: str) -> None:
+    """Let Kafka lose a topic with all that is in it; it is made again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=office.settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        async with asyncio.timeout(60):
+            while topic in await admin.list_topics():
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+    await ensure_topics(office.settings)
+
+
+@pytest.mark.parametrize("after", [b"of an earlier topic", b"event"])
+async def test_a_letter_is_found_and_stays_after_the_topic_was_made_again(
+    office: Office, events: EventLog, after: bytes
+) -> None:
+    """What lay where it lies is put back: that is not this one, whatever way puts it back."""
+    await append_dead(events, "sentinel/a", b"of an earlier topic")
+    await office.sweep()
+    (earlier,) = await office.ids()
+    await made_again(office, events.topics.of(DEAD_LETTERS))
+    await append_dead(events, "sentinel/a", b"event", b"another")
+    await office.sweep(office.another())
+    assert await office.texts() == ["another", "event", "of an earlier topic"]
+    if after == b"event":
+        (event,) = [each for each in await look(office.settings) if each.value == after]
+        await put_back(event, events)
+    else:
+        await office.requeue([earlier])
+    await office.sweep(office.another())
+    waits = {"another", "event", "of an earlier topic"} - {after.decode()}
+    assert {*await office.texts()} == waits
+    assert {each.value.decode() for each in await look(office.settings)} == waits - {
+        "of an earlier topic"
+    }
+
+
+async def test_a_mark_that_names_another_event_hides_none(office: Office, events: EventLog) -> None:
+    """The mark is of a copy on a topic that is no more; its letter had it still."""
+    await append_dead(events, "sentinel/a", b"event")
+    (event,) = await look(office.settings)
+    mark = [
+        (dead_letter_topic.REQUEUED, event.id.encode()),
+        (dead_letter_topic.LETTER, b"event:another"),
+    ]
+    await events.append(events.topics.of(DEAD_LETTERS), key=b"sentinel/a", value=b"", headers=mark)
+    assert await look(office.settings) == [event]
+    await office.sweep()
+    assert await office.texts() == ["event"]
 
 
 async def test_a_topic_is_read_on_where_another_process_has_stopped(

@@ -12,6 +12,7 @@ import pytest
 from app.audit import Actor, AuditRecord
 from app.views.dead_letters import (
     BEGINNING_BYTES,
+    CopyMark,
     DeadLetterFilter,
     LetterKind,
     Mend,
@@ -269,10 +270,48 @@ async def test_events_are_forgotten_once_all_their_copies_were_put_back(
     table = deliveries.dead_letters()
     event = make_buried("event:a", kind=LetterKind.EVENT, copies=("1:2", "0:3"))
     await table.keep([event, make_buried("amqp:b")], again=False)
-    await table.marked(["0:3", "0:4"])
+    await table.marked([CopyMark(copy=copy, letter_id=None) for copy in ("0:3", "0:4")])
     assert await _ids(deliveries) == ["amqp:b", "event:a"]
-    await table.marked(["1:2"])
+    await table.marked([CopyMark(copy="1:2", letter_id="event:a")])
     assert await _ids(deliveries) == ["amqp:b"]
+
+
+async def test_a_mark_is_of_one_event_though_another_has_its_place_on_the_topic(
+    deliveries: Deliveries,
+) -> None:
+    """The topic was made again: places that were taken before are taken once more."""
+    table = deliveries.dead_letters()
+    earlier, later = (
+        make_buried(f"event:{name}", kind=LetterKind.EVENT, copies=("0:5",)) for name in "yx"
+    )
+    await table.keep([earlier], again=True)
+    await table.keep([later], again=True)
+    await table.marked([CopyMark(copy="0:5", letter_id="event:y")])
+    assert await _ids(deliveries) == ["event:x"]
+    kept = await table.one(None, "event:x")
+    assert kept is not None
+    assert kept.letter == later
+    await table.marked([])
+    await table.marked([CopyMark(copy="0:5", letter_id=each) for each in ("event:y", "event:x")])
+    assert await _ids(deliveries) == []
+
+
+async def test_copies_in_a_partition_that_is_gone_are_forgotten_and_letters_are_not(
+    deliveries: Deliveries,
+) -> None:
+    table = deliveries.dead_letters()
+    event = make_buried("event:a", kind=LetterKind.EVENT, copies=("0:5", "1:5", "10:5"))
+    handled = make_buried("event:b", kind=LetterKind.EVENT, copies=("1:6",))
+    await table.keep([event, handled], again=True)
+    assert await _settle(deliveries, "event:b", held=0)
+    await table.forget_copies([1, 2])
+    kept = await table.one(None, "event:a")
+    assert kept is not None
+    assert kept.letter.copies == ("0:5", "10:5")
+    assert [(left.id, left.copies) for left in await table.handled()] == [("event:b", ())]
+    await table.forget_copies([0, 10])
+    await table.marked([CopyMark(copy="0:5", letter_id="event:a")])
+    assert await _ids(deliveries) == ["event:a"]
 
 
 async def test_an_event_with_another_copy_than_those_it_was_handled_with_waits_again(

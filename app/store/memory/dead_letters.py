@@ -16,6 +16,7 @@ from app.store.memory.session import Session
 from app.views.dead_letters import (
     BEGINNING_BYTES,
     BuriedLetter,
+    CopyMark,
     DeadLetterFilter,
     HandledLetter,
     KeptLetter,
@@ -146,15 +147,15 @@ class MemoryDeadLetters:
             )
         ]
 
-    async def marked(self, copies: Sequence[str]) -> None:
+    async def marked(self, marks: Sequence[CopyMark]) -> None:
         """Note copies of events that another way has put back; forget events that have no other."""
-        gone = {*copies}
         async with self._database.session() as session:
-            for letter_id in [letter_id for letter_id, _ in session.rows(self._letters)]:
+            for letter_id in sorted(letter_id for letter_id, _ in session.rows(self._letters)):
+                gone = {mark.copy for mark in marks if mark.is_of(letter_id)}
                 await session.delete(
                     self._letters,
                     letter_id,
-                    lambda row: (
+                    lambda row, gone=gone: (  # type: ignore[misc]
                         _waits(row)
                         and row.kept.letter.kind is LetterKind.EVENT
                         and bool(row.kept.letter.copies)
@@ -162,8 +163,25 @@ class MemoryDeadLetters:
                     ),
                 )
                 await session.update(
-                    self._letters, letter_id, lambda row: _without(row, gone), _waits
+                    self._letters,
+                    letter_id,
+                    lambda row, gone=gone: _without(row, gone),  # type: ignore[misc]
+                    _waits,
                 )
+
+    async def forget_copies(self, partitions: Sequence[int]) -> None:
+        """Note that what was in some partitions of the dead-letter topic is gone."""
+        lost = {str(partition) for partition in partitions}
+        async with self._database.session() as session:
+            for letter_id, row in sorted(session.rows(self._letters)):
+                copies = {*row.kept.letter.copies}
+                gone = {copy for copy in copies if copy.partition(":")[0] in lost}
+                if gone:
+                    await session.update(
+                        self._letters,
+                        letter_id,
+                        lambda row, gone=gone: _without(row, gone),  # type: ignore[misc]
+                    )
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, bool]:
         """Return those that there are."""

@@ -31,6 +31,8 @@ CREATE INDEX dead_letter_handled ON dead_letter (handled_at) WHERE handled_at IS
 
 -- What is known of copies since they were looked through last, for all processes.
 CREATE TABLE dead_letter_look (
-    place text PRIMARY KEY,                 -- a partition of the dead-letter topic, or a dead-letter queue
-    seen  bigint NOT NULL                   -- its offset, up to which it is read; or messages more than rows
+    place text PRIMARY KEY,                 -- a partition of the dead-letter topic (also with " at"), or a dead-letter queue
+    -- The offset up to which it is read; " at": when the last record before that was written, in milliseconds, which
+    -- tells a topic that was made again; or messages more than rows.
+    seen  bigint NOT NULL
 );
