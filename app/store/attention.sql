@@ -63,10 +63,12 @@ WITH paused AS (
     FROM outbox WHERE due_at < now() - :owed::interval
     GROUP BY tenant, lane
     UNION ALL
-    SELECT 'DEAD_LETTER', CASE WHEN ours THEN coalesce(tenant, '') ELSE '' END, NULL, min(buried_at), count(*),
-           (array_agg(reason ORDER BY number DESC))[1]
-    FROM dead_letter WHERE handled_at IS NULL
-    GROUP BY 2
+    SELECT 'DEAD_LETTER', waiting.tenant, NULL, waiting.since, waiting.count, newest.reason
+    FROM (SELECT CASE WHEN ours THEN coalesce(tenant, '') ELSE '' END AS tenant,
+                 min(buried_at) AS since, count(*) AS count, max(number) AS number
+          FROM dead_letter WHERE handled_at IS NULL
+          GROUP BY 1) waiting
+    JOIN dead_letter newest ON newest.number = waiting.number
     UNION ALL
     SELECT 'MAINTENANCE', m.tenant, NULL, m.updated_at,
            (SELECT count(*) FROM delivery d WHERE d.tenant = m.tenant AND d.state = 'RECEIVED'), NULL

@@ -14,6 +14,8 @@ from app.store.pool import translate_errors
 from app.store.sql import load
 from app.views.dead_letters import (
     BEGINNING_BYTES,
+    MAX_KEPT_OF_PLACE,
+    MAX_KEPT_OF_TENANT,
     BuriedLetter,
     CopyMark,
     DeadLetterFilter,
@@ -214,6 +216,8 @@ def _arguments(letter: BuriedLetter, *, again: bool) -> tuple[Any, ...]:
         properties=letter.properties,
         copies=list(letter.copies),
         again=again,
+        of_tenant=MAX_KEPT_OF_TENANT,
+        of_place=MAX_KEPT_OF_PLACE,
     )
 
 
@@ -246,4 +250,5 @@ def _kept(row: asyncpg.Record) -> KeptLetter:
         ),
         buried_at=row["buried_at"],
         mend=mend,
+        is_whole=row["is_whole"],
     )

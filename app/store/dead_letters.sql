@@ -1,7 +1,7 @@
 -- fragment: columns
--- A letter, but for its body.
+-- A letter, but for its body; and whether that is here to its end.
 d.id, d.number, d.kind, d.place, d.origin, d.tenant, d.ours, d.correlation_id, d.reason, d.at, d.size,
-d.key, d.properties, d.copies, d.buried_at, d.mended_tenant, d.mended_by, d.mended_at
+d.key, d.properties, d.copies, d.buried_at, d.mended_tenant, d.mended_by, d.mended_at, d.kept = d.size AS is_whole
 
 -- fragment: seen
 -- What waits, of kinds that this version knows, and :whose administrators may see; null: all.
@@ -24,9 +24,22 @@ AND (:mended::boolean IS NULL OR (d.mended_at IS NOT NULL) = :mended)
 -- name: keep_letter
 -- A letter is buried; with :again just now. What was handled before waits again then, and is not mended:
 -- it comes last. Else it stays as it is. Copies are added.
+-- A body that is longer than a list shows (BEGINNING_BYTES, 8000) is cut to that where its tenant's longer ones here would be
+-- more than :of_tenant bytes, or all of them here more than :of_place. (The index has no shorter ones: few rows are counted.)
 INSERT INTO dead_letter AS d (id, kind, place, origin, tenant, ours, correlation_id, reason, at, size, body,
                               key, properties, copies)
-VALUES (:id, :kind, :place, :origin, :tenant, :ours, :correlation_id, :reason, :at, :size, :body,
+VALUES (:id, :kind, :place, :origin, :tenant, :ours, :correlation_id, :reason, :at, :size,
+        CASE
+            WHEN octet_length(:body::bytea) <= 8000 THEN :body
+            WHEN octet_length(:body) + (
+                SELECT coalesce(sum(kept), 0) FROM dead_letter
+                WHERE place = :place AND tenant IS NOT DISTINCT FROM :tenant AND kept > 8000) > :of_tenant::bigint
+              OR octet_length(:body) + (
+                SELECT coalesce(sum(kept), 0) FROM dead_letter
+                WHERE place = :place AND kept > 8000) > :of_place::bigint
+            THEN substring(:body FOR 8000)
+            ELSE :body
+        END,
         :key, :properties, :copies::text[])
 ON CONFLICT (id) DO UPDATE SET
     copies = (SELECT coalesce(array_agg(DISTINCT copy ORDER BY copy), '{}')

@@ -23,6 +23,10 @@ from app.views.view import Moment, Query, Text, Time, View
 MAX_KEPT_BODY = 4 * 1024 * 1024  # bytes; of a larger one only its beginning is in the row
 _BEGINNING = 2000  # characters of a body that a list shows
 BEGINNING_BYTES = 4 * _BEGINNING
+# Bytes of longer bodies that are kept, of a tenant in one place, and of all in it. Of what comes
+# beyond that, the row has the beginning: its copy is whole, and PostgreSQL's disk is everyone's.
+MAX_KEPT_OF_TENANT = 64 * 1024 * 1024
+MAX_KEPT_OF_PLACE = 256 * 1024 * 1024
 _MAX_NAME = 255  # characters of what strangers name
 
 
@@ -66,7 +70,8 @@ class BuriedLetter:
     reason: str
     at: datetime | None
     size: int  # bytes of the body
-    body: bytes  # up to MAX_KEPT_BODY; its beginning, where a list was asked for
+    # Up to MAX_KEPT_BODY; its beginning, where a list was asked for, or too much is kept already.
+    body: bytes
     key: bytes | None = None  # of an event
     # Of a message, as AMQP has them; None: the driver could not write them again.
     properties: bytes | None = None
@@ -115,6 +120,9 @@ class KeptLetter:
     letter: BuriedLetter
     buried_at: datetime  # lately
     mend: Mend | None = None
+    is_whole: bool = (
+        True  # the body is in the database to its end, also where this has its beginning
+    )
     # Of a message, in words; the desk reads them where one letter is asked for.
     headers: Mapping[str, str] | None = None
 
@@ -269,6 +277,9 @@ class DeadLetterTable(Protocol):
 
     async def keep(self, letters: Sequence[BuriedLetter], *, again: bool) -> None:
         """Keep letters; one that is there already stays as it is, with all its copies.
+
+        Of long bodies, the beginning alone once more of them than MAX_KEPT_OF_TENANT or
+        MAX_KEPT_OF_PLACE would be kept (or a little more, where several are kept at once).
 
         `again`: they were buried just now. One that was handled waits again then, unmended; and so
         does an event with a copy on the topic that it did not have when it was handled.

@@ -45,7 +45,6 @@ from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.views.audit import of_dead_letter
 from app.views.dead_letters import (
-    MAX_KEPT_BODY,
     BuriedLetter,
     CopyMark,
     DeadLetter,
@@ -168,7 +167,7 @@ class BrokerDesk:
         if kept.letter.kind is LetterKind.EVENT and tenant is not None:
             raise NotPossibleError("an event says its tenant in its body: mend that")
         if body is None and not kept.letter.is_whole:
-            raise NotPossibleError("its body is too large to be kept here: give another")
+            raise NotPossibleError("its body is not kept here to its end: give another")
         check_mend(
             kept,
             body=kept.letter.body if body is None else body,
@@ -574,7 +573,7 @@ async def _publish(
     if body is None and not kept.letter.is_whole:
         if not copies:
             raise NotPossibleError(
-                f"{kept.letter.id} is too large to be kept here, and its copy is not in "
+                f"{kept.letter.id} is not kept here to its end, and its copy is not in "
                 f"{kept.letter.place} any more: mend it, or remove it"
             )
         dead = copies[0]
@@ -589,7 +588,7 @@ async def _append(events: EventLog, kept: KeptLetter) -> str:
     body = kept.mend.body if kept.mend is not None else None
     if body is None and not letter.is_whole:
         raise NotPossibleError(
-            f"{letter.id} is too large to be kept here; `delivery dlt requeue` puts it back"
+            f"{letter.id} is not kept here to its end; `delivery dlt requeue` puts it back"
         )
     key = letter.key or b"" if body is None else key_of(kept, body, events.topics)
     try:
@@ -618,9 +617,7 @@ async def _held(
                     continue
                 copies = held.setdefault(kept.letter.id, [])
                 copies.append(dead)
-                # By its size: of its body the letter has only the beginning here.
-                is_in_row = kept.letter.size <= MAX_KEPT_BODY
-                if action == "purge" or is_in_row or len(copies) > 1:
+                if action == "purge" or kept.is_whole or len(copies) > 1:
                     dead.message.body = b""  # type: ignore[misc]  # it is of no use
                     continue
                 size += len(dead.message.body)

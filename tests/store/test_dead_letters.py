@@ -166,6 +166,43 @@ async def test_a_list_has_the_beginning_of_a_body(deliveries: Deliveries) -> Non
         assert not kept.letter.is_whole
 
 
+async def test_of_too_many_long_bodies_the_beginning_is_kept(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disk is not one tenant's; the copy is whole. Short bodies are kept all."""
+    for module in ("app.store.dead_letters", "app.store.memory.dead_letters"):
+        monkeypatch.setattr(f"{module}.MAX_KEPT_OF_TENANT", 25_000)
+        monkeypatch.setattr(f"{module}.MAX_KEPT_OF_PLACE", 50_000)
+    table = deliveries.dead_letters()
+    body = b"x" * 10_000
+
+    async def keep(name: str, *, body: bytes = body, **more: Any) -> bool:
+        await table.keep([make_buried(f"amqp:{name}", body=body, **more)], again=True)
+        kept = await table.one(None, f"amqp:{name}")
+        assert kept is not None
+        assert kept.letter.body in (body, body[:BEGINNING_BYTES])
+        assert kept.letter.is_whole == kept.is_whole
+        (listed,) = await table.several(None, [f"amqp:{name}"])
+        assert (listed.is_whole, len(listed.letter.body)) == (
+            kept.is_whole,
+            min(len(body), BEGINNING_BYTES),
+        )
+        return kept.is_whole
+
+    for _ in range(2):  # buried again: it counts once
+        assert [await keep(name) for name in "ab"] == [True, True]
+    assert not await keep("c")
+    assert [await keep(f"short {number}", body=b"x" * 8000) for number in range(3)] == [True] * 3
+    assert await keep("d", place="cancels.DLQ")
+    assert [await keep(f"stranger {n}", tenant=None) for n in range(3)] == [True, True, False]
+    assert await keep("e", tenant=OTHER)
+    assert not await keep("f", tenant=OTHER)  # that would be too much in one place
+    assert not await keep("c")
+    assert await _settle(deliveries, "amqp:a")
+    await table.settled(["amqp:a"])
+    assert await keep("g", tenant=OTHER)
+
+
 async def test_a_mend_is_kept_beside_the_body_and_noted(deliveries: Deliveries) -> None:
     table = deliveries.dead_letters()
     await table.keep([make_buried("amqp:a", body=b"broken")], again=True)

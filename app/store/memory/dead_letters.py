@@ -15,6 +15,8 @@ from app.store.memory.rows import DeadLetterRow
 from app.store.memory.session import Session
 from app.views.dead_letters import (
     BEGINNING_BYTES,
+    MAX_KEPT_OF_PLACE,
+    MAX_KEPT_OF_TENANT,
     BuriedLetter,
     CopyMark,
     DeadLetterFilter,
@@ -38,10 +40,14 @@ class MemoryDeadLetters:
         """Keep letters."""
         async with self._database.session() as session:
             for letter in sorted(letters, key=lambda letter: letter.id):
+                body = letter.body
+                if self._is_too_much(session, letter):
+                    body = body[:BEGINNING_BYTES]
                 kept = KeptLetter(
                     number=self._letters.number(),
-                    letter=letter,
+                    letter=replace(letter, body=body),
                     buried_at=self._database.clock(),
+                    is_whole=len(body) == letter.size,
                 )
                 if await session.insert(self._letters, letter.id, DeadLetterRow(kept=kept)):
                     continue
@@ -50,6 +56,23 @@ class MemoryDeadLetters:
                     letter.id,
                     lambda row, kept=kept: _joined(row, kept, again=again),  # type: ignore[misc]
                 )
+
+    def _is_too_much(self, session: Session, letter: BuriedLetter) -> bool:
+        """Whether longer bodies would be more than may be kept, with this one."""
+        if len(letter.body) <= BEGINNING_BYTES:
+            return False
+        found = [row.kept.letter for _, row in session.rows(self._letters)]
+        longer = [
+            each
+            for each in found
+            if each.place == letter.place and len(each.body) > BEGINNING_BYTES
+        ]
+        of_place = sum(len(each.body) for each in longer)
+        of_tenant = sum(len(each.body) for each in longer if each.tenant == letter.tenant)
+        return (
+            len(letter.body) + of_tenant > MAX_KEPT_OF_TENANT
+            or len(letter.body) + of_place > MAX_KEPT_OF_PLACE
+        )
 
     async def browse(
         self, tenant: str | None, wanted: DeadLetterFilter, *, after: int, limit: int
@@ -250,6 +273,7 @@ def _joined(row: DeadLetterRow, kept: KeptLetter, *, again: bool) -> DeadLetterR
     return DeadLetterRow(
         kept=replace(
             kept,
+            is_whole=row.kept.is_whole,
             number=kept.number if again else row.kept.number,
             letter=letter,
             mend=None if row.handled else row.kept.mend,

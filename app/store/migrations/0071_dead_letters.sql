@@ -13,7 +13,8 @@ CREATE TABLE dead_letter (
     reason         text NOT NULL,
     at             timestamptz,             -- as the message says
     size           integer NOT NULL,        -- bytes of the body
-    body           bytea NOT NULL,          -- as it came; of a very large one the beginning
+    body           bytea NOT NULL,          -- as it came; of a very large one, or one of too many, the beginning
+    kept           integer NOT NULL GENERATED ALWAYS AS (octet_length(body)) STORED,    -- bytes of that
     key            bytea,                   -- of an event
     properties     bytea,                   -- of a message, as AMQP writes them
     copies         text[] NOT NULL DEFAULT '{}',    -- of an event: partition:offset on the dead-letter topic
@@ -27,6 +28,7 @@ CREATE TABLE dead_letter (
 );
 CREATE INDEX dead_letter_of_tenant ON dead_letter (tenant, number) WHERE handled_at IS NULL;
 CREATE INDEX dead_letter_of_place ON dead_letter (place);
+CREATE INDEX dead_letter_long ON dead_letter (place, tenant) INCLUDE (kept) WHERE kept > 8000;  -- all that count for a limit
 CREATE INDEX dead_letter_handled ON dead_letter (handled_at) WHERE handled_at IS NOT NULL;
 
 -- What is known of copies since they were looked through last, for all processes.
