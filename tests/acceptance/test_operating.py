@@ -12,6 +12,7 @@ import aio_pika
 import aiohttp
 import pytest
 
+from app.delivery.targets import DEFAULT_TARGET
 from compose.embedded.stack import TENANT, Stack
 from streams.channels import CANCELS
 from tests.caller import instance_admin
@@ -176,6 +177,22 @@ async def test_an_unknown_delivery_or_tenant_is_told_in_a_sentence(stack: Stack)
     assert "unknown tenant nobody" in error
     code, out, _ = await run(stack, "list", "--text", "no-such-delivery")
     assert (code, out) == (0, "no deliveries\n")
+
+
+async def test_the_command_tells_how_it_goes_with_targets(
+    stack: Stack, client: Client, make_product: MakeProduct
+) -> None:
+    await client.answer(request_for(make_product({"a.txt": b"a"})))
+    code, out, error = await run(stack, "targets", "--tenant", TENANT, "--json")
+    assert code == 0, error
+    (found,) = [one for one in map(json.loads, out.splitlines()) if one["name"] == DEFAULT_TARGET]
+    assert (found["tenant"], found["type"], found["state"]) == (TENANT, "s3", "works")
+    assert found["goodLastHour"] >= 1
+    assert found["place"].startswith("http")
+    code, out, error = await run(stack, "targets")
+    assert code == 0, error
+    assert re.search(rf"^ *{TENANT} +{DEFAULT_TARGET} +s3 +works ", out, re.MULTILINE)
+    assert "went well at" in out
 
 
 async def test_the_doctor_finds_nothing_where_all_is_well(stack: Stack) -> None:
