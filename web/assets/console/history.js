@@ -75,7 +75,7 @@ function table(one) {
   const hours = one.done.map((_, at) => at).reverse()
     .filter((at) => [one.done, one.failed, one.cancelled, one.active].some((values) => values[at] !== 0));
   return h("table", { class: "cards" },
-    h("caption", {}, hours.length ? "Hours in which something ended, or had not" : "Nothing ended, and nothing is under way"),
+    h("caption", {}, hours.length ? "Hours in which something ended, or was under way" : "Nothing ended, and nothing is under way"),
     h("thead", {}, h("tr", {}, columns.map(([name]) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, hours.map((at) => h("tr", {},
       columns.map(([name, say]) => h("td", { "data-label": name }, say(one, at)))))));
