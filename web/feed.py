@@ -71,9 +71,9 @@ def mark_frame(number: int) -> Frame:
     return Frame(f"id: {number}\r\n\r\n".encode() if number else b"")
 
 
-def expired_frame() -> Frame:
-    """Encode that the reader must bring another token."""
-    return Frame(_encoded(ExpiredEvent(message="the token has expired; sign in again")))
+def expired_frame(why: str) -> Frame:
+    """Encode that the reader must bring another token, and why."""
+    return Frame(_encoded(ExpiredEvent(message=why)))
 
 
 def _encoded(event: Event, number: int = 0) -> bytes:

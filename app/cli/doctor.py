@@ -43,6 +43,7 @@ def doctor(as_json: bool, quiet: bool) -> None:
 
     problems = asyncio.run(run())
     if problems:
-        raise NotWellError(f"{problems} problems were found")
+        found = "1 problem was" if problems == 1 else f"{problems} problems were"
+        raise NotWellError(f"{found} found")
     if not as_json:
         click.echo("all is well")

@@ -9,7 +9,7 @@ import click
 from app.cli.options import named_tenant, tenant_option
 from app.cli.tables import printable
 from app.codes import CATALOGUE, PAGE, Code, Waiting, known
-from app.errors import UnknownDeliveryError
+from app.errors import ErrorType, UnknownDeliveryError
 from app.run.wiring.database import open_database
 from app.settings import load_settings
 from app.views.deliveries import DeliveryView, Tracked
@@ -44,6 +44,11 @@ def _found(correlation_id: str, tenant: str | None) -> Tracked:
             return await database.tracking.of(owner, correlation_id)
 
     found = asyncio.run(run())
+    if not found and correlation_id in tuple(ErrorType):
+        raise UnknownDeliveryError(
+            f"{correlation_id} is an error type, as clients are told over AMQP, and no code: "
+            f"explain a delivery by its id, or the code beside its cause ({PAGE} lists them)"
+        )
     if not found:
         raise UnknownDeliveryError(
             f"{correlation_id!r} is no code ({PAGE} lists them), and tenant {owner} has no "

@@ -98,3 +98,12 @@ def test_what_is_no_code_and_no_delivery_is_named(explained: Callable[..., Resul
     told = explained("NONE")
     assert isinstance(told.exception, UnknownDeliveryError)
     assert "'NONE' is no code" in str(told.exception)
+
+
+def test_what_clients_are_told_over_amqp_is_no_code_and_says_so(
+    explained: Callable[..., Result],
+) -> None:
+    told = explained("ORDER_LIMIT_REACHED")
+    assert isinstance(told.exception, UnknownDeliveryError)
+    assert "is an error type, as clients are told over AMQP" in str(told.exception)
+    assert "its id" in str(told.exception)

@@ -13,6 +13,7 @@ from weakref import WeakSet
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
+from faust.types import TP
 from mode import Service
 
 from streams.kafka import faust_transport
@@ -302,3 +303,26 @@ async def test_a_client_is_closed_by_its_own_thread_although_its_group_moves_whi
         await app._on_partitions_assigned(set())
         await thread.stop()
     assert kafka.threads == [own]
+
+
+async def test_the_first_event_of_a_partition_that_was_long_quiet_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Faust takes it for a standstill: there is an event, and none was handled since the start."""
+    kafka = ClosedBy()
+    monkeypatch.setattr(_ConsumerThread, "_create_consumer", lambda *_args, **_options: kafka)
+    app = DeliveryApp("of-this-test", broker="kafka://127.0.0.1:1", store="memory://")
+    consumer: Any = app.consumer
+    first = TP("delivery.orders-ready", 5)
+    at = SimpleNamespace(highwater=1, position=0, timestamp=3_600_000)  # read this moment
+    assignment = SimpleNamespace(active=True, state_value=lambda _partition: at)
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    thread = consumer._thread
+    thread._consumer = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    thread.time_started = 0.0
+    monkeypatch.setattr(app.topics, "acks_enabled_for", lambda _topic: True)
+    try:
+        consumer.verify_event_path(3_600.0, first)
+    finally:
+        thread.thread_loop.close()
+    assert caplog.records == []

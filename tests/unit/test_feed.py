@@ -167,7 +167,7 @@ GIVEN_UP = replace(change(7), step=replace(change(7).step, attempt=3, cause="S3 
         (step_frame(REMOVED), CONTENT),
         (progress_frame(examples.PROGRESS), PROGRESS),
         (reload_frame(9, last=False), RELOAD),
-        (expired_frame(), EXPIRED),
+        (expired_frame("the token has expired; sign in again"), EXPIRED),
     ],
     ids=list(EVENTS),
 )

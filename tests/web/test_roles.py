@@ -77,6 +77,19 @@ async def test_what_a_role_lacks_is_told_in_words(api: Api) -> None:
         403,
         f"{needed}; support stands for READ_ONLY here, and {looks}",
     )
+    for unknown in ("another", ""):
+        assert await said(api, *CONFIGURES, role=unknown) == (
+            403,
+            f"{needed}; the token names none that is known here",
+        )
+
+
+async def test_a_token_without_a_tenant_is_told_so(api: Api) -> None:
+    assert await said(api, *READS, role="ADMIN", tenant="") == (403, "the token names no tenant")
+    assert await said(api, *READS, role="ADMIN", tenant="not-served") == (
+        403,
+        "the token is of a tenant that is not served here",
+    )
 
 
 async def test_a_caller_is_told_both_names_of_the_role(api: Api) -> None:

@@ -30,7 +30,7 @@ from web.feed import (
     reload_frame,
     step_frame,
 )
-from web.guard.errors import NotSignedInError
+from web.guard.errors import EXPIRED, NotSignedInError
 from web.guard.permits import PERMIT
 
 _CLOSE_TIMEOUT = 5.0  # seconds for a client to take what is said last
@@ -178,7 +178,7 @@ def _end(actor: Actor, duration: float) -> float:
     if actor.expires is None:
         return now + duration
     if actor.expires <= now:  # what is granted to clocks that differ is too short for a stream
-        raise NotSignedInError("the token has expired; sign in again")
+        raise NotSignedInError(EXPIRED)
     return min(actor.expires, now + duration)
 
 
@@ -224,10 +224,10 @@ class _Stream:
                         finally:
                             permit.ends_by(lambda: None)
                 except TimeoutError:
-                    expired = actor.expires is not None and actor.expires <= until
+                    why = EXPIRED if actor.expires is not None and actor.expires <= until else None
                     if permit.withdrawn is not None:
-                        expired = permit.signed_out
-                    await self._part(response, expired_frame() if expired else None)
+                        why = permit.withdrawn if permit.signed_out else None
+                    await self._part(response, expired_frame(why) if why is not None else None)
         return response
 
     async def _follow(self, response: EventSourceResponse, told: list[Frame]) -> None:

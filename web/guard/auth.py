@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from app.audit import Actor
 from app.errors import ConfigurationError
 from web.guard.claims import MAX_CLAIM, MAX_TIME, text_of
-from web.guard.errors import NotSignedInError
+from web.guard.errors import EXPIRED, NotSignedInError
 from web.guard.keys import TokenKeys
 from web.guard.oidc import ProviderTokens
 
@@ -69,7 +69,7 @@ class TokenVerifier:
                 raise NotSignedInError("the token asks for extensions that are unknown here")
             claims = keys.claims(token, algorithm)
         except jwt.ExpiredSignatureError:
-            raise NotSignedInError("the token has expired; sign in again") from None
+            raise NotSignedInError(EXPIRED) from None
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise NotSignedInError("the token is not valid") from None
         name = text_of(claims.get("email")) or text_of(claims.get("sub"))

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from app.audit import INSTANCE, Actor
 from app.codes import Code
 from app.errors import IdentityUnavailableError
-from app.roles import READ_ONLY
+from app.roles import KNOWN, READ_ONLY
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from web.answers import refusal
@@ -130,6 +130,8 @@ class Gate:
         """Return why an actor may not ask for it; None if they may."""
         if actor.role not in roles:
             return _lacking(actor, roles)
+        if not actor.tenant:
+            return "the token names no tenant"
         if not self._tenants.known(actor.tenant) and not _of_instance(actor, endpoint):
             return "the token is of a tenant that is not served here"
         return None
@@ -225,5 +227,6 @@ def _lacking(actor: Actor, roles: frozenset[str]) -> str:
     needed = f"this needs one of the roles {', '.join(sorted(roles))}"
     named = "" if actor.named is None else f"{actor.named} stands for {actor.role} here"
     looks = "READ_ONLY looks, and changes nothing" if actor.role == READ_ONLY else ""
-    why = ", and ".join(filter(None, (named, looks)))
+    unknown = "" if actor.role in KNOWN else "the token names none that is known here"
+    why = ", and ".join(filter(None, (named, looks, unknown)))
     return f"{needed}; {why}" if why else needed

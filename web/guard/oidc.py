@@ -12,7 +12,7 @@ import jwt
 from app.audit import Actor
 from app.roles import MEANT
 from web.guard.claims import MAX_CLAIM, MAX_TIME, text_at
-from web.guard.errors import NotSignedInError
+from web.guard.errors import EXPIRED, NotSignedInError
 from web.guard.keys import MAX_CLOCK_SKEW
 
 # Takes a token's `kid` and `alg`; returns the keys that may have signed it. Raises
@@ -108,7 +108,7 @@ class ProviderTokens:
                 token, algorithm, await self._keys(kid, algorithm), audience
             )
         except jwt.ExpiredSignatureError:
-            raise NotSignedInError("the token has expired; sign in again") from None
+            raise NotSignedInError(EXPIRED) from None
         except (jwt.ImmatureSignatureError, jwt.InvalidIssuedAtError):
             raise NotSignedInError("the token is not good yet; is a clock wrong?") from None
         except (jwt.InvalidAudienceError, jwt.InvalidIssuerError):
