@@ -609,6 +609,7 @@ _TIMES = {
     "asked": ("at",),
     "segment": ("announced_at", "listed_at"),
     "audit": ("at",),
+    "dead_letter": ("buried_at", "handled_at"),
     "worker": ("started_at", "seen_at"),
     "webhook_event": ("happened_at", "owed_since", "due_at", "dead_at"),
     "webhook": (*("claimed_until", "served_at", "resume_at", "failing_since", "last_success_at"),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -275,6 +275,17 @@ async def test_a_letter_that_is_buried_again_waits_again_unmended(deliveries: De
     assert kept is not None
     assert kept.mend is None
     assert await table.handled("requests.DLQ") == []
+
+
+async def test_it_is_told_how_long_ago_a_letter_was_handled(deliveries: Deliveries) -> None:
+    table = deliveries.dead_letters()
+    await table.keep([make_buried("amqp:a", place="requests.DLQ")], again=True)
+    await _settle(deliveries, "amqp:a", held=2)
+    await deliveries.elapse(timedelta(hours=1))
+    await table.discard(["amqp:a"])
+    (left,) = await table.handled("requests.DLQ")
+    assert left.held == 1
+    assert 3600 <= left.since < 4200
 
 
 async def test_a_letter_is_buried_again_once_it_is_handled(deliveries: Deliveries) -> None:
