@@ -51,6 +51,8 @@ class Code(StrEnum):
     ORDER_TOO_LARGE = "ORDER_TOO_LARGE"
     TOO_MANY_SUBORDERS = "TOO_MANY_SUBORDERS"
     DAY_QUOTA = "DAY_QUOTA"
+    QUOTA_AWAITED = "QUOTA_AWAITED"
+    SUBORDER_AWAITED = "SUBORDER_AWAITED"
     NOTHING_AVAILABLE = "NOTHING_AVAILABLE"
     SOURCE_AWAY = "SOURCE_AWAY"
     SOURCE_CREDENTIALS = "SOURCE_CREDENTIALS"
@@ -234,6 +236,28 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Ask for less, or tomorrow; or the tenant's administrator raises the quota. `delivery "
         "quota` tells what is left.",
         lost=_NO_DELIVERY,
+    ),
+    Code.QUOTA_AWAITED: Stanza(
+        title="It waits for a quota",
+        means="Its user, or its tenant, has as many requests, or as many bytes of the day, as they "
+        "may have now. The cause says whose quota it is.",
+        waiting=Waiting.YES,
+        who=Who.ADMINISTRATOR,
+        do="Wait: it goes on by itself as deliveries end, or the day of UTC does. If that takes "
+        "too long, the tenant's administrator raises the quota; `delivery quota` tells what is "
+        "left.",
+        lost=_WAITS,
+    ),
+    Code.SUBORDER_AWAITED: Stanza(
+        title="It waits for the next suborder",
+        means="What rs-order has made available of the order is archived, and the rest is not "
+        "there yet.",
+        waiting=Waiting.YES,
+        who=Who.ORDER,
+        do="Wait: it goes on as rs-order makes the next suborder available. If it takes hours, see "
+        "at rs-order whether it restores the order, and what keeps its user's places "
+        '(docs/operating.md, "Why does a delivery wait?").',
+        lost=_WAITS,
     ),
     Code.NOTHING_AVAILABLE: Stanza(
         title="Each file is missing",

@@ -6,6 +6,10 @@
       AND (p.scope = 'instance' OR p.tenant = d.tenant
            AND (p.scope = 'tenant' OR p.scope = 'target' AND p.name = d.target))))
 
+-- fragment: waits_late
+-- It waits for its quota, and has less than half of its time left.
+(d.held AND now() > d.requested_at + (d.expires_at - d.requested_at) / 2)
+
 -- name: troubles
 -- What is wrong now, of some :tenants (null: of all), by the words of `app/views/attention.py`: since when, by the oldest row
 -- that it is about; of what, and how many. What is of no tenant concerns all; what is of '' none that is served.
@@ -42,6 +46,11 @@ WITH paused AS (
     FROM delivery d JOIN unnest(:states::text[], :ages::interval[]) AS most (state, age) ON most.state = d.state
     WHERE d.state NOT IN ({ended}) AND NOT d.held AND d.state_since < now() - most.age
       AND NOT {is_paused}
+    GROUP BY d.tenant, d.state
+    UNION ALL
+    SELECT 'QUOTA_AWAITED', d.tenant, d.state, min(d.state_since), count(*),
+           (array_agg(d.last_cause ORDER BY d.state_since))[1]
+    FROM delivery d WHERE d.state NOT IN ({ended}) AND {waits_late}
     GROUP BY d.tenant, d.state
     UNION ALL
     SELECT 'SUBORDER_AWAITED', tenant, NULL, min(updated_at), count(*), NULL

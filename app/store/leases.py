@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 
+from app.codes import Code
 from app.delivery.attempts import unknown
 from app.delivery.missing import bounded
 from app.delivery.model import Delivery
@@ -196,6 +197,7 @@ class PostgresLeases:
             attempt=delivery.attempt,
             owner=self._owner,
             cause=cause,
+            code=Code.SUBORDER_AWAITED,
             bytes=self._archived(delivery),
         )
         with translate_errors():

@@ -165,6 +165,7 @@ WITH let_go AS (
     UPDATE delivery SET
         lease_owner = NULL, lease_until = NULL, not_before = now(), tries = 0, last_cause = :cause,
         parked = announced = listed AND NOT order_done, kept_places = 0,
+        last_code = '+' || :code::text,
         rank = least(rank, requested_at - priority * interval '1 minute' - interval '6 hours'),
         updated_at = now()
     WHERE id = :id AND attempt = :attempt AND lease_owner = :owner AND state = 'TRANSFERRING'

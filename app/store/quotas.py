@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.codes import Code
 from app.delivery.model import Delivery
 from app.delivery.quotas import AT_ONCE, Quota, Usage, Use, Waiting, fitting
 from app.delivery.states import State
@@ -78,7 +79,9 @@ class QuotasInTransaction:
     async def note_held(self, causes: Mapping[UUID, str]) -> None:
         """Note why deliveries wait for their quota."""
         await self._connection.execute(
-            *SQL["note_held"](ids=list(causes), causes=list(causes.values()))
+            *SQL["note_held"](
+                ids=list(causes), causes=list(causes.values()), code=Code.QUOTA_AWAITED
+            )
         )
 
     async def usage(self, tenant: str, users: Collection[str], quota: Quota) -> dict[str, Usage]:

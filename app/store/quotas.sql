@@ -138,7 +138,7 @@ UPDATE delivery SET held = true WHERE id = :id AND state = 'READY';
 
 -- name: note_held
 -- Why deliveries are held, each.
-UPDATE delivery SET last_cause = noted.cause
+UPDATE delivery SET last_cause = noted.cause, last_code = '+' || :code::text
 FROM unnest(:ids::uuid[], :causes::text[]) AS noted (id, cause)
 WHERE delivery.id = noted.id AND held;
 

@@ -119,17 +119,21 @@ FROM worker w ORDER BY w.id;
       AND (p.scope = 'instance' OR p.tenant = d.tenant
            AND (p.scope = 'tenant' OR p.scope = 'target' AND p.name = d.target))))
 
+-- fragment: waits_late
+-- It waits for its quota, and has less than half of its time left.
+(d.held AND now() > d.requested_at + (d.expires_at - d.requested_at) / 2)
+
 -- name: depth
 -- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
 -- however often it was tried there; how many of them wait for the next suborder of their order, and the
--- longest of those waits; and how many wait for their quota. The oldest is none of those, nor of what waits for a pause,
+-- longest of those waits; how many wait for their quota, and of those how many have less than half of their time left. The oldest is none of those, nor of what waits for a pause,
 -- or did until a while ago (:worked_off): they are not stuck. (Parking is the last change of what is parked.)
 SELECT tenant, state, count(*) AS deliveries,
        greatest(0, extract(epoch FROM now() - min(state_since) FILTER (WHERE NOT held AND NOT {is_paused})))::float8 AS oldest,
        count(*) FILTER (WHERE parked) AS parked,
        coalesce(greatest(0, extract(
            epoch FROM now() - min(updated_at) FILTER (WHERE parked))), 0)::float8 AS oldest_parked,
-       count(*) FILTER (WHERE held) AS held
+       count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE {waits_late}) AS held_late
 FROM delivery d WHERE state NOT IN ({ended})
 GROUP BY tenant, state;
 

@@ -49,6 +49,7 @@ class Need(StrEnum):
     WORKER_SILENT = "WORKER_SILENT"
     MESSAGE_OWED = "MESSAGE_OWED"
     STATE_STUCK = "STATE_STUCK"
+    QUOTA_AWAITED = "QUOTA_AWAITED"
     SUBORDER_AWAITED = "SUBORDER_AWAITED"
     DEAD_LETTER = "DEAD_LETTER"
     PLACE_HELD = "PLACE_HELD"
@@ -96,6 +97,13 @@ CATALOGUE: Mapping[Need, Known] = {
         advice="`delivery list --state {subject} --tenant {tenant}` has their causes; "
         'docs/operating.md, "Why does a delivery wait?", tells what each state waits for.',
         alert="DeliveryStateStuck",
+    ),
+    Need.QUOTA_AWAITED: Known(
+        sentence="Deliveries that are {subject} have waited for a quota for more than half of "
+        "their time: {count}",
+        advice="The cause says whose quota; `delivery quota --tenant {tenant}` tells what is left. "
+        "Raise it, or they end as EXPIRED when their time is over.",
+        alert="DeliveryQuotaAwaited",
     ),
     Need.SUBORDER_AWAITED: Known(
         sentence="Half-made archives wait long for the next suborder of their order: {count}",

@@ -63,11 +63,14 @@ class Tracked:
         if self.error is not None:
             return self.error_code or _OF_TYPE.get(self.error[0])
         delivery = self.delivery
-        if self.ended or delivery.parked:
+        if self.ended:
             return None
+        if delivery.parked:
+            return Code.SUBORDER_AWAITED.value
         if delivery.ending is not None:
             return delivery.ending.code
-        return Code.OVER_QUOTA.value if delivery.held else delivery.last_code
+        # By what it is: a worker of the version before notes no code for that.
+        return Code.QUOTA_AWAITED.value if delivery.held else delivery.last_code
 
     @property
     def activity(self) -> Activity | None:
@@ -185,6 +188,7 @@ class Depth:
     parked: int = 0  # of them, those whose archive waits for the next suborder
     oldest_parked: float = 0.0  # seconds that the one of those waits that has waited longest
     held: int = 0  # of them, those that wait for their quota
+    held_late: int = 0  # of those, the ones that have less than half of their time left
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.codes import Code
 from app.delivery.ingress import IncomingMessage
 from app.delivery.model import Delivery
 from app.delivery.orders import OrderStatus
@@ -24,6 +25,7 @@ from app.usecases.intervene import Interventions
 from app.usecases.plan import Planning
 from app.usecases.quotas import Quotas
 from app.usecases.submit import check
+from app.views.attention import Need
 from app.waiting.wakeup import Wakeup
 from compose.embedded.stack import TENANT, USER
 from compose.rs_order.faults import Faults
@@ -116,6 +118,35 @@ async def test_a_request_over_its_users_count_waits_and_no_worker_claims_it(
     assert waiting.last_cause == (f"its quota is used up: user {USER} has 2 of 2 active deliveries")
     granted = [message.correlation_id for message in await deliveries.outgoing()]
     assert "c" not in granted
+
+
+async def test_what_waits_for_a_quota_has_a_code_and_is_told_once_half_of_its_time_is_over(
+    deliveries: Deliveries,
+) -> None:
+    give(deliveries, user_active=1)
+    await ask(deliveries, "a", "waits")
+    (seen,) = await deliveries.tracking.of(TENANT, "waits")
+    assert seen.code == Code.QUOTA_AWAITED
+    waiting = await deliveries.active("waits")
+    half = (waiting.expires_at - waiting.requested_at) / 2
+
+    async def late() -> list[tuple[str | None, str | None, int, str | None]]:
+        found = await deliveries.attention.troubles([TENANT])
+        told = [each for each in found if each.code is Need.QUOTA_AWAITED]
+        depths = await deliveries.overview.depths()
+        assert sum(depth.held_late for depth in depths) == sum(each.count for each in told)
+        return [(each.tenant, each.subject, each.count, each.cause) for each in told]
+
+    await deliveries.elapse(half - timedelta(minutes=1))
+    assert await late() == []
+    await deliveries.elapse(timedelta(minutes=2))
+    await ask(deliveries, "later")
+    assert await late() == [(TENANT, "RECEIVED", 1, waiting.last_cause)]
+    give(deliveries)
+    await quotas(deliveries).look()
+    assert await late() == []
+    (seen,) = await deliveries.tracking.of(TENANT, "waits")
+    assert (seen.delivery.last_cause, seen.code) == (None, None)
 
 
 async def test_what_waits_goes_on_when_a_delivery_ends_the_first_first(

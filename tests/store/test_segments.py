@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.codes import Code
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
@@ -860,6 +861,7 @@ async def test_what_is_there_and_what_is_waited_for_is_seen(deliveries: Deliveri
     (seen,) = await tracking.browse([TENANT], Filter(), before=None, limit=9)
     assert seen.listed == 1
     assert seen.parked_since is not None
+    assert seen.code == Code.SUBORDER_AWAITED
     assert seen.suborders is not None
     assert seen.suborders.startswith(
         "1 of at least 2 suborders is in the archive; waits for the next one since 2"
@@ -878,6 +880,7 @@ async def test_what_is_there_and_what_is_waited_for_is_seen(deliveries: Deliveri
     await announce(deliveries, order, 8)
     (seen,) = await tracking.of(TENANT, "c")
     assert (seen.parked_since, seen.delivery.last_cause) == (None, None), "that is over"
+    assert seen.code is None
     assert [each.suborder for each in await tracking.segments(delivery.id)] == [7, 8]
     (depth,) = await deliveries.overview.depths()
     assert (depth.parked, depth.oldest_parked) == (0, 0)

@@ -84,9 +84,16 @@ class DatabaseCollector(Collector):
             "are READY: deliveries that wait for bytes of one. Of the database: take max.",
             labels=("tenant", "state"),
         )
+        late = GaugeMetricFamily(
+            "delivery_quota_waiting_late",
+            "Of those that wait for a quota: how many have less than half of their time left. Of "
+            "the database: take max.",
+            labels=("tenant", "state"),
+        )
         for depth in self.depths:
             if depth.state in (State.RECEIVED, State.READY):
                 quotas.add_metric([depth.tenant, depth.state.value], depth.held)
+                late.add_metric([depth.tenant, depth.state.value], depth.held_late)
             if depth.state is State.TRANSFERRING:
                 parked.add_metric([depth.tenant], depth.parked)
                 waiting.add_metric([depth.tenant], depth.oldest_parked)
@@ -131,7 +138,7 @@ class DatabaseCollector(Collector):
             overdue.add_metric([lane.lane], lane.oldest)
         workers = GaugeMetricFamily("delivery_workers", "Workers that told lately they are there.")
         workers.add_metric([], sum(worker.alive for worker in self.workers))
-        yield from (active, oldest, parked, waiting, quotas, places, held, contents, longest)
+        yield from (active, oldest, parked, waiting, quotas, late, places, held, contents, longest)
         yield from (owed, overdue, workers)
         yield from _of_webhooks(self.webhooks)
         yield from _of_dead_letters(self.dead_letters)

@@ -88,6 +88,7 @@ class MemoryAttention:
     def _deliveries(self, session: Session) -> Iterator[Trouble]:
         stuck: dict[tuple[str, State], Rows] = {}
         parked: dict[str, Rows] = {}
+        late: dict[tuple[str, State], Rows] = {}
         pauses = self._database.pauses_worked_off(session)
         for _, row in session.rows(self._database.deliveries):
             tenant, most = row.delivery.tenant, attention.STUCK.get(row.state)
@@ -95,11 +96,18 @@ class MemoryAttention:
                 continue
             if row.delivery.parked and row.updated_at < session.now - attention.PARKED:
                 parked.setdefault(tenant, []).append((row.updated_at, None))
+            if row.waits_late(session.now):
+                why = row.delivery.last_cause
+                late.setdefault((tenant, row.state), []).append((row.state_since, why))
             waits = row.delivery.held or row.waits_for(pauses)
             if row.state_since < session.now - most and not waits:
                 stuck.setdefault((tenant, row.state), []).append((row.state_since, None))
         for (tenant, state), rows in stuck.items():
             yield _of(Need.STATE_STUCK, rows, tenant=tenant, subject=state.value)
+        for (tenant, state), rows in late.items():
+            yield _of(
+                Need.QUOTA_AWAITED, rows, tenant=tenant, subject=state.value, cause=_first(rows)
+            )
         for tenant, rows in parked.items():
             yield _of(Need.SUBORDER_AWAITED, rows, tenant=tenant)
 

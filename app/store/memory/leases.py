@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from app.codes import Code
 from app.delivery.attempts import unknown
 from app.delivery.missing import MissingFile
 from app.delivery.model import Delivery
@@ -272,7 +273,9 @@ class MemoryLeases:
             waits = old.announced == row.listed and not old.order_done
             age = timedelta(minutes=old.priority) + _BEGUN
             return replace(
-                row.having(parked=waits, tries=0, last_cause=cause),
+                row.having(
+                    parked=waits, tries=0, last_cause=cause, last_code=Code.SUBORDER_AWAITED
+                ),
                 kept_places=0,
                 lease_owner=None,
                 lease_until=None,

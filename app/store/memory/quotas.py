@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+from app.codes import Code
 from app.delivery.model import Delivery
 from app.delivery.quotas import AT_ONCE, MINUTE, Quota, Usage, Use, Waiting, day_of, fitting
 from app.delivery.states import State
@@ -168,7 +169,7 @@ class QuotasInTransaction(Statements):
                 self._database,
                 self._session,
                 delivery_id,
-                partial(DeliveryRow.having, last_cause=cause),
+                partial(DeliveryRow.having, last_cause=cause, last_code=Code.QUOTA_AWAITED),
                 lambda row: row.delivery.held,
             )
 

@@ -95,6 +95,11 @@ class DeliveryRow:
             repeated_orders=self.repeated_orders + repeated,
         )
 
+    def waits_late(self, now: datetime) -> bool:
+        """Whether it waits for its quota, and has less than half of its time left."""
+        begun, ends = self.delivery.requested_at, self.delivery.expires_at
+        return self.delivery.held and now > begun + (ends - begun) / 2
+
     def waits_for(self, pauses: Pauses) -> bool:
         """Whether it is a transfer that one of these holds back."""
         target = self.delivery.target

@@ -300,6 +300,7 @@ class MemoryTracking:
                     parked=len(parked),
                     oldest_parked=longest(parked),
                     held=sum(row.delivery.held for row in rows),
+                    held_late=sum(row.waits_late(session.now) for row in rows),
                 )
             )
         return depths

@@ -6,6 +6,7 @@ import { h, seconds, time } from "./dom.js";
 const LOOK = 10_000; // milliseconds between looks
 const PAGES = {
   STATE_STUCK: ({ subject }) => `#/deliveries?state=${subject}`,
+  QUOTA_AWAITED: ({ subject }) => `#/deliveries?state=${subject}`,
   SUBORDER_AWAITED: () => "#/deliveries?state=TRANSFERRING",
   DEAD_LETTER: () => "#/dead-letters",
 };

@@ -98,6 +98,22 @@ export const STANZAS = {
   "do": "Ask for less, or tomorrow; or the tenant's administrator raises the quota. `delivery quota` tells what is left.",
   "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
+ "QUOTA_AWAITED": {
+  "title": "It waits for a quota",
+  "means": "Its user, or its tenant, has as many requests, or as many bytes of the day, as they may have now. The cause says whose quota it is.",
+  "waiting": "yes",
+  "who": "the tenant's administrator",
+  "do": "Wait: it goes on by itself as deliveries end, or the day of UTC does. If that takes too long, the tenant's administrator raises the quota; `delivery quota` tells what is left.",
+  "lost": "Nothing, until the request expires."
+ },
+ "SUBORDER_AWAITED": {
+  "title": "It waits for the next suborder",
+  "means": "What rs-order has made available of the order is archived, and the rest is not there yet.",
+  "waiting": "yes",
+  "who": "the team of rs-order",
+  "do": "Wait: it goes on as rs-order makes the next suborder available. If it takes hours, see at rs-order whether it restores the order, and what keeps its user's places (docs/operating.md, \"Why does a delivery wait?\").",
+  "lost": "Nothing, until the request expires."
+ },
  "NOTHING_AVAILABLE": {
   "title": "Each file is missing",
   "means": "What there is was to be delivered, and there is nothing: each file was refused or is gone.",
