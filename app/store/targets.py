@@ -8,6 +8,7 @@ import asyncpg
 
 from app.store.pool import translate_errors
 from app.store.sql import load
+from app.views.attention import WAITING
 from app.views.targets import LATELY, TargetSeen
 
 SQL = load(__name__)
@@ -22,5 +23,11 @@ class PostgresTargets:
     async def targets(self, tenants: Sequence[str]) -> list[TargetSeen]:
         """Return each target of some tenants that is known of."""
         with translate_errors():
-            rows = await self._pool.fetch(*SQL["targets"](tenants=list(tenants), lately=LATELY))
+            rows = await self._pool.fetch(
+                *SQL["targets"](
+                    tenants=list(tenants),
+                    lately=LATELY,
+                    waiting=[code.value for code in WAITING],
+                )
+            )
         return [TargetSeen(**row) for row in rows]

@@ -20,7 +20,10 @@ LATELY = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetSeen:
-    """What is known of a target by what was sent there. What was cancelled counts for nothing."""
+    """What is known of a target by what was sent there.
+
+    What was cancelled, or only waits, is no failure.
+    """
 
     tenant: str
     name: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from app.delivery.states import State, Work
 from app.views.targets import TargetSeen
 from compose.embedded.stack import TENANT
@@ -100,3 +102,11 @@ async def test_what_was_cancelled_is_no_failure(deliveries: Deliveries) -> None:
     await attempt(deliveries, "cancelled by ana: wrong order", "CANCELLED")
     cancelled = await seen(deliveries)
     assert (cancelled.failures, cancelled.bad, cancelled.last_bad) == (0, 0, None)
+
+
+@pytest.mark.parametrize("code", ["SOURCE_NOT_READY", "PLACE_BUSY"])
+async def test_what_only_waits_is_no_failure(deliveries: Deliveries, code: str) -> None:
+    await deliveries.ready("c")
+    await attempt(deliveries, "it is not its turn yet", code)
+    waiting = await seen(deliveries)
+    assert (waiting.failures, waiting.bad, waiting.last_bad) == (0, 0, None)

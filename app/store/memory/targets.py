@@ -8,6 +8,7 @@ from datetime import datetime
 from app.delivery.attempts import Attempt, AttemptOutcome
 from app.delivery.states import Work
 from app.store.memory.database import MemoryDatabase
+from app.views.attention import WAITING
 from app.views.targets import LATELY, TargetSeen
 
 _FAILED = (AttemptOutcome.POSTPONED, AttemptOutcome.ERROR)
@@ -66,4 +67,4 @@ def _seen(tenant: str, name: str, ended: Ended, leased: list[bool], now: datetim
 
 def _has_failed(attempt: Attempt) -> bool:
     cancelled = (attempt.cause or "").startswith("cancelled by ")
-    return attempt.outcome in _FAILED and not cancelled
+    return attempt.outcome in _FAILED and not cancelled and attempt.code not in WAITING
