@@ -7,8 +7,8 @@ hundred thousand files takes the memory of one part.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ class Document:
     size: int = field(default=0, init=False)  # bytes, of what was made so far
     opened: bool = field(default=False, init=False)  # whether an upload of it was asked for
     left_open: bool = field(default=False, init=False)  # and may be open
+    waits_for_target: bool = field(default=False, init=False)  # now; or it failed, or was too slow
     _whole: bytes | None = field(default=None, init=False)  # what is put at once
     _upload: Upload | None = field(default=None, init=False)
     _stored: list[StoredPart] = field(default_factory=list, init=False)
@@ -56,38 +57,51 @@ class Document:
             return
         await opens()
         self.opened = self.left_open = True
-        self._upload = await self.objects.create_upload(
-            self.target, self.key, self.marks, media_type=self.media_type
-        )
+        with self._asking_target():
+            self._upload = await self.objects.create_upload(
+                self.target, self.key, self.marks, media_type=self.media_type
+            )
         await self._put_part(first, may)
         async for part in parts:
             self.size += len(part)
             await self._put_part(part, may)
+
+    @contextmanager
+    def _asking_target(self) -> Iterator[None]:
+        self.waits_for_target = True
+        yield
+        self.waits_for_target = False
 
     async def _put_part(self, content: bytes, may: May) -> None:
         assert self._upload is not None  # noqa: S101 - it is open
         await may()
         number = len(self._stored) + 1
         put = self.objects.put_part
-        self._stored.append(await put(self.target, self._upload, number, _Body(content)))
+        with self._asking_target():
+            stored = await put(self.target, self._upload, number, _Body(content))
+        self._stored.append(stored)
 
     async def appear(self, may: May) -> str:
         """Let it appear, and return its ETag; `may` is asked before each request that does.
 
         Raises what the store raises; then `abort` it.
         """
-        if self._whole is not None:
-            return await self.objects.put_object(
-                self.target,
-                self.key,
-                _Body(self._whole),
-                self.marks,
-                media_type=self.media_type,
-                may=may,
-            )
-        etag = await Retried(partial(self._complete, may))()
+        with self._asking_target():
+            if self._whole is not None:
+                return await self._put_whole(self._whole, may)
+            etag = await Retried(partial(self._complete, may))()
         self.left_open = False
         return etag
+
+    async def _put_whole(self, content: bytes, may: May) -> str:
+        return await self.objects.put_object(
+            self.target,
+            self.key,
+            _Body(content),
+            self.marks,
+            media_type=self.media_type,
+            may=may,
+        )
 
     async def _complete(self, may: May, *, again: bool) -> str:
         assert self._upload is not None  # noqa: S101 - it was sent

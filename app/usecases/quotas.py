@@ -7,6 +7,7 @@ waits for no other, and nothing is asked of tenants without a quota.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -31,6 +32,9 @@ from app.usecases.fail import fail
 from app.usecases.reports import Reports, no_report
 
 log = get_logger(__name__)
+
+# Seconds of one look that reports of a tenant may take: what ends of others waits behind them.
+_REPORTED_FOR = 30.0
 
 
 async def let_in(
@@ -178,7 +182,8 @@ class Quotas:
     async def end_over(self, *, reports: Reports | None = None) -> None:
         """End what waits for bytes and may not by now: a quota was lowered, or lets none wait.
 
-        That is as it would have ended when it was laid out. Not by `look`: reports take a while.
+        That is as it would have ended when it was laid out. Not by `look`: reports take a while,
+        and after half a minute what else of a tenant is over ends without.
         """
         async with self.store.transaction() as tx:
             held = await tx.held_tenants()
@@ -193,8 +198,10 @@ class Quotas:
                     pass
                 async with self.store.transaction() as tx:
                     over = await tx.over_day(tenant, most)
+                reported_until = time.monotonic() + _REPORTED_FOR
                 for delivery in over:
-                    await self._end(delivery, quota, reports)
+                    late = time.monotonic() > reported_until
+                    await self._end(delivery, quota, None if late else reports)
             except DeliveryError as error:
                 log.warning("quota_waits", tenant=tenant, cause=str(error))
 

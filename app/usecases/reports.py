@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -66,7 +67,7 @@ _BOUND = 15.0  # seconds that a response waits for its report, at most
 _A_FILE = 50e-6  # and that long more for each of its files: twice what one takes on a busy machine
 _LONGEST = 60.0  # however many there are
 _LEFT_ALONE = 60.0  # seconds that nothing is asked of a target that did not take one in time
-_AT_ONCE = 2  # that appear at a time: each keeps a connection to the database
+_AT_ONCE = 4  # that appear at a time, at one endpoint each: each keeps a connection to the database
 _CONSEQUENCE = "its client is told of the error without a report"
 _LATER = timedelta(hours=1)  # until there is another look at what could not be removed
 _ABORT = 5.0  # seconds that an abort is waited for
@@ -85,7 +86,11 @@ class Reports:
     bound: float = _BOUND  # seconds
     part_size: int = PART  # bytes
     limit: int = 100  # reports in one look
-    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    # By endpoint: one that does not answer keeps one place; what waits for it keeps none.
+    _turns: defaultdict[str, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
     _silent: dict[str, float] = field(default_factory=dict)  # until when, by endpoint
 
     @asynccontextmanager
@@ -136,8 +141,7 @@ class Reports:
         trouble = self.objects.trouble(target)
         if trouble is not None:
             raise TargetUnavailableError(f"{trouble.server} does not answer: {trouble.cause}")
-        if self._silent.get(target.endpoint, 0.0) > time.monotonic():
-            raise TargetUnavailableError(f"{target} did not answer just now, and is left alone")
+        self._check_answers(target)
         return Report(
             by=self,
             delivery=delivery,
@@ -147,6 +151,17 @@ class Reports:
             stays=settings.delivered_ttl,
             ends=ends,
         )
+
+    @asynccontextmanager
+    async def turn(self, target: Target) -> AsyncIterator[None]:
+        """Wait for a turn at a target. Raises TargetUnavailableError if it is silent by then."""
+        async with self._turns[target.endpoint], self._places:
+            self._check_answers(target)
+            yield
+
+    def _check_answers(self, target: Target) -> None:
+        if self._silent.get(target.endpoint, 0.0) > time.monotonic():
+            raise TargetUnavailableError(f"{target} did not answer just now, and is left alone")
 
     def _tell_not_written(
         self, delivery: Delivery, report: Report | None, error: Exception
@@ -159,10 +174,8 @@ class Reports:
         consequence = _CONSEQUENCE
         if isinstance(error, UploadLostError):
             consequence += ", unless another worker ended it meanwhile with one"
-        away = isinstance(error, TargetUnavailableError) or (
-            isinstance(error, TimeoutError) and report is not None and report.waits_for_target
-        )
-        if report is not None and away:
+        late = isinstance(error, TargetUnavailableError | TimeoutError)
+        if report is not None and late and report.waits_for_target:
             self._silent[report.target.endpoint] = time.monotonic() + _LEFT_ALONE
         metrics.REPORTS.labels(delivery.tenant, "not-written").inc()
         log.warning(
@@ -282,16 +295,15 @@ class Report:
     stays: timedelta  # none: for ever
     ends: float  # by the loop's clock: after that it is done without
     _document: Document | None = field(default=None, init=False)
-    _has_turn: bool = field(default=False, init=False)
+    _turn: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
     _is_complete: bool = field(default=False, init=False)
     _is_told: bool = field(default=False, init=False)
-    _asks_order: bool = field(default=False, init=False)
+    _looks: bool = field(default=False, init=False)  # at its place; stays, where that fails
 
     @property
     def waits_for_target(self) -> bool:
-        """Whether it is the target that takes long: it has taken nothing, and no other is asked."""
-        sent = 0 if self._document is None else self._document.size
-        return not (self._asks_order or sent)
+        """Whether it is the target that is waited for, or that has not answered: no other."""
+        return self._looks or (self._document is not None and self._document.waits_for_target)
 
     async def prepare(self) -> bool:
         """Do all that can be done before the delivery ends; False: that has moved on.
@@ -311,15 +323,12 @@ class Report:
             part_size=self.by.part_size,
         )
         await self._document.send(self._pieces(), opens=_may, may=_may)
-        await self.by._turns.acquire()  # noqa: SLF001 - they are one thing
-        self._has_turn = True
+        await self._turn.enter_async_context(self.by.turn(self.target))
         return True
 
     async def close(self) -> None:
         """Abort what was sent, and is not to appear; also of other tries, once this one is told."""
-        if self._has_turn:
-            self._has_turn = False
-            self.by._turns.release()  # noqa: SLF001 - likewise
+        await self._turn.aclose()
         if self._document is not None and self._document.left_open:
             with suppress(TimeoutError):  # what stays open is found by `look`
                 async with asyncio.timeout(_ABORT):
@@ -384,7 +393,9 @@ class Report:
 
     async def _check_place(self) -> None:
         """Raise ForeignObjectError where there is something else than a report of this client."""
+        self._looks = True
         found = await self.by.objects.find(self.target, self.place.key)
+        self._looks = False
         if found is not None and not is_replaceable_report(found, self.delivery):
             raise ForeignObjectError(
                 f"{self.place.url} is no report of this client, and is not replaced"
@@ -438,7 +449,7 @@ class Report:
     async def _never_laid_out(self) -> AsyncIterator[Told]:
         """Iterate over what rs-order tells of an order whose archive was never laid out."""
         said = self.delivery.order_error.message if self.delivery.order_error else None
-        told_all = self._asks_order = True
+        told_all = True
         try:
             facts = await self.by.source.order(self.delivery)
             if facts is None:
@@ -454,10 +465,8 @@ class Report:
                     cause = why_not_listed(ordered, said)
                     yield Told(file=known, fate=Fate.NEVER_LISTED, cause=cause)
         except (OrderNotToldError, PermanentError, RetryableError) as error:
-            told_all = self._asks_order = False
+            told_all = False
             log.info("order_not_told", **self.delivery.log_context, cause=str(error))
-        else:
-            self._asks_order = False
         finally:
             self._is_complete = told_all
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,6 +17,7 @@ from app.delivery.model import Delivery
 from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.quotas import Allowance, Quota
+from app.delivery.report_document import Failure
 from app.delivery.states import State, Work
 from app.errors import DayQuotaError, NotPossibleError, OverQuotaError
 from app.run.wiring.kinds import KINDS
@@ -611,6 +614,32 @@ async def test_what_waits_ends_when_its_quota_is_lowered_or_lets_none_wait(
     assert ended == ["next", "ORDER_LIMIT_REACHED"]
     assert "has taken 130 of 130 bytes today" in message
     assert (await deliveries.active("small")).state is State.READY
+
+
+async def test_reports_of_a_tenant_that_take_long_hold_up_no_ends_of_others(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After half a minute what is over ends without."""
+    reported: list[str] = []
+
+    class Reports:
+        @asynccontextmanager
+        async def of(self, delivery: Delivery, _: Failure) -> AsyncIterator[None]:
+            reported.append(delivery.correlation_id)
+            yield None
+
+    reports: Any = Reports()
+    give(deliveries, user_bytes_per_day=100)
+    for name, size in (("taken", 100), ("first", 80)):
+        await lay_out(deliveries, name, size)
+    give(deliveries, user_bytes_per_day=70)
+    await quotas(deliveries).end_over(reports=reports)
+    assert (await held(deliveries), reported) == ([], ["first"])
+    await lay_out(deliveries, "second", 60)
+    give(deliveries, user_bytes_per_day=50)
+    monkeypatch.setattr("app.usecases.quotas._REPORTED_FOR", -1.0, raising=False)
+    await quotas(deliveries).end_over(reports=reports)
+    assert (await held(deliveries), reported) == ([], ["first"])
 
 
 async def test_what_fits_the_day_goes_once_what_does_not_has_ended(deliveries: Deliveries) -> None:
