@@ -283,8 +283,9 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "service's tokens.",
         waiting=Waiting.MAYBE,
         who=Who.OPERATOR,
-        do="Give this service the secret that REGARDS has (`DELIVERY_JWT_SECRET`), and see that "
-        "the clocks agree; `delivery doctor` tries it. Deliveries go on by themselves then.",
+        do="Give this service the secret that rs-order has (`DELIVERY_RS_ORDER_TOKEN_SECRET`), and "
+        "see that the clocks agree; `delivery doctor` tries it. Deliveries go on by themselves "
+        "then.",
         lost=_WAITS,
     ),
     Code.SOURCE_NOT_READY: Stanza(
@@ -688,11 +689,15 @@ CATALOGUE: Mapping[Code, Stanza] = {
     ),
     Code.OVER_QUOTA: Stanza(
         title="The quota is used up",
-        means="The user, or the tenant, has as many requests as they may have now.",
+        means="The user, or the tenant, has as many requests under way as they may have now, or as "
+        "many bytes as they may have today. The message, or the delivery's cause, says which.",
         waiting=Waiting.YES,
         who=Who.ADMINISTRATOR,
-        do="Come again after `Retry-After` seconds; `delivery quota` tells what is left.",
-        lost=_UNCHANGED,
+        do="A delivery that is held goes on by itself once there is a place for it, or there are "
+        "bytes: nothing is to be done. What was refused: come again after `Retry-After` seconds. "
+        "`delivery quota` tells what is left.",
+        lost="Nothing: what is held waits until its request expires; what was refused has changed "
+        "nothing.",
     ),
     Code.NO_LINK: Stanza(
         title="The target makes no links",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from app.codes import CATALOGUE, Code, Waiting, fails_again, known
 from app.errors import (
@@ -19,6 +21,8 @@ from app.errors import (
     RetryableError,
     WrongBytesError,
 )
+from app.run.wiring.regards import signer_of
+from app.settings import Settings
 from compose.embedded.stack import ROOT
 
 PACKAGES = ("app", "streams", "sinks", "web")
@@ -73,6 +77,15 @@ def test_each_code_has_one_stanza_and_each_stanza_says_everything() -> None:
         assert not stanza.title.endswith("."), code
         for said in (stanza.means, stanza.do, stanza.lost):
             assert said.endswith((".", "(docs/settings.md). Then ask again.")), (code, said)
+
+
+def test_where_rs_order_takes_no_token_the_secret_that_signs_them_is_named() -> None:
+    secret = "one of thirty-two characters, or more"
+    signer = signer_of(Settings(rs_order_token_secret=SecretStr(secret)))
+    assert not signer.sign_with(secret), "it signs with another"
+    assert re.findall(r"DELIVERY_\w+", CATALOGUE[Code.SOURCE_CREDENTIALS].do) == [
+        "DELIVERY_RS_ORDER_TOKEN_SECRET"
+    ]
 
 
 def test_no_stanza_is_of_a_code_that_nothing_has() -> None:

@@ -135,7 +135,7 @@ export const STANZAS = {
   "means": "rs-order, or a proxy before it, answers 401 or 407: it does not take this service's tokens.",
   "waiting": "maybe",
   "who": "the operator of this service",
-  "do": "Give this service the secret that REGARDS has (`DELIVERY_JWT_SECRET`), and see that the clocks agree; `delivery doctor` tries it. Deliveries go on by themselves then.",
+  "do": "Give this service the secret that rs-order has (`DELIVERY_RS_ORDER_TOKEN_SECRET`), and see that the clocks agree; `delivery doctor` tries it. Deliveries go on by themselves then.",
   "lost": "Nothing, until the request expires."
  },
  "SOURCE_NOT_READY": {
@@ -500,11 +500,11 @@ export const STANZAS = {
  },
  "OVER_QUOTA": {
   "title": "The quota is used up",
-  "means": "The user, or the tenant, has as many requests as they may have now.",
+  "means": "The user, or the tenant, has as many requests under way as they may have now, or as many bytes as they may have today. The message, or the delivery's cause, says which.",
   "waiting": "yes",
   "who": "the tenant's administrator",
-  "do": "Come again after `Retry-After` seconds; `delivery quota` tells what is left.",
-  "lost": "Nothing: all is as it was."
+  "do": "A delivery that is held goes on by itself once there is a place for it, or there are bytes: nothing is to be done. What was refused: come again after `Retry-After` seconds. `delivery quota` tells what is left.",
+  "lost": "Nothing: what is held waits until its request expires; what was refused has changed nothing."
  },
  "NO_LINK": {
   "title": "The target makes no links",
