@@ -7,7 +7,7 @@ import base64
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,9 +18,10 @@ from app.audit import INSTANCE
 from app.cli.mended import refuse_mended
 from app.cli.tables import in_json, show_all
 from app.cli.who import caller
-from app.run.wiring.database import open_database
+from app.errors import DeliveryError
+from app.run.wiring.database import connected, open_database
 from app.run.wiring.dead_letters import DEAD_LETTERS_JOB, open_queues
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 from app.views.audit import DeadLetterTrail
 from app.views.dead_letters import DeadLetterTable
 from app.views.view import Moment, View
@@ -32,6 +33,7 @@ from streams.amqp.dead_letters import (
 )
 from streams.amqp.kept_letters import kept_of
 
+_DATABASE_TIMEOUT = 5.0  # seconds that a look waits for it to come up
 _LIMIT = 1000  # letters that one command looks at in each queue
 _COLUMNS = ("id", "tenant", "correlationId", "bytes", "reason")  # an id names its queue
 T = TypeVar("T")
@@ -180,11 +182,35 @@ def _check_choice(ids: Sequence[str], *, everything: bool) -> None:
 
 
 def _on_dead_letters(run: Callable[[DeadLetterQueues], Coroutine[Any, Any, T]]) -> T:
+    """Run what looks at letters, while no other process changes them.
+
+    A look holds all that it reads: a letter that is handled meanwhile would seem to have no copy.
+    """
+
     async def main() -> T:
-        async with open_queues(load_settings()) as dead_letters:
+        settings = load_settings()
+        async with looking_alone(settings), open_queues(settings) as dead_letters:
             return await run(dead_letters)
 
     return asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def looking_alone(settings: Settings) -> AsyncIterator[None]:
+    """Wait for the others that have letters in their hands; not where the database is away.
+
+    Then none handles letters, and what is there can still be looked at.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            database = await stack.enter_async_context(
+                connected(settings, size=1, start_timeout=_DATABASE_TIMEOUT)
+            )
+            await stack.enter_async_context(database.alone(DEAD_LETTERS_JOB))
+        except DeliveryError as error:
+            await stack.aclose()
+            click.echo(f"warning: looking without the database ({error})", err=True)
+        yield
 
 
 def _changing_dead_letters(

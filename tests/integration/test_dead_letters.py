@@ -11,12 +11,15 @@ from typing import Any
 
 import aio_pika
 import asyncpg
+import click
 import pytest
 from aio_pika.abc import AbstractConnection
 from aiokafka.admin import AIOKafkaAdminClient
+from click.testing import CliRunner
 from pydantic import SecretStr
 
 from app.audit import INSTANCE, Actor
+from app.cli.dead_letter_queues import purge
 from app.errors import (
     BrokerUnavailableError,
     InvalidRequestError,
@@ -24,7 +27,7 @@ from app.errors import (
     UnknownDeadLetterError,
 )
 from app.settings import Settings
-from app.store import Leader, PostgresAudit, PostgresDeadLetters
+from app.store import Leader, PostgresAudit, PostgresDeadLetters, alone
 from app.views.dead_letters import DeadLetterFilter, Handled, KeptLetter
 from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES, DeadLetterQueues
@@ -38,6 +41,7 @@ from streams.operators import dead_letters as desks
 from streams.operators.dead_letters import BrokerDesk
 from tests.builders import GivenTenants, make_buried
 from tests.command import delivery
+from tests.deliveries import blocked_sessions
 from tests.integration.gate import gate
 
 QUEUE = REQUESTS.queue.name
@@ -356,16 +360,54 @@ async def test_a_copy_that_another_command_has_put_back_leaves_the_others(
     assert await office.table.rows(QUEUES["requests"]) == 0
 
 
-async def test_none_waits_for_the_answer_of_who_is_asked_before_letters_are_removed(
+async def test_a_look_waits_until_none_else_has_letters_in_its_hands(
     office: Office, post: Post, database: str
 ) -> None:
+    """It holds what it reads: a letter that was handled meanwhile seemed to have no copy."""
+    await post.leave(b"x")
     here = {"DELIVERY_DATABASE_URL": database}
+    async with alone(office.pool, desks.JOB):
+        looking = asyncio.create_task(asyncio.to_thread(delivery, "dlq", "list", "--json", **here))
+        while not looking.done() and not await blocked_sessions(office.pool):
+            await asyncio.sleep(0.05)
+        assert not looking.done()
+        assert await post.bodies() == [b"x"]
+    listed = await looking
+    assert (listed.returncode, len(listed.stdout.splitlines()), listed.stderr) == (0, 1, "")
+
+
+async def test_letters_are_looked_at_where_the_database_is_away(post: Post) -> None:
+    await post.leave(b"x")
+    away = {"DELIVERY_DATABASE_URL": "postgresql://delivery@127.0.0.1:1/delivery"}
+    listed = await asyncio.to_thread(delivery, "dlq", "list", "--json", **away)
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (0, 1)
+    assert "warning: looking without the database (" in listed.stderr
+
+
+async def test_none_waits_for_the_answer_of_who_is_asked_before_letters_are_removed(
+    office: Office, post: Post, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await post.leave(b"a", b"b")
-    async with Leader(office.pool).leading(desks.JOB) as leads:
-        assert leads
-        asked = await asyncio.to_thread(delivery, "dlq", "purge", "--all", **here)
+    asked = await asyncio.to_thread(
+        delivery, "dlq", "purge", "--all", DELIVERY_DATABASE_URL=database
+    )
     assert "remove 2 dead letters for good?" in asked.stdout
     assert asked.returncode == 130  # no user there to say yes
+    loop = asyncio.get_running_loop()
+    told = []
+
+    async def others_lead() -> bool:
+        async with Leader(office.pool).leading(desks.JOB) as leads:
+            return leads
+
+    def confirm(question: str, **_: Any) -> None:
+        told.append((question, asyncio.run_coroutine_threadsafe(others_lead(), loop).result(30)))
+        raise click.Abort
+
+    monkeypatch.setenv("DELIVERY_DATABASE_URL", database)
+    monkeypatch.setattr(click, "confirm", confirm)
+    await asyncio.to_thread(CliRunner().invoke, purge, ["--all"])
+    assert told == [("remove 2 dead letters for good?", True)]
     assert len(await post.bodies()) == 2
 
 

@@ -231,6 +231,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         (doctor, "examine", _findings),
         (topics, "differences", _differences),
         (dead_letter_topic, "look", _dead_events),
+        (dead_letter_queues, "looking_alone", contextlib.nullcontext),
         (dead_letter_queues, "open_queues", _queues),
     ):
         monkeypatch.setattr(module, name, double)
