@@ -27,7 +27,7 @@ SQL = load(__name__)
 
 
 def words_of(work: Work) -> list[str]:
-    """Return the words by which rows have a piece of work; see the migration 0061.
+    """Return the words by which rows have a piece of work; see the migration 0067.
 
     Workers that don't know deliveries which take a part look for the first one alone.
     """

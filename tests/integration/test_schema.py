@@ -19,6 +19,7 @@ from app.views.deliveries import Filter
 from tests.command import delivery
 
 NEWEST = steps()[-1][0]
+LAST_RELEASED = 60  # the newest migration of the version before
 LOOKS = [
     ("list",),
     ("show", "d-1"),
@@ -90,6 +91,18 @@ async def test_a_fault_of_this_version_is_no_matter_of_the_schema(
 async def test_a_process_that_starts_migrates(database: str) -> None:
     async with open_migrated(on(database)):
         assert await applied(database) == {number for number, *_ in steps()}
+
+
+async def test_deliveries_are_written_again_once_behind_the_last_release(database: str) -> None:
+    """All that is new is one transaction: each time is lock and disk until its end."""
+    connection = await asyncpg.connect(database)
+    written = []
+    for number, _, sql in steps():
+        await connection.execute(sql)
+        if number >= LAST_RELEASED:
+            written.append(await connection.fetchval("SELECT pg_relation_filenode('delivery')"))
+    await connection.close()
+    assert len(set(written)) == 2
 
 
 async def test_a_process_that_may_not_migrate_says_what_to_run(database: str) -> None:

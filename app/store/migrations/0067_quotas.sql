@@ -7,6 +7,10 @@ ALTER TABLE delivery
     ADD admitted_at timestamptz,                     -- when its request counted; null: there was no quota of requests
     ADD charged_at  timestamptz;                     -- when its bytes counted; null: there was no quota of bytes
 
+-- Held deliveries have no work. That on a delivery which takes a part has words of its own, so that no worker from before 0058
+-- claims it: that would end it as if nothing were missing. Nor one whose order ended with errors before it was planned, and is left
+-- to a worker to be ended. Such rows wait for a later worker, and hold up no other. (The indexes go with the column, and the table is
+-- written again: once for both.)
 ALTER TABLE delivery DROP COLUMN work;
 ALTER TABLE delivery
     ADD work text GENERATED ALWAYS AS (CASE
