@@ -105,7 +105,7 @@ RETURNING delivery_id;
 
 -- fragment: pause_is_over
 until <= now() - :worked_off::interval
-OR scope = 'worker' AND since < now() - interval '7 days'
+OR scope = 'worker' AND greatest(since, last_seen) < now() - interval '7 days'
    AND NOT EXISTS (SELECT 1 FROM worker WHERE worker.id = pause.name)
 
 -- name: any_pause_is_over
@@ -113,7 +113,7 @@ OR scope = 'worker' AND since < now() - interval '7 days'
 SELECT EXISTS (SELECT 1 FROM pause WHERE {pause_is_over});
 
 -- name: forget_pauses
--- Remove pauses that are long over, and those of workers that have not been there for long.
+-- Remove pauses that are long over, and those of workers that have not been there for a week.
 DELETE FROM pause WHERE {pause_is_over};
 
 -- name: forget_changes

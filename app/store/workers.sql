@@ -4,9 +4,11 @@ INSERT INTO worker (id, version, slots) VALUES (:id, :version, :slots)
 ON CONFLICT (id) DO UPDATE SET version = :version, slots = :slots, seen_at = now();
 
 -- name: worker_left
--- A worker has stopped.
-DELETE FROM worker WHERE id = :id;
+-- A worker has stopped; if it is drained, it stays so for a week from now.
+WITH gone AS (DELETE FROM worker WHERE id = :id RETURNING id)
+UPDATE pause SET last_seen = now() FROM gone WHERE pause.scope = 'worker' AND pause.name = gone.id;
 
 -- name: forget_workers
--- Workers that died long ago.
-DELETE FROM worker WHERE seen_at < now() - interval '1 day';
+-- Workers that died long ago; those of them that are drained stay so for a week from when they were seen.
+WITH gone AS (DELETE FROM worker WHERE seen_at < now() - interval '1 day' RETURNING id, seen_at)
+UPDATE pause SET last_seen = gone.seen_at FROM gone WHERE pause.scope = 'worker' AND pause.name = gone.id;
