@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -609,3 +610,36 @@ def test_an_image_is_named_by_its_digest_where_one_is_given(
         assert re.fullmatch(
             rf"registry\.example\.org/rs-delivery{ends[name_of(values)]}", container["image"]
         )
+
+
+def notes(folder: Path, *given: str) -> str:
+    """Return what helm says of the chart once it is installed; no cluster is asked."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
+    said = textwrap.indent((chart / "templates" / "NOTES.txt").read_text("utf-8"), "    ")
+    (chart / "templates" / "notes.yaml").write_text(
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: notes}}\ndata:\n  said: |\n{said}"
+    )
+    values = CHART / "ci" / "minimal-values.yaml"
+    only = ("--show-only", "templates/notes.yaml", "--kube-version", kubernetes.VERSIONS[-1])
+    made = helm("template", "d", chart, "-f", values, *only, *given)
+    assert made.returncode == 0, made.stderr
+    return str(yaml.safe_load(made.stdout)["data"]["said"])
+
+
+@pytest.mark.parametrize(
+    ("given", "is_made"),
+    [
+        ((), True),
+        (("secrets.keys.DELIVERY_JWT_PUBLIC_KEY=key",), False),
+        (("settings.DELIVERY_OIDC_ISSUER=https://idp",), False),
+        (("secrets.keys.DELIVERY_JWT_PUBLIC_KEY=key", "secrets.keys.DELIVERY_JWT_SECRET=s"), True),
+    ],
+)
+def test_the_notes_tell_of_a_token_only_where_the_command_makes_one(
+    tmp_path: Path, given: tuple[str, ...], *, is_made: bool
+) -> None:
+    """See `delivery token`: with keys of others, it has no secret to sign with."""
+    said = notes(tmp_path, *(part for each in given for part in ("--set", each)))
+    assert ("delivery token" in said) is is_made
+    assert ("docs/sign-in.md" in said) is not is_made

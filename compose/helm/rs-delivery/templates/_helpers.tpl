@@ -87,6 +87,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{/* Whether `delivery token` has a secret to sign with; see app/tenants/secret_rules.py. */}}
+{{- define "rs-delivery.makesTokens" -}}
+{{- $given := dict }}
+{{- range $values := list .Values.settings .Values.secrets.keys }}
+{{- range $name, $value := $values }}{{ if $value }}{{ $_ := set $given $name true }}{{ end }}{{ end }}
+{{- end }}
+{{- $by_others := or $given.DELIVERY_JWT_PUBLIC_KEY $given.DELIVERY_OIDC_ISSUER }}
+{{- if or $given.DELIVERY_JWT_SECRET (and $given.DELIVERY_RS_ORDER_TOKEN_SECRET (not $by_others)) }}true{{ end }}
+{{- end }}
+
 {{/* What a pod is, whichever process is in it. */}}
 {{- define "rs-delivery.pod" -}}
 automountServiceAccountToken: false
