@@ -45,7 +45,6 @@ class QuotasInTransaction:
         waiting = await self._connection.fetch(
             *SQL["chargeable"](
                 tenant=tenant,
-                state=State.READY.value,
                 bytes=quota.tenant.bytes_per_day,
                 user_bytes=quota.user.bytes_per_day,
                 limit=self.at_once,

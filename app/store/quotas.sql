@@ -2,6 +2,10 @@
 -- When this day began, in UTC.
 date_trunc('day', statement_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
 
+-- fragment: since_day
+-- The day, in UTC, since which a delivery is in its state. As in the index delivery_held_days.
+(state_since AT TIME ZONE 'UTC')::date
+
 -- fragment: gives_back
 -- Whether a delivery has ended before anything of it was sent: its bytes don't count.
 (state = 'ERROR' AND attempt = 0)
@@ -84,33 +88,46 @@ RETURNING *;
 -- What waits, laid out, of which a tenant's bytes of the day (0: any number) have room for a user's up to there, in the order in
 -- which it may go: what waited before this day began by rank, so that no user's larger one waits for ever behind others' smaller
 -- ones; then of users those with less of the day first. Of a user whose day is used up, none is looked at.
-WITH RECURSIVE {users_held}, spent AS (
+WITH RECURSIVE days AS (
+    (SELECT user_email, {since_day} AS day FROM delivery WHERE tenant = :tenant AND held AND state = 'READY'
+     ORDER BY user_email, {since_day} LIMIT 1)
+    UNION ALL
+    SELECT d.* FROM days CROSS JOIN LATERAL (
+        SELECT user_email, {since_day} FROM delivery
+        WHERE tenant = :tenant AND held AND state = 'READY' AND (user_email, {since_day}) > (days.user_email, days.day)
+        ORDER BY user_email, {since_day} LIMIT 1) d
+), spent AS (
     SELECT user_email, sum(total_bytes) AS bytes FROM delivery
     WHERE tenant = :tenant AND charged_at >= {day} AND NOT {gives_back}
     GROUP BY user_email
 ), of_all AS (
     SELECT coalesce(sum(bytes), 0)::bigint AS bytes FROM spent
-), waiting AS (
-    SELECT d.*, coalesce(spent.bytes, 0)::bigint AS of_user, coalesce(spent.bytes, 0) + d.so_far AS share
-    FROM users u
+), foremost AS (
+    -- Of each user and day, by the index: of a user that has thousands, few are read.
+    SELECT days.user_email, d.*, coalesce(spent.bytes, 0)::bigint AS of_user,
+           days.day >= (statement_timestamp() AT TIME ZONE 'UTC')::date AS new
+    FROM days
     LEFT JOIN spent USING (user_email)
     CROSS JOIN of_all
     CROSS JOIN LATERAL (
-        SELECT id, user_email, rank, total_bytes, new,
-               sum(total_bytes) OVER (ORDER BY new, rank, id) AS so_far
-        FROM (
-            SELECT id, user_email, rank, total_bytes, state_since >= {day} AS new FROM delivery
-            WHERE tenant = :tenant AND held AND state = :state AND user_email = u.user_email
-            ORDER BY new, rank, id
-            LIMIT CASE WHEN :bytes::bigint > 0 AND of_all.bytes >= :bytes
-                         OR :user_bytes::bigint > 0 AND coalesce(spent.bytes, 0) >= :user_bytes
-                       THEN 0 ELSE :limit::bigint END
-        ) foremost
+        SELECT id, rank, total_bytes FROM delivery
+        WHERE tenant = :tenant AND held AND state = 'READY'
+          AND user_email = days.user_email AND {since_day} = days.day
+        ORDER BY rank, id
+        LIMIT CASE WHEN :bytes::bigint > 0 AND of_all.bytes >= :bytes
+                     OR :user_bytes::bigint > 0 AND coalesce(spent.bytes, 0) >= :user_bytes
+                   THEN 0 ELSE :limit::bigint END
     ) d
+), waiting AS (
+    SELECT *, of_user + sum(total_bytes) OVER in_order AS share, sum(total_bytes) OVER in_order AS so_far,
+           row_number() OVER in_order AS place
+    FROM foremost
+    WINDOW in_order AS (PARTITION BY user_email ORDER BY new, rank, id)
 )
 SELECT id, user_email, total_bytes, of_user, of_all.bytes AS of_tenant
 FROM waiting CROSS JOIN of_all
-WHERE (:user_bytes::bigint = 0 OR share <= :user_bytes)
+WHERE place <= :limit::bigint
+  AND (:user_bytes::bigint = 0 OR share <= :user_bytes)
   AND (:bytes::bigint = 0 OR of_all.bytes + so_far <= :bytes)
 ORDER BY new, CASE WHEN new THEN share END, rank, id
 LIMIT :limit::bigint;
