@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.codes import Code
+from app.delivery.contents import Wanted
 from app.delivery.lease import Lease
 from app.delivery.manifest import Extent, ListedFile, ManifestFile, Seam
 from app.delivery.model import Delivery
@@ -19,6 +20,7 @@ from app.delivery.orders import OrderStatus
 from app.delivery.segments import OrderPlan
 from app.delivery.states import State, Work
 from app.errors import (
+    ArchiveTooLargeError,
     EmptyOrderError,
     IncompleteOrderError,
     LeaseLostError,
@@ -44,8 +46,12 @@ from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks import formats
 from sinks.pipeline.budget import Budget
+from sinks.stores.memory import MemoryObjectStore
+from sinks.transfer import StreamingArchiver
 from tests.builders import make_body, make_lease, make_listed, make_order_event
 from tests.deliveries import Deliveries
+from tests.integration.transfers import QUICK
+from tests.twins.rs_order import Source as TwinSource
 
 Attempts = Callable[[], Awaitable[str | list[str]]]
 
@@ -529,6 +535,43 @@ async def test_an_order_that_can_not_be_listed_beside_its_transfer_is_refused_be
     beside = 3
     await plans.plan(claimed)
     assert (await deliveries.active()).state is State.READY
+
+
+@pytest.mark.parametrize("threshold", [0.9, 0.95])
+async def test_an_order_that_no_object_takes_ends_before_anything_is_sent(
+    deliveries: Deliveries, threshold: float
+) -> None:
+    """By what its tenant compresses or not: no further plan makes it smaller."""
+    order = Order({7: [file(1)], 8: [file(2), file(3)]})
+    await deliveries.granted()
+    await announce(deliveries, order, 7)
+    claimed = await claim(deliveries, Work.PLAN)
+    archiver = StreamingArchiver(
+        TwinSource({}),
+        MemoryObjectStore(least_part=1),
+        lambda _: None,
+        compression="auto",
+        part_size=8 << 20,
+        memory=32 << 20,
+        worker_memory=Budget(1 << 30),
+        max_object_size=5,
+        connections=1,
+        patience=QUICK,
+    )
+
+    def taken(delivery: Delivery, extent: Extent) -> int:
+        return archiver.memory_of(
+            delivery,
+            at_most=delivery.total_bytes,
+            name_bytes=extent.name_bytes,
+            wanted=Wanted(compression_threshold=threshold),
+        )
+
+    with pytest.raises(ArchiveTooLargeError) as refused:
+        await replace(planner(deliveries, order), memory_of=taken).plan(claimed)
+    await settlement(deliveries, order).settle(claimed, refused.value)
+    (error,) = [body for _, body in await deliveries.owed() if body.get("status") == "ERROR"]
+    assert "DELIVERY_MAX_OBJECT_SIZE" in error["message"]
 
 
 async def test_a_file_too_few_is_no_archive(deliveries: Deliveries) -> None:
