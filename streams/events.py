@@ -251,7 +251,7 @@ class WorkDue(Event):
 
     delivery_id: UUID
     notified: bool = Field(
-        False, description="PostgreSQL told every worker of it, or does so once it is due."
+        False, description="No worker looks for it: PostgreSQL told each, or it is not due yet."
     )
 
 
