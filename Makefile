@@ -15,6 +15,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 	--python-version 3.11
 # What looks at the program from outside has an environment of its own.
 CHECKS := .tools/checks/.ready
+# And so has what makes a site of the docs.
+SPHINX := .tools/sphinx/.ready
+SITE ?= build/site
 # uv is told what pip is told.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
@@ -27,7 +30,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-round-trips bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-round-trips bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -59,6 +62,8 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml hatch_build.py
 	@touch $@
 
 $(CHECKS): requirements/tools.txt $(READY)
+$(SPHINX): requirements/docs.txt $(READY)
+$(CHECKS) $(SPHINX):
 	@$(BIN)/uv venv --quiet --clear $(dir $@)
 	@$(BIN)/uv pip install --quiet --link-mode copy --python $(dir $@)bin/python --require-hashes -r $<
 	@touch $@
@@ -211,7 +216,12 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Write docs/asyncapi.json, docs/schemas, and what else is made of the program
+docs: documented $(SPHINX) ## Build the documentation as a site; any warning is an error (SITE=build/site)
+	@$(dir $(SPHINX))bin/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs $(SITE)
+	@$(BIN)/python -m tests.site $(SITE)
+	@echo "docs: $(SITE)/index.html"
+
+documented: setup ## Write docs/asyncapi.json, docs/schemas, and what else is made of the program
 	@$(BIN)/delivery asyncapi --schemas docs/schemas > docs/asyncapi.json
 	@$(BIN)/python -m tests.documented
 
@@ -226,6 +236,8 @@ lock: setup ## Resolve the dependencies again (names, versions and hashes; for e
 	echo hatchling | $(LOCK) -c requirements/dev.txt - -o requirements/build.txt
 	printf 'cyclonedx-bom\nkubernetes-validate\npip-audit\n' | \
 		$(LOCK) --upgrade -c requirements/dev.txt - -o requirements/tools.txt
+	printf 'furo\nmyst-parser\nsphinx\n' | \
+		$(LOCK) --upgrade -c requirements/dev.txt - -o requirements/docs.txt
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -31,6 +31,7 @@ from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
 from sinks.stores.s3.abilities import ABILITIES
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
+from tests.pages import commands, figures, http_api, messages, states
 from tests.recorded.today.http import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -217,6 +218,23 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "the settings of a tenant": _tenant_settings,
         "S3 servers": _s3_servers,
         "what S3 servers are tried for": _s3_abilities,
+    },
+    "docs/alerts.md": {"the alerts": figures.alerts},
+    "docs/commands.md": {"the commands": commands.commands},
+    "docs/http-api.md": {
+        "what any endpoint may answer": http_api.told_once,
+        "the HTTP API": http_api.http_api,
+    },
+    "docs/log-events.md": {"the events of the log": figures.log_events},
+    "docs/messages.md": {"the messages": messages.messages},
+    "docs/metrics.md": {
+        "the metrics of a process": lambda: figures.metrics(of_database=False),
+        "the metrics of the database": lambda: figures.metrics(of_database=True),
+    },
+    "docs/states.md": {
+        "the states": states.transitions,
+        "what workers do": states.work,
+        "what clients are told": states.statuses,
     },
     "docs/errors.md": {"the catalogue of errors": _catalogue},
     "docs/operating.md": {"who may do what": _roles, "what needs you": _attention},

@@ -43,6 +43,19 @@ class Source:
     def log_events(self) -> dict[str, list[str]]:
         """Return each event that is logged, with its levels."""
         found: dict[str, set[str]] = defaultdict(set)
+        for event, level, _call in self._logged():
+            found[event].add(level)
+        return {event: sorted(levels) for event, levels in found.items()}
+
+    def log_keys(self) -> dict[str, list[str]]:
+        """Return each event that is logged, with the keys that it is given where it is."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for event, _level, call in self._logged():
+            found[event].update(keyword.arg for keyword in call.keywords if keyword.arg)
+        return {event: sorted(keys) for event, keys in found.items()}
+
+    def _logged(self) -> Iterator[tuple[str, str, ast.Call]]:
+        """Iterate over what is logged: the event, its level, and where it is."""
         for module in self._calls:
             for call, scope in module:
                 called = call.func
@@ -52,8 +65,7 @@ class Source:
                     and _is_logger(called.value)
                 ):
                     for event in self._texts(call.args[0], scope, module):
-                        found[event].add(called.attr)
-        return {event: sorted(levels) for event, levels in found.items()}
+                        yield event, called.attr, call
 
     def spans(self) -> list[str]:
         """Return the name of each span, with {} for what only a run tells."""

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app.codes import PAGE, Code
 from app.delivery.states import State, Work
 from app.errors import ErrorType
 from app.run.series import make_series
@@ -100,17 +99,20 @@ def test_every_alert_says_what_to_do() -> None:
             assert rule["annotations"]["description"].strip(), rule["alert"]
 
 
-def test_where_an_alert_leads_there_is_a_code() -> None:
+INCIDENT = ("What it means", "How to see it", "What to do", "Is anything lost", "It is over when")
+
+
+def test_every_alert_leads_to_its_incident_which_says_all() -> None:
     rules: Any = yaml.safe_load((MONITORING / "alerts.yml").read_text())
-    urls = {
-        rule["annotations"]["runbook_url"]
-        for group in rules["groups"]
-        for rule in group["rules"]
-        if "runbook_url" in rule["annotations"]
-    }
-    assert urls
-    assert urls <= {f"{PAGE}#{code.lower()}" for code in Code} | {f"{OPERATING}#what-needs-you-now"}
-    assert "\n## What needs you now\n" in (MONITORING.parents[1] / OPERATING).read_text("utf-8")
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    page = (MONITORING.parents[1] / "docs" / "incidents.md").read_text("utf-8")
+    _, *sections = re.split(r"^## ", page, flags=re.MULTILINE)
+    incidents = {section.partition("\n")[0]: section for section in sections}
+    assert list(incidents) == [rule["alert"] for rule in alerts]
+    for rule in alerts:
+        name = rule["alert"]
+        assert rule["annotations"]["runbook_url"] == f"docs/incidents.md#{name.lower()}"
+        assert tuple(re.findall(r"^- \*\*(.+?)\*\*: ", incidents[name], re.MULTILINE)) == INCIDENT
 
 
 @pytest.mark.parametrize("state", [state for state in State if not state.ended])
