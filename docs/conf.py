@@ -33,6 +33,7 @@ html_theme = "furo"
 html_title = f"rs-delivery {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_last_updated_fmt = None  # the same text gives the same pages
 html_theme_options = {"navigation_with_keys": True}
 html_static_path = ["site"]

@@ -56,13 +56,13 @@ def metrics(*, of_database: bool) -> str:
 def alerts() -> str:
     """Return a table of the alerts."""
     return table(
-        ("alert", "severity", "when", "for"),
+        ("alert", "severity", "for", "when"),
         (
             (
                 f"[{rule['alert']}](incidents.md#{rule['alert'].lower()})",
                 rule["labels"]["severity"],
-                f"`{' '.join(rule['expr'].split())}`",
                 rule.get("for", "at once"),
+                f"`{' '.join(rule['expr'].split())}`",
             )
             for rule in rules()
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,10 +44,15 @@ def _channels(described: Any, server: str) -> Iterator[str]:
         if channel["servers"][0]["$ref"].rsplit("/", 1)[-1] != server:
             continue
         yield (
-            f"### `{channel['address']}`\n\n"
+            f"### {_title(name)}\n\n`{channel['address']}`\n\n"
             f"{sentence(channel['description'])}\n\n"
             + "".join(f"- {line}\n" for line in _facts(described, name, channel, actions))
         )
+
+
+def _title(name: str) -> str:
+    """Return the name of a channel in words."""
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda big: f" {big[1].lower()}", name).capitalize()
 
 
 def _facts(
