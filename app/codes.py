@@ -689,15 +689,11 @@ CATALOGUE: Mapping[Code, Stanza] = {
     ),
     Code.OVER_QUOTA: Stanza(
         title="The quota is used up",
-        means="The user, or the tenant, has as many requests under way as they may have now, or as "
-        "many bytes as they may have today. The message, or the delivery's cause, says which.",
+        means="The user, or the tenant, has as many requests as they may have now.",
         waiting=Waiting.YES,
         who=Who.ADMINISTRATOR,
-        do="A delivery that is held goes on by itself once there is a place for it, or there are "
-        "bytes: nothing is to be done. What was refused: come again after `Retry-After` seconds. "
-        "`delivery quota` tells what is left.",
-        lost="Nothing: what is held waits until its request expires; what was refused has changed "
-        "nothing.",
+        do="Come again after `Retry-After` seconds; `delivery quota` tells what is left.",
+        lost=_UNCHANGED,
     ),
     Code.NO_LINK: Stanza(
         title="The target makes no links",

@@ -91,13 +91,11 @@ def test_a_delivery_that_is_tried_again_is_told_when(explained: Callable[..., Re
 def test_a_delivery_that_is_held_for_bytes_is_told_that_it_goes_on_by_itself(
     explained: Callable[..., Result],
 ) -> None:
-    """Its code is that of a request that is refused, too."""
     held = replace(RETRYING, delivery=replace(DELIVERY, state=State.READY, held=True))
     told = explained(CORRELATION, held).output
-    assert "OVER_QUOTA" in told
-    assert "goes on by itself once there is a place for it, or there are bytes" in told
+    assert "QUOTA_AWAITED" in told
+    assert "it goes on by itself as deliveries end, or the day of UTC does" in told
     assert "it helps to wait" in told
-    assert "as many bytes" in explained("OVER_QUOTA").output
 
 
 def test_a_code_of_a_later_version_is_told_as_it_is(explained: Callable[..., Result]) -> None:
