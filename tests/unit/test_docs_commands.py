@@ -15,7 +15,7 @@ import app.cli
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 # Where a command may begin, and what it is given.
-CALL = re.compile(r"(?:^|[|;&(] *|/|[A-Z_]+=\S+ )delivery ([^|;&<>)#\n]+)")
+CALL = re.compile(r"(?:^|[|;&(] *|bin/|[A-Z_]+=\S+ )delivery ([^|;&<>)#\n]+)")
 WORD = re.compile(r"[^\s\"']+|\"[^\"]*\"|'[^']*'")
 
 
@@ -43,8 +43,10 @@ def _flaw(call: str) -> str | None:
                 return f"{command.name} has no {word}"
         elif isinstance(command, click.Group):
             inner = command.get_command(click.Context(command), word)
-            if inner is None:
-                return f"{command.name} has no {word}"
+            if inner is None and command is app.cli.cli:
+                return f"there is no {word}"
+            if inner is None:  # what an option is given
+                continue
             command = inner
             for option in inner.params:
                 known.update(option.opts, option.secondary_opts)
