@@ -555,7 +555,8 @@ class _Sending:
         )
         self._bytes_moved()
         if body is not None:
-            TARGET_BYTES.labels(transfer.delivery.tenant).inc(len(body))
+            delivery = transfer.delivery
+            TARGET_BYTES.labels(delivery.tenant, delivery.target).inc(len(body))
         return done
 
     def _bytes_moved(self) -> None:

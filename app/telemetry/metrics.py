@@ -35,18 +35,20 @@ SOURCE_BYTES = Counter(
     "delivery_source_bytes", "Bytes of files read from rs-order and verified.", ("tenant",)
 )
 TARGET_BYTES = Counter(
-    "delivery_target_bytes", "Bytes of parts that an object store has confirmed.", ("tenant",)
+    "delivery_target_bytes",
+    "Bytes of parts that an object store has confirmed.",
+    ("tenant", "target"),
 )
 TRANSFER_SECONDS = Histogram(
     "delivery_transfer_seconds",
     "How long transfers took that ended well.",
-    ("tenant",),
+    ("tenant", "target"),
     buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200),
 )
 TRANSFER_RATE = Histogram(
     "delivery_transfer_bytes_per_second",
     "Bytes of files a second, of transfers that ended well.",
-    ("tenant",),
+    ("tenant", "target"),
     buckets=(1e5, 1e6, 5e6, 1e7, 2.5e7, 5e7, 1e8, 2e8, 4e8, 8e8),
 )
 RUNNING = Gauge("delivery_running", "What this process works on now, in its slots.", ("work",))
@@ -60,7 +62,7 @@ LEASES_LOST = Counter(
     ("work",),
 )
 POSTPONED = Counter(
-    "delivery_work_postponed", "Work given up for a later attempt.", ("tenant", "state")
+    "delivery_work_postponed", "Work given up for a later attempt.", ("tenant", "target", "state")
 )
 SOURCE_RETRIES = Counter(
     "delivery_source_retries", "Downloads from rs-order that were resumed or begun again."

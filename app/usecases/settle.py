@@ -251,7 +251,7 @@ class Settlement:
         """
         event = "work_handed_over" if wakes else "work_paused"
         log.info(event, state=delivery.state.value, **context)
-        metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
+        metrics.POSTPONED.labels(delivery.tenant, delivery.target, delivery.state.value).inc()
         await self.leases.release(
             delivery,
             after=timedelta(),
@@ -286,7 +286,7 @@ class Settlement:
             retry_in_seconds=after.total_seconds(),
             **context,
         )
-        metrics.POSTPONED.labels(delivery.tenant, delivery.state.value).inc()
+        metrics.POSTPONED.labels(delivery.tenant, delivery.target, delivery.state.value).inc()
         await self.leases.release(
             delivery,
             after=after,

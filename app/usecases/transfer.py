@@ -702,7 +702,8 @@ class Transfers:
 
 
 def _measure(delivery: Delivery, seconds: float) -> None:
-    metrics.TRANSFER_SECONDS.labels(delivery.tenant).observe(seconds)
+    metrics.TRANSFER_SECONDS.labels(delivery.tenant, delivery.target).observe(seconds)
     # Of what an earlier attempt has made, or was waited for, the time says nothing.
     if delivery.attempt == 1 and delivery.plan is None:
-        metrics.TRANSFER_RATE.labels(delivery.tenant).observe(delivery.total_bytes / seconds)
+        rate = metrics.TRANSFER_RATE.labels(delivery.tenant, delivery.target)
+        rate.observe(delivery.total_bytes / seconds)

@@ -256,8 +256,9 @@ async def test_prometheus_is_given_figures(
     done = f'delivery_finished_total{{error_type="",state="DONE",tenant="{TENANT}"}}'
     assert figure(done) >= 1
     assert figure(f'delivery_source_bytes_total{{tenant="{TENANT}"}}') >= 100_000
-    assert figure(f'delivery_target_bytes_total{{tenant="{TENANT}"}}') >= 100_000
-    assert figure(f'delivery_transfer_seconds_count{{tenant="{TENANT}"}}') >= 1
+    labels = f'target="{DEFAULT_TARGET}",tenant="{TENANT}"'
+    assert figure(f"delivery_target_bytes_total{{{labels}}}") >= 100_000
+    assert figure(f"delivery_transfer_seconds_count{{{labels}}}") >= 1
     assert figure('delivery_slots{work="transfer"}') == 2
     assert figure("delivery_workers") >= 1
     assert figure("delivery_database_up") == 1

@@ -20,7 +20,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredObject, StoredPart, Upload
 from app.delivery.progress import Progress
 from app.delivery.states import Work
-from app.delivery.targets import TargetKinds
+from app.delivery.targets import DEFAULT_TARGET, TargetKinds
 from app.errors import DeliveryError, SourceUnavailableError
 from app.usecases.reports import Reports
 from app.usecases.settle import Settlement
@@ -148,7 +148,8 @@ class BreakingSource(Source):
 
 
 def _bytes_sent() -> float:
-    return REGISTRY.get_sample_value("delivery_target_bytes_total", {"tenant": TENANT}) or 0
+    labels = {"tenant": TENANT, "target": DEFAULT_TARGET}
+    return REGISTRY.get_sample_value("delivery_target_bytes_total", labels) or 0
 
 
 class HalfMade:

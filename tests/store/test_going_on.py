@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from app.delivery.model import Delivery
 from app.delivery.progress import Phase
 from app.delivery.states import Work
+from app.delivery.targets import DEFAULT_TARGET
 from app.errors import (
     DeliveryError,
     LeaseLostError,
@@ -437,7 +438,7 @@ async def test_what_is_kept_counts_as_done_and_not_as_fast(half: HalfMade) -> No
 def rates() -> float:
     """Return of how many transfers the rate was measured, by the metric."""
     name = "delivery_transfer_bytes_per_second_count"
-    return REGISTRY.get_sample_value(name, {"tenant": TENANT}) or 0
+    return REGISTRY.get_sample_value(name, {"tenant": TENANT, "target": DEFAULT_TARGET}) or 0
 
 
 def resumed() -> float:

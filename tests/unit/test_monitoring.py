@@ -23,8 +23,11 @@ from streams.channels import ORDER_RESPONSES, REQUESTS
 from streams.kafka.topics import Topics
 from web.api.metrics import DatabaseCollector
 
-MONITORING = Path(__file__).resolve().parents[2] / "compose" / "monitoring"
-OPERATING = "docs/operating.md"
+ROOT = Path(__file__).resolve().parents[2]
+MONITORING = ROOT / "compose" / "monitoring"
+METRICS = ROOT / "tests" / "recorded" / "kept" / "metrics.json"
+INDEX = ROOT / "web" / "assets" / "console" / "index.html"
+CONSOLE = re.compile(r'href="([^"]+)"')
 NAME = re.compile(r"\b((?:delivery|http)_[a-z0-9_]+)")
 
 
@@ -40,11 +43,23 @@ def known() -> set[str]:
     return names
 
 
+def dashboard() -> Any:
+    return json.loads((MONITORING / "dashboards" / "rs-delivery.json").read_text("utf-8"))
+
+
+def panels() -> list[Any]:
+    """Return the panels of the dashboard, but for the headings."""
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def shown() -> list[str]:
+    """Return what the dashboard asks for."""
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
 def expressions() -> list[str]:
-    dashboard = json.loads((MONITORING / "dashboards" / "rs-delivery.json").read_text())
-    shown = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     rules: Any = yaml.safe_load((MONITORING / "alerts.yml").read_text())
-    return shown + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    return shown() + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
 
 
 @pytest.mark.parametrize("expression", expressions())
@@ -53,6 +68,60 @@ def test_an_expression_asks_for_metrics_that_there_are(expression: str) -> None:
     asked = set(NAME.findall(expression))
     assert asked <= known()
     assert asked or re.search(r"process_|up\{job=", expression)
+
+
+def labels_of(name: str) -> set[str]:
+    """Return the labels of a metric, without those that Prometheus adds."""
+    kept: Any = json.loads(METRICS.read_text("utf-8"))
+    return set(kept[re.sub("_(total|bucket)$", "", name)]["labels"])
+
+
+@pytest.mark.parametrize("expression", shown())
+def test_a_panel_shows_what_is_of_the_tenants_and_targets_that_are_chosen(expression: str) -> None:
+    for name, chosen in re.findall(r"((?:delivery|http)_[a-z0-9_]+)(?:\{([^}]*)\})?", expression):
+        assert re.search(r'\btenant=~"\$tenant\|?"', chosen) or "tenant" not in labels_of(name)
+        assert 'target=~"$target"' in chosen or "target" not in labels_of(name)
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+def test_a_panel_says_what_it_shows_and_leads_to_the_console(panel: Any) -> None:
+    assert re.search(r"\w.*[.)]$", panel["description"])
+    pages = {address.rpartition("#")[2] for address in CONSOLE.findall(INDEX.read_text("utf-8"))}
+    for link in panel["links"]:
+        console, _, page = link["url"].partition("/console#")
+        assert console == "${console}"
+        assert page in pages
+    assert panel["links"]
+
+
+def test_panels_lie_beside_each_other_and_are_told_apart() -> None:
+    placed = dashboard()["panels"]
+    assert len({panel["id"] for panel in placed}) == len(placed)
+    taken = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in placed)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) == 23
+
+
+def test_promtool_understands_what_the_dashboard_asks_for(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    chosen = {"$tenant": "one|two", "$target": ".*", "$__rate_interval": "5m"}
+    rules = []
+    for number, expression in enumerate(shown()):
+        asked = re.sub("|".join(map(re.escape, chosen)), lambda found: chosen[found[0]], expression)
+        rules.append({"record": f"panel:{number}", "expr": asked})
+    path = tmp_path / "panels.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), "utf-8")
+    ended = subprocess.run(
+        [promtool, "check", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_alerts_and_dashboard_are_about_the_job_that_is_scraped() -> None:
