@@ -14,7 +14,7 @@ from app.run.wiring.database import open_database
 from app.run.wiring.tenants import open_configuration
 from app.settings import load_settings
 from app.usecases.target_states import TargetStates
-from app.views.targets import TargetStateView
+from app.views.targets import TargetView
 
 _COLUMNS = ("tenant", "name", "type", "state", "since", "running", "waiting", "lastHour", "last")
 
@@ -27,7 +27,7 @@ def targets(tenants: Sequence[str], as_json: bool) -> None:
     settings = load_settings()
     wanted = [chosen_tenant(settings, tenant) for tenant in tenants] or list(settings.tenants)
 
-    async def run() -> list[TargetStateView]:
+    async def run() -> list[TargetView]:
         async with open_database(settings) as database:
             parts = await open_configuration(settings, database.pool)
             states = TargetStates(
@@ -45,7 +45,7 @@ def targets(tenants: Sequence[str], as_json: bool) -> None:
     )
 
 
-def _row(view: TargetStateView) -> Mapping[str, Any]:
+def _row(view: TargetView) -> Mapping[str, Any]:
     last = None
     if view.last_bad is not None and view.failures:
         last = " ".join(filter(None, (view.last_bad.code, view.last_bad.cause)))

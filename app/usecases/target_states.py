@@ -10,7 +10,7 @@ from app.tenants.places import place_of
 from app.tenants.registry import ConfiguredTenants
 from app.views.attention import AttentionView, Need, Trouble, Troubles
 from app.views.pauses import PauseView
-from app.views.targets import FailureView, TargetSeen, TargetsSeen, TargetState, TargetStateView
+from app.views.targets import FailureView, TargetSeen, TargetsSeen, TargetState, TargetView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class TargetStates:
     troubles: Troubles
     tenants: ConfiguredTenants
 
-    async def of(self, tenants: Sequence[str], *, places: bool) -> list[TargetStateView]:
+    async def of(self, tenants: Sequence[str], *, places: bool) -> list[TargetView]:
         """Return the targets of some tenants; with `places`, where they are.
 
         Those that are set, and those that something waits for though they are not any more.
@@ -63,7 +63,7 @@ class TargetStates:
 
     def _shown(
         self, seen: TargetSeen, target: Target | None, trouble: Trouble | None, *, places: bool
-    ) -> TargetStateView:
+    ) -> TargetView:
         pause = self.tenants.pauses.of_target(seen.tenant, seen.name)
         state, since = TargetState.UNUSED, None
         if pause is not None:
@@ -75,7 +75,7 @@ class TargetStates:
         failure = None
         if seen.last_bad is not None:
             failure = FailureView(at=seen.last_bad, code=seen.code, cause=seen.cause)
-        return TargetStateView(
+        return TargetView(
             tenant=seen.tenant,
             name=seen.name,
             type=None if target is None else target.kind,

@@ -63,7 +63,7 @@ class FailureView(View):
     cause: str | None = None
 
 
-class TargetStateView(View):
+class TargetView(View):
     """A target, and how it goes with it."""
 
     tenant: str

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.pages.markdown import sentence, table
-from tests.pages.schemas import fields, kind, shown
+from tests.pages.schemas import fields, kind
 from tests.recorded.today.http import openapi
 
 # What many endpoints may answer, in the same words.
@@ -32,24 +32,17 @@ def http_api() -> str:
     """Return a section for each group of paths, and one for the bodies."""
     document: Any = openapi()
     schemas: Mapping[str, Any] = document["components"]["schemas"]
-    anchors = {name: _title(name, schemas).lower().replace(" ", "-") for name in schemas}
+    anchors = {name: f"body-{name.lower()}" for name in schemas}
     groups: dict[str, list[str]] = defaultdict(list)
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             groups[operation["tags"][0]].append(_operation(path, method, operation, anchors))
     said = [f"## {tag.capitalize()}\n\n" + "\n".join(found) for tag, found in groups.items()]
     bodies = [
-        f"### {_title(name, schemas)}\n\n{_described(schema)}{fields(schema, anchors)}"
+        f"### Body {name}\n\n{_described(schema)}{fields(schema, anchors)}"
         for name, schema in schemas.items()
     ]
     return "\n".join([*said, "## Bodies\n\n" + "\n".join(bodies)])
-
-
-def _title(name: str, schemas: Mapping[str, Any]) -> str:
-    """Return a name that no other has: two classes may share theirs."""
-    short = shown(name)
-    same = [other for other in schemas if shown(other) == short]
-    return f"Body {short}" if len(same) == 1 else f"Body {short} {same.index(name) + 1}"
 
 
 def _described(schema: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def kind(schema: Schema, anchors: Mapping[str, str]) -> str:
             return " or ".join(dict.fromkeys(kind(one, anchors) for one in schema[choice]))
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
-        return f"[{shown(name)}](#{anchors[name]})" if name in anchors else shown(name)
+        return f"[{name}](#{anchors[name]})" if name in anchors else name
     words = schema.get("enum", [schema["const"]] if "const" in schema else [])
     return ", ".join(f"`{json.dumps(word)}`" for word in words) or _plain(schema, anchors)
 
@@ -56,8 +56,3 @@ def _plain(schema: Schema, anchors: Mapping[str, str]) -> str:
             return "any"
         case word:
             return f"{word} ({schema['format']})" if "format" in schema else str(word)
-
-
-def shown(name: str) -> str:
-    """Return a schema's name without the module of a class that shares it with another."""
-    return name.rsplit("__", 1)[-1]

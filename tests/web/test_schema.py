@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -51,3 +52,10 @@ async def test_no_request_gets_an_answer_that_is_not_described(api: Api, tmp_pat
     described = (await (await api.client.get("/openapi.json")).json())["paths"]
     wanted = [path for path in described if not re.search(EXCLUDED, path)]
     assert int(tested[1]) == sum(len(described[path]) for path in wanted)
+
+
+async def test_each_schema_has_a_name_of_its_own_and_is_where_it_is_referred_to(api: Api) -> None:
+    text = await (await api.client.get("/openapi.json")).text()
+    schemas = json.loads(text)["components"]["schemas"]
+    assert [name for name in schemas if not re.fullmatch("[A-Z][A-Za-z0-9]+", name)] == []
+    assert set(re.findall(r'"#/components/schemas/([^"]+)"', text)) <= set(schemas)

@@ -11,7 +11,7 @@ from web.answers import shown
 from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint
 
 
-class Attention(View):
+class AttentionAnswer(View):
     """What needs an operator now, what matters most first."""
 
     content: list[AttentionView]
@@ -28,7 +28,7 @@ class AttentionApi:
         actor = request[ACTOR]
         tenants = None if actor.role == "INSTANCE_ADMIN" else [actor.tenant]
         found = await self._troubles.troubles(tenants)
-        return shown(Attention(content=[AttentionView.of(trouble) for trouble in found]))
+        return shown(AttentionAnswer(content=[AttentionView.of(trouble) for trouble in found]))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -44,7 +44,7 @@ class AttentionApi:
                 roles=OPERATORS | READERS,
                 in_maintenance=True,
                 whole_instance=True,
-                responses={200: schemas.answer("What matters most first.", Attention)}
+                responses={200: schemas.answer("What matters most first.", AttentionAnswer)}
                 | schemas.errors(401, 403, 429, 503),
             ),
         ]

@@ -89,7 +89,7 @@ class ContentQuery(PathQuery, WhichQuery):
     """Which file of which delivery."""
 
 
-class LinkView(View):
+class ContentLinkView(View):
     """A link: any client that has it has the file, while it holds."""
 
     url: str
@@ -128,7 +128,9 @@ class ContentApi:
             request[ACTOR], chosen, trail=self._trail, path=wanted.path, seconds=wanted.ttl
         )
         item = made.item
-        return shown(LinkView(url=made.url, expires=made.expires, size=item.size, md5=item.md5))
+        return shown(
+            ContentLinkView(url=made.url, expires=made.expires, size=item.size, md5=item.md5)
+        )
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         """Give a file, or a part of it."""
@@ -269,7 +271,7 @@ class ContentApi:
                     parameters=named,
                     query=WhichQuery if which else None,
                     body=schemas.json_body(LinkRequest, required=False),
-                    responses={200: schemas.answer("The link.", LinkView)}
+                    responses={200: schemas.answer("The link.", ContentLinkView)}
                     | schemas.errors(400, 408, 413, 415)
                     | always,
                 ),

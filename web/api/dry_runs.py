@@ -19,7 +19,7 @@ from web.guard.checks import Checks
 from web.parameters import read
 
 
-class DryRun(View):
+class DryRunAnswer(View):
     """What would become of a request."""
 
     content: DryRunView
@@ -44,7 +44,7 @@ class DryRunsApi:
             priority=read(request, SubmitQuery).priority,
             details=actor.role in ADMINS,
         )
-        return shown(DryRun(content=told, links=[]))
+        return shown(DryRunAnswer(content=told, links=[]))
 
     async def _try(self, tenant: str, target: Target) -> Sequence[TargetCheck] | str:
         with self._checks.turn(tenant) as wait:
@@ -70,7 +70,7 @@ class DryRunsApi:
                 roles=USERS,
                 query=SubmitQuery,
                 body=schemas.json_body("DeliveryRequest"),
-                responses={200: schemas.answer("What would become of it.", DryRun)}
+                responses={200: schemas.answer("What would become of it.", DryRunAnswer)}
                 | schemas.errors(400, 401, 403, 408, 413, 415, 422, 429, 503),
             )
         ]

@@ -17,7 +17,7 @@ from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint
 from web.parameters import read
 
 
-class History(View):
+class HistoryAnswer(View):
     """What became of deliveries, by tenant."""
 
     content: list[HistoryView]
@@ -52,7 +52,7 @@ class HistoryApi:
             )
             for _, buckets in groupby(found, key=_tenant)
         ]
-        return shown(History(content=content))
+        return shown(HistoryAnswer(content=content))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -69,7 +69,7 @@ class HistoryApi:
                 in_maintenance=True,
                 whole_instance=True,
                 query=HistoryQuery,
-                responses={200: schemas.answer("A number a bucket, by tenant.", History)}
+                responses={200: schemas.answer("A number a bucket, by tenant.", HistoryAnswer)}
                 | schemas.errors(401, 403, 422, 429, 503),
             ),
         ]

@@ -14,7 +14,7 @@ from web.api.deliveries import own_only
 from web.endpoint import ACTOR, READERS, USERS, Endpoint
 
 
-class Limits(View):
+class LimitsAnswer(View):
     """What holds for requests."""
 
     content: LimitsView
@@ -38,7 +38,7 @@ class LimitsApi:
         )
         sizes = found.request.model_copy(update={"body_bytes": MAX_BODY})
         content = found.model_copy(update={"http": http, "request": sizes})
-        return shown(Limits(content=content, links=[]))
+        return shown(LimitsAnswer(content=content, links=[]))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -53,7 +53,7 @@ class LimitsApi:
                 tag="deliveries",
                 roles=USERS | READERS,
                 in_maintenance=True,
-                responses={200: schemas.answer("What holds.", Limits)}
+                responses={200: schemas.answer("What holds.", LimitsAnswer)}
                 | schemas.errors(401, 403, 429),
             )
         ]

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.target_states import TargetStates
-from app.views.targets import TargetStateView
+from app.views.targets import TargetView
 from app.views.view import View
 from web import schemas
 from web.answers import shown
@@ -16,7 +16,7 @@ from web.endpoint import ACTOR, ADMINS, OPERATORS, READERS, Endpoint
 class TargetsShown(View):
     """The targets, each with how it goes with it."""
 
-    content: list[TargetStateView]
+    content: list[TargetView]
 
 
 class TargetStatesApi:
