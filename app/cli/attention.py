@@ -34,7 +34,8 @@ def attention(tenants: Sequence[str], as_json: bool) -> None:
             _say(view)
     problems = sum(view.severity == "problem" for view in found)
     if problems:
-        raise NotWellError(f"{problems} problems need you")
+        told = "1 problem needs" if problems == 1 else f"{problems} problems need"
+        raise NotWellError(f"{told} you")
     if not as_json:
         click.echo("nothing needs you")
 

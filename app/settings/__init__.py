@@ -98,8 +98,13 @@ def reread(current: Settings) -> tuple[Settings, dict[str, str]]:
 
 
 def _flaws(error: ValidationError) -> list[tuple[str, str]]:
-    """Return what is wrong, by the name of the setting."""
-    return [
-        (str(item["loc"][0]) if item["loc"] else "?", item["msg"].removeprefix("Value error, "))
-        for item in error.errors(include_input=False, include_url=False)
-    ]
+    """Return what is wrong, by the name of the setting; where that lies in a file, say so."""
+    files, names, flaws = in_files(), environment_names(), []
+    for item in error.errors(include_input=False, include_url=False):
+        field = str(item["loc"][0]) if item["loc"] else "?"
+        said = item["msg"].removeprefix("Value error, ")
+        variable = f"{names.get(field, field)}_FILE"
+        if field in files and variable not in said:
+            said = f"in the file that {variable} names: {said}"
+        flaws.append((field, said))
+    return flaws

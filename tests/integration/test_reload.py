@@ -124,7 +124,7 @@ async def a_wrong_file_changes_nothing(child: Child, files: Files, caller: Calle
     await logged(child, '"reloaded"', 2)
     (wrong,) = said(child, "part_not_reloaded")
     assert (wrong["part"], wrong["level"]) == ("tenants", "error")
-    assert "DELIVERY_TENANTS: line 2: 'no name' is no name of a tenant" in wrong["cause"]
+    assert "DELIVERY_TENANTS_FILE names: line 2: 'no name' is no name" in wrong["cause"]
     status, health = await caller.get("/health/ready", ANOTHER, OTHER)
     assert status == 200
     # The file is of all tenants: what is wrong in it is for who administers the instance.

@@ -87,7 +87,7 @@ async def test_a_part_that_is_wrong_is_told_and_keeps_no_other_from_being_read(
     told = {entry["part"]: entry for entry in of(logs, "part_not_reloaded")}
     assert told.keys() == {"tenants", "keys", "lines"}
     assert {entry["log_level"] for entry in told.values()} == {"error"}
-    assert "DELIVERY_TENANTS: line 2: 'a b' is no name of a tenant" in told["tenants"]["cause"]
+    assert "DELIVERY_TENANTS_FILE names: line 2: 'a b' is no name" in told["tenants"]["cause"]
     assert "correct the file, and send SIGHUP again" in told["tenants"]["advice"]
     assert told["keys"]["cause"] == "the key is none; make another"
     assert "a fault of this program" in told["lines"]["cause"]

@@ -99,6 +99,20 @@ def refused(*told: str) -> None:
     assert raised.value.__context__ is None or raised.value.__suppress_context__
 
 
+def test_a_value_that_is_wrong_is_looked_for_in_its_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("a tenant")
+    monkeypatch.delenv("DELIVERY_TENANTS", raising=False)
+    monkeypatch.setenv("DELIVERY_TENANTS_FILE", str(file))
+    refused("DELIVERY_TENANTS: in the file that DELIVERY_TENANTS_FILE names: 'a tenant' is no name")
+    monkeypatch.delenv("DELIVERY_TENANTS_FILE")
+    monkeypatch.setenv("DELIVERY_TENANTS", "a tenant")
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings()
+    assert "_FILE" not in str(raised.value)
+
+
 def test_a_secret_that_is_given_twice_is_refused(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
