@@ -26,7 +26,7 @@ WITH paused AS (
     UNION ALL
     SELECT 'WORKER_SILENT', NULL, seen.id, seen.seen_at, count(*), NULL
     FROM seen JOIN delivery d ON d.lease_owner = seen.id AND d.lease_until IS NOT NULL
-    WHERE seen.silent AND d.work IS NOT NULL
+    WHERE seen.silent AND d.work IS NOT NULL AND NOT {is_paused} -- that no worker takes over
     GROUP BY seen.id, seen.seen_at
     UNION ALL
     SELECT 'TRANSFERS_FAIL', failing.tenant, failing.target, min(a.ended), count(*),
@@ -73,9 +73,9 @@ WITH paused AS (
     GROUP BY tenant, lane
     UNION ALL
     SELECT 'DEAD_LETTER', waiting.tenant, NULL, waiting.since, waiting.count, newest.reason
-    FROM (SELECT CASE WHEN ours THEN coalesce(tenant, '') ELSE '' END AS tenant,
+    FROM (SELECT coalesce(tenant, '') AS tenant,
                  min(buried_at) AS since, count(*) AS count, max(number) AS number
-          FROM dead_letter WHERE handled_at IS NULL
+          FROM dead_letter WHERE handled_at IS NULL AND ours -- others' are for others
           GROUP BY 1) waiting
     JOIN dead_letter newest ON newest.number = waiting.number
     UNION ALL

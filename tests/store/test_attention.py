@@ -87,6 +87,19 @@ async def test_a_worker_that_fell_silent_is_told_as_long_as_it_has_work(
     assert await troubles(deliveries) == {}
 
 
+async def test_a_worker_whose_work_waits_for_a_pause_is_missed_by_none(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.presence("silent").heartbeat()
+    await deliveries.claimed(owner="silent")
+    async with deliveries.configuration.change(TENANT) as change:
+        subject = PauseSubject(scope=PauseScope.TENANT, tenant=TENANT)
+        await change.pause(subject, reason="disks", running=Running.FINISH, paused_by="ana")
+    await deliveries.elapse(2 * MINUTE)
+    await deliveries.presence("w").heartbeat()
+    assert set(await troubles(deliveries)) == {Need.PAUSED}
+
+
 async def test_a_target_fails_since_its_first_failure_and_until_something_goes_well(
     deliveries: Deliveries,
 ) -> None:
@@ -258,3 +271,10 @@ async def test_dead_letters_of_no_tenant_are_shown_to_those_who_see_all(
     assert await troubles(deliveries, OTHER) == {}
     found = await deliveries.attention.troubles(None)
     assert {(trouble.tenant, trouble.count) for trouble in found} == {(TENANT, 1), (None, 1)}
+
+
+async def test_dead_letters_of_other_services_are_for_others(deliveries: Deliveries) -> None:
+    await deliveries.presence("w").heartbeat()
+    letters = [make_buried("a", ours=False), make_buried("b", ours=False, tenant=None)]
+    await deliveries.dead_letters().keep(letters, again=True)
+    assert await troubles(deliveries) == {}

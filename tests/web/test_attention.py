@@ -9,7 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.delivery.states import Work
-from app.store import PostgresWorkers
+from app.errors import StoreUnavailableError
+from app.store import PostgresAttention, PostgresWorkers
+from app.views.attention import Trouble
+from tests.builders import make_buried
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import TENANT, Api
 
@@ -68,25 +71,48 @@ async def test_operators_are_told_what_concerns_their_tenant_and_the_instances_a
     assert (await api.call("GET", "/attention", role="REGISTERED_USER")).status == 403
 
 
+async def samples(api: Api, **caller: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Return what `/metrics` has, by the names of metrics."""
+    text = await (await api.call("GET", "/metrics", **caller)).text()
+    return {
+        family.name: [(sample.labels, sample.value) for sample in family.samples]
+        for family in text_string_to_metric_families(text)
+    }
+
+
 @pytest.mark.usefixtures("failing")
 async def test_the_metric_says_what_attention_says(api: Api) -> None:
     (found,) = await told(api, **ADMIN)
     labels = {name: found[name] for name in ("code", "severity", "tenant", "subject")}
-
-    async def samples(**caller: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
-        text = await (await api.call("GET", "/metrics", **caller)).text()
-        return {
-            family.name: [(sample.labels, sample.value) for sample in family.samples]
-            for family in text_string_to_metric_families(text)
-        }
-
-    shown = await samples(**ADMIN)
+    shown = await samples(api, **ADMIN)
     assert shown["delivery_attention"] == [(labels, 3)]
     ((named, since),) = shown["delivery_attention_since_timestamp_seconds"]
     assert named == labels
     assert datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds") == found["since"]
-    assert (await samples(role="EXPLOIT"))["delivery_attention"] == [(labels, 3)]
-    assert (await samples(role="EXPLOIT", tenant="swot"))["delivery_attention"] == []
+    assert (await samples(api, role="EXPLOIT"))["delivery_attention"] == [(labels, 3)]
+    assert (await samples(api, role="EXPLOIT", tenant="swot"))["delivery_attention"] == []
+
+
+async def test_tenants_that_are_not_served_make_no_series(api: Api, deliveries: Deliveries) -> None:
+    await deliveries.presence("w").heartbeat()
+    letters = [make_buried(name, tenant=f"stranger-{name}") for name in ("a", "b", "c")]
+    await deliveries.dead_letters().keep(letters, again=True)
+    ((labels, count),) = (await samples(api, **ADMIN))["delivery_attention"]
+    assert (labels["code"], labels["tenant"], count) == ("DEAD_LETTER", "", 3)
+
+
+async def test_without_attention_all_other_figures_of_the_database_are_told(
+    api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_late(_self: object, _tenants: object) -> list[Trouble]:
+        raise StoreUnavailableError("it took too long")
+
+    await deliveries.granted("c")
+    monkeypatch.setattr(PostgresAttention, "troubles", too_late)
+    shown = await samples(api, **ADMIN)
+    assert shown["delivery_attention"] == []
+    assert shown["delivery_database_up"] == [({}, 1)]
+    assert len(shown["delivery_active"]) == 1
 
 
 async def test_that_no_worker_is_there_concerns_all(api: Api) -> None:

@@ -16,7 +16,7 @@ from app.delivery.states import State
 from app.delivery.webhooks import WebhookSeen
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
-from app.views.attention import CATALOGUE, Trouble, Troubles
+from app.views.attention import CATALOGUE, Need, Trouble, Troubles
 from app.views.dead_letters import LettersWaiting
 from app.views.deliveries import Depth, OverdueContents, Overview, Owed, PlacesHeld, WorkerSeen
 from web import schemas
@@ -142,10 +142,10 @@ class DatabaseCollector(Collector):
         yield from (owed, overdue, workers)
         yield from _of_webhooks(self.webhooks)
         yield from _of_dead_letters(self.dead_letters)
-        yield from _of_troubles(self.troubles)
+        yield from _of_troubles(self.troubles, self._tenants())
 
 
-def _of_troubles(troubles: Sequence[Trouble]) -> Iterator[Metric]:
+def _of_troubles(troubles: Sequence[Trouble], tenants: Sequence[str]) -> Iterator[Metric]:
     labels = ("code", "severity", "tenant", "subject")
     needed = GaugeMetricFamily(
         "delivery_attention",
@@ -159,12 +159,17 @@ def _of_troubles(troubles: Sequence[Trouble]) -> Iterator[Metric]:
         "Since when, in seconds since 1970: that of the oldest row that it is about.",
         labels=labels,
     )
+    # Of tenants that are not served, as any message may name them, together: they make no series.
+    found: dict[tuple[Need, str, str], list[Trouble]] = {}
     for trouble in troubles:
-        severity = CATALOGUE[trouble.code].severity
-        values = [trouble.code.value, severity, trouble.tenant or "", trouble.subject or ""]
-        needed.add_metric(values, max(1, trouble.count))
-        if trouble.since is not None:
-            since.add_metric(values, trouble.since.timestamp())
+        tenant = trouble.tenant if trouble.tenant in tenants else None
+        found.setdefault((trouble.code, tenant or "", trouble.subject or ""), []).append(trouble)
+    for (code, *whose), same in found.items():
+        values = [code.value, CATALOGUE[code].severity, *whose]
+        needed.add_metric(values, max(1, sum(trouble.count for trouble in same)))
+        oldest = min((t.since for t in same if t.since is not None), default=None)
+        if oldest is not None:
+            since.add_metric(values, oldest.timestamp())
     yield from (needed, since)
 
 
@@ -313,13 +318,23 @@ class MetricsApi:
                     database.webhooks = await self._webhooks()
                 if self._dead_letters is not None:
                     database.dead_letters = await self._dead_letters()
-                if self._troubles is not None:
-                    database.troubles = await self._troubles.troubles(None)
                 database.up = True
             except DeliveryError as error:
                 database.up = False
                 log.warning("metrics_without_database", cause=str(error))
+            else:
+                database.troubles = await self._read_troubles()
             self._read_at = time.monotonic()
+
+    async def _read_troubles(self) -> Sequence[Trouble]:
+        """Return what is wrong. That is much to look at: without it, all else is told."""
+        if self._troubles is None:
+            return ()
+        try:
+            return await self._troubles.troubles(None)
+        except DeliveryError as error:
+            log.warning("metrics_without_attention", cause=str(error))
+            return ()
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""

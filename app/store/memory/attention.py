@@ -46,9 +46,10 @@ class MemoryAttention:
         if len(silent) == len(workers):
             last = max((worker.seen_at for worker in workers), default=None)
             yield _trouble(Need.NO_WORKER, since=last, count=len(workers))
+        pauses = self._database.pauses_worked_off(session)
         for worker in silent:
             count = sum(
-                row.lease_owner == worker.id and row.work is not None
+                row.lease_owner == worker.id and row.work is not None and not row.waits_for(pauses)
                 for _, row in session.rows(self._database.deliveries)
             )
             if count:
@@ -142,8 +143,8 @@ class MemoryAttention:
         rows = [row for _, row in session.rows(self._database.dead_letters) if not row.handled]
         for row in sorted(rows, key=lambda row: row.kept.number):
             letter = row.kept.letter
-            whose = letter.tenant if letter.ours else None
-            yield whose or "", row.kept.buried_at, letter.reason
+            if letter.ours:
+                yield letter.tenant or "", row.kept.buried_at, letter.reason
 
     def _wanted(self, session: Session) -> Iterator[Trouble]:
         for tenant, maintenance in session.rows(self._database.maintenance):
