@@ -281,8 +281,12 @@ class Deliveries(ABC):
         )
 
     async def grant(self, message: IncomingMessage, target: str | None = None) -> None:
-        """Grant a request that arrived."""
+        """Grant a request that arrived, to a target of the tenant's."""
         chosen = {} if target is None else {"targetDelivery": target}
+        settings = self.tenants.settings(message.tenant)
+        if target is not None and target not in settings.names:
+            targets = {**settings.targets, target: settings.target}
+            self.tenants.give(message.tenant, targets=targets)
         await self.receive(replace(message, body=message.body | chosen))
 
     async def granted(

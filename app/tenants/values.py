@@ -97,6 +97,10 @@ class TenantSettings:
         """The names of all targets."""
         return frozenset([DEFAULT_TARGET, *self.targets, *self.not_understood])
 
+    def own_name(self, name: str) -> str:
+        """Return the name that a target has which a request may choose by this one."""
+        return name if name in self.names else DEFAULT_TARGET
+
     def target_named(self, name: str) -> Target | None:
         """Return the target that a request has chosen; None if unknown.
 

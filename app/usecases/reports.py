@@ -67,7 +67,10 @@ _BOUND = 15.0  # seconds that a response waits for its report, at most
 _A_FILE = 50e-6  # and that long more for each of its files: twice what one takes on a busy machine
 _LONGEST = 60.0  # however many there are
 _LEFT_ALONE = 60.0  # seconds that nothing is asked of a target that did not take one in time
-_AT_ONCE = 4  # that appear at a time, at one endpoint each: each keeps a connection to the database
+_AT_ONCE = 2  # that appear at a time, at one endpoint each: each keeps a connection to the database
+_HAD = (
+    1 / 3
+)  # of what a report may take: a target that had less, as all else took long, is not silent
 _CONSEQUENCE = "its client is told of the error without a report"
 _LATER = timedelta(hours=1)  # until there is another look at what could not be removed
 _ABORT = 5.0  # seconds that an abort is waited for
@@ -174,8 +177,14 @@ class Reports:
         consequence = _CONSEQUENCE
         if isinstance(error, UploadLostError):
             consequence += ", unless another worker ended it meanwhile with one"
-        late = isinstance(error, TargetUnavailableError | TimeoutError)
-        if report is not None and late and report.waits_for_target:
+        if (
+            report is not None
+            and report.waits_for_target
+            and (
+                isinstance(error, TargetUnavailableError)
+                or (isinstance(error, TimeoutError) and report.asked_for >= _HAD * self.bound)
+            )
+        ):
             self._silent[report.target.endpoint] = time.monotonic() + _LEFT_ALONE
         metrics.REPORTS.labels(delivery.tenant, "not-written").inc()
         log.warning(
@@ -299,11 +308,17 @@ class Report:
     _is_complete: bool = field(default=False, init=False)
     _is_told: bool = field(default=False, init=False)
     _looks: bool = field(default=False, init=False)  # at its place; stays, where that fails
+    _asked_at: float = field(default=0.0, init=False)  # by the loop's clock
 
     @property
     def waits_for_target(self) -> bool:
         """Whether it is the target that is waited for, or that has not answered: no other."""
         return self._looks or (self._document is not None and self._document.waits_for_target)
+
+    @property
+    def asked_for(self) -> float:
+        """For how many seconds the target has been asked, since that began the last time."""
+        return asyncio.get_running_loop().time() - self._asked_at
 
     async def prepare(self) -> bool:
         """Do all that can be done before the delivery ends; False: that has moved on.
@@ -393,7 +408,7 @@ class Report:
 
     async def _check_place(self) -> None:
         """Raise ForeignObjectError where there is something else than a report of this client."""
-        self._looks = True
+        self._looks, self._asked_at = True, asyncio.get_running_loop().time()
         found = await self.by.objects.find(self.target, self.place.key)
         self._looks = False
         if found is not None and not is_replaceable_report(found, self.delivery):

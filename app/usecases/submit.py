@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -184,8 +185,10 @@ def opening(
     name, prefix = request.archive_template, request.prefix_template
     if form == AS_FILES:
         name = ""
+    # A pause, attempts and figures go by the name, and any name may mean the default target.
+    target = settings.own_name(request.target)
     return Opening(
-        request=request,
+        request=replace(request, target=target),
         state=State.GRANTED if at_once else State.RECEIVED,
         requested_at=requested_at,
         ttl=settings.request_ttl,

@@ -10,6 +10,7 @@ import pytest
 from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.states import State, Work
+from app.delivery.targets import DEFAULT_TARGET
 from app.errors import ErrorType, TargetRefusedError
 from app.run.wiring.tenants import ConfigurationParts
 from app.tenants.vault import Vault, make_key
@@ -78,7 +79,8 @@ async def test_a_target_is_chosen_by_its_name(
         await deliveries.receive(message, tenants=configuration.tenants)
 
     await ask("anything")
-    assert (await deliveries.active("c-anything")).state is State.GRANTED
+    anything = await deliveries.active("c-anything")
+    assert (anything.state, anything.target) == (State.GRANTED, DEFAULT_TARGET)
     far = {"s3_server": server_of(target), "bucket": "far-away", "prefix": "/in/"}
     await configuration.configure.put(ACTOR, "delivery_targets", {"far": far})
     for name in ("far", "regards-s3-minio", None):

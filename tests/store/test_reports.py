@@ -324,6 +324,32 @@ async def test_a_database_that_is_slow_silences_no_target(
         assert report is not None
 
 
+async def test_a_target_that_had_no_time_left_to_answer_in_is_not_silent(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = failing.writes()
+    failing.written = replace(patient, bound=0.3)  # which shares what is known of targets
+    store = failing.deliveries.store
+    note = store.note_report
+
+    async def late(*given: Any, **named: Any) -> bool:
+        await asyncio.sleep(0.25)
+        return await note(*given, **named)
+
+    async def silent(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "note_report", late)
+        patched.setattr(failing.store, "find", silent)
+        await failing.fail()
+    assert "reportUrl" not in await terminal(failing.deliveries)
+    again = await failing.deliveries.claimed("another")
+    failure = Failure(error_type=ErrorType.INTERNAL_ERROR, message="for the test")
+    async with patient.of(again, failure) as report:
+        assert report is not None
+
+
 async def test_one_whose_place_is_kept_by_another_holds_up_no_end(failing: Failing) -> None:
     """A removal at a slow store keeps it for as long as that takes."""
     failing.written = failing.writes(bound=2.0)
