@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from app.delivery.model import Delivery
 from app.delivery.pauses import Pause, Pauses, PauseScope, PauseSubject, Running
 from app.delivery.states import Work
-from app.delivery.targets import DEFAULT_TARGET
 from app.errors import PausedError, WorkerStoppedError
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
@@ -48,11 +47,9 @@ class Paused:
 
     def _target_of(self, delivery: Delivery) -> str:
         """Return the target's own name: while a tenant has set none, any means the default."""
-        tenants = self.tenants
-        if not tenants.works_for(delivery.tenant):
+        if not self.tenants.works_for(delivery.tenant):
             return delivery.target
-        settings = tenants.settings(delivery.tenant)
-        return delivery.target if delivery.target in settings.names else DEFAULT_TARGET
+        return self.tenants.settings(delivery.tenant).own_name(delivery.target)
 
     async def tell(self) -> None:
         """Put into the log what has begun or ended to be paused for this worker."""

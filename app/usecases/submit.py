@@ -185,7 +185,7 @@ def opening(
     name, prefix = request.archive_template, request.prefix_template
     if form == AS_FILES:
         name = ""
-    # A pause, attempts and figures go by the name, and any name may mean the default target.
+    # Attempts and figures go by the name, of which there are as many as clients think of.
     target = settings.own_name(request.target)
     return Opening(
         request=replace(request, target=target),

@@ -287,7 +287,9 @@ async def test_what_runs_is_stopped_only_where_that_was_asked_for(deliveries: De
 async def test_while_a_tenant_has_no_targets_a_pause_of_the_default_is_one_of_each_name(
     deliveries: Deliveries,
 ) -> None:
+    """Versions before kept deliveries by the names that requests had chosen."""
     running = await deliveries.ready("any", target="whatever")
+    deliveries.tenants.give(TENANT, targets={})
     await pause(deliveries, of_target(DEFAULT_TARGET), running=Running.STOP)
     assert await claimed(deliveries) == []
     paused = Paused(tenants=deliveries.tenants, worker="w")
