@@ -68,9 +68,8 @@ _A_FILE = 50e-6  # and that long more for each of its files: twice what one take
 _LONGEST = 60.0  # however many there are
 _LEFT_ALONE = 60.0  # seconds that nothing is asked of a target that did not take one in time
 _AT_ONCE = 2  # that appear at a time, at one endpoint each: each keeps a connection to the database
-_HAD = (
-    1 / 3
-)  # of what a report may take: a target that had less, as all else took long, is not silent
+# Of what a report may take: a target that had less, as all else took long, is not silent.
+_HAD = 1 / 3
 _CONSEQUENCE = "its client is told of the error without a report"
 _LATER = timedelta(hours=1)  # until there is another look at what could not be removed
 _ABORT = 5.0  # seconds that an abort is waited for
