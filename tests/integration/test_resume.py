@@ -18,6 +18,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.delivery.object_store import PartBody, StoredPart, Upload
 from app.delivery.states import Work
+from app.delivery.targets import DEFAULT_TARGET
 from app.errors import SourceUnavailableError
 from app.settings import Settings
 from app.usecases.expire import expire
@@ -84,12 +85,13 @@ class BreakingSource(CountingSource):
             raise
 
 
-def _counted(name: str) -> float:
-    return REGISTRY.get_sample_value(f"delivery_{name}_total", {"tenant": TENANT}) or 0
+def _counted(name: str, **labels: str) -> float:
+    labels = {"tenant": TENANT, **labels}
+    return REGISTRY.get_sample_value(f"delivery_{name}_total", labels) or 0
 
 
 def _bytes_sent() -> float:
-    return _counted("target_bytes")
+    return _counted("target_bytes", target=DEFAULT_TARGET)
 
 
 class Stopped:
