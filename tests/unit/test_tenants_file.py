@@ -51,7 +51,7 @@ def test_a_mistake_is_told_with_its_line(file: Path, text: str, told: str) -> No
     file.write_text(text)
     with pytest.raises(ConfigurationError) as raised:
         load_settings()
-    assert f"DELIVERY_TENANTS: {told}" in str(raised.value)
+    assert f"in the file that DELIVERY_TENANTS_FILE names: {told}" in str(raised.value)
 
 
 def test_a_file_beside_the_variable_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
