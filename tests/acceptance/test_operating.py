@@ -185,7 +185,9 @@ async def test_the_command_tells_how_it_goes_with_targets(
     await client.answer(request_for(make_product({"a.txt": b"a"})))
     code, out, error = await run(stack, "targets", "--tenant", TENANT, "--json")
     assert code == 0, error
-    (found,) = [one for one in map(json.loads, out.splitlines()) if one["name"] == DEFAULT_TARGET]
+    (found,) = [
+        target for target in map(json.loads, out.splitlines()) if target["name"] == DEFAULT_TARGET
+    ]
     assert (found["tenant"], found["type"], found["state"]) == (TENANT, "s3", "works")
     assert found["goodLastHour"] >= 1
     assert found["place"].startswith("http")

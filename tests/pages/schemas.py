@@ -38,7 +38,7 @@ def kind(schema: Schema, anchors: Mapping[str, str]) -> str:
     """Return what a value is, in few words."""
     for choice in ("anyOf", "oneOf", "allOf"):
         if choice in schema:
-            return " or ".join(dict.fromkeys(kind(one, anchors) for one in schema[choice]))
+            return " or ".join(dict.fromkeys(kind(option, anchors) for option in schema[choice]))
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         return f"[{name}](#{anchors[name]})" if name in anchors else name

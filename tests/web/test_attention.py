@@ -65,9 +65,9 @@ async def test_a_finding_says_what_is_wrong_since_when_and_what_to_do(
 async def test_operators_are_told_what_concerns_their_tenant_and_the_instances_admin_all(
     api: Api,
 ) -> None:
-    assert [one["code"] for one in await told(api, role="READ_ONLY")] == ["TRANSFERS_FAIL"]
+    assert [trouble["code"] for trouble in await told(api, role="READ_ONLY")] == ["TRANSFERS_FAIL"]
     assert await told(api, tenant="swot", role="PROJECT_ADMIN") == []
-    assert [one["tenant"] for one in await told(api, **ADMIN)] == [TENANT]
+    assert [trouble["tenant"] for trouble in await told(api, **ADMIN)] == [TENANT]
     assert (await api.call("GET", "/attention", role="REGISTERED_USER")).status == 403
 
 
@@ -117,4 +117,4 @@ async def test_without_attention_all_other_figures_of_the_database_are_told(
 
 async def test_that_no_worker_is_there_concerns_all(api: Api) -> None:
     for caller in ({"tenant": "swot"}, ADMIN):
-        assert [one["code"] for one in await told(api, **caller)] == ["NO_WORKER"]
+        assert [trouble["code"] for trouble in await told(api, **caller)] == ["NO_WORKER"]

@@ -46,7 +46,9 @@ async def test_what_was_forgotten_is_told_by_the_day_and_what_is_not_known_is_nu
 
 
 async def test_each_is_told_of_the_own_tenant_and_the_instances_admin_of_all(api: Api) -> None:
-    assert [one["tenant"] for one in await told(api, tenant="swot", role="READ_ONLY")] == ["swot"]
-    assert {one["tenant"] for one in await told(api, **ADMIN)} == {TENANT, "swot"}
+    assert [figures["tenant"] for figures in await told(api, tenant="swot", role="READ_ONLY")] == [
+        "swot"
+    ]
+    assert {figures["tenant"] for figures in await told(api, **ADMIN)} == {TENANT, "swot"}
     assert (await api.call("GET", "/stats/history", role="REGISTERED_USER")).status == 403
     assert (await api.call("GET", "/stats/history?step=week")).status == 422
