@@ -262,35 +262,22 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         left_open: bool = False,
     ) -> bool:
         """Compare and set, by state and attempt."""
-        if state not in ADVANCES[delivery.state]:
-            raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
-        row = await self._connection.fetchrow(
-            *SQL["advance"](
-                id=delivery.id,
-                seen=delivery.state.value,
-                attempt=delivery.attempt,
-                state=state.value,
-                order_id=order_id,
-                total_suborders=total_suborders,
-                archive_name=manifest.archive_name if manifest else None,
-                prefix=manifest.prefix if manifest else None,
-                file_count=manifest.file_count if manifest else None,
-                total_bytes=manifest.total_bytes if manifest else None,
-                url=result.url if result else None,
-                md5=result.md5 if result else None,
-                archive_size=result.size if result else None,
-                etag=result.etag if result else None,
-                error_type=error[0].value if error else None,
-                error_message=error[1] if error else None,
-                error_code=code,
-                told=told.noted() if told else None,
-                order_done=order_done,
-                plan=asdict(plan) if plan else None,
-                begins_by=begins_by,
-                left_open=left_open,
-                unheard=False,
-            )
+        arguments = advanced(
+            delivery,
+            state,
+            manifest=manifest,
+            result=result,
+            error=error,
+            code=code,
+            told=told,
+            order_id=order_id,
+            total_suborders=total_suborders,
+            order_done=order_done,
+            plan=plan,
+            begins_by=begins_by,
+            left_open=left_open,
         )
+        row = await self._connection.fetchrow(*SQL["advance"](**arguments, unheard=False))
         return row is not None
 
     async def announce(
@@ -524,6 +511,51 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         await record(self._connection, done)
 
 
+def advanced(
+    delivery: Delivery,
+    state: State,
+    *,
+    manifest: Manifest | None = None,
+    result: StoredObject | None = None,
+    error: tuple[ErrorType, str] | None = None,
+    code: str | None = None,
+    told: Told | None = None,
+    order_id: int | None = None,
+    total_suborders: int | None = None,
+    order_done: bool = False,
+    plan: OrderPlan | None = None,
+    begins_by: datetime | None = None,
+    left_open: bool = False,
+) -> dict[str, Any]:
+    """Return the arguments of what compares state and attempt, and sets the next state."""
+    if state not in ADVANCES[delivery.state]:
+        raise ValueError(f"{delivery} can't go from {delivery.state} to {state}")
+    return {
+        "id": delivery.id,
+        "seen": delivery.state.value,
+        "attempt": delivery.attempt,
+        "state": state.value,
+        "order_id": order_id,
+        "total_suborders": total_suborders,
+        "archive_name": manifest.archive_name if manifest else None,
+        "prefix": manifest.prefix if manifest else None,
+        "file_count": manifest.file_count if manifest else None,
+        "total_bytes": manifest.total_bytes if manifest else None,
+        "url": result.url if result else None,
+        "md5": result.md5 if result else None,
+        "archive_size": result.size if result else None,
+        "etag": result.etag if result else None,
+        "error_type": error[0].value if error else None,
+        "error_message": error[1] if error else None,
+        "error_code": code,
+        "told": told.noted() if told else None,
+        "order_done": order_done,
+        "plan": asdict(plan) if plan else None,
+        "begins_by": begins_by,
+        "left_open": left_open,
+    }
+
+
 async def _each(files: Sequence[ManifestFile]) -> AsyncIterator[ManifestFile]:
     for file in files:
         yield file
@@ -589,33 +621,11 @@ class PostgresStore:
         left_open: bool = False,
     ) -> bool | None:
         """End a delivery as done, and enqueue its answer, in one statement."""
-        if State.DONE not in ADVANCES[delivery.state]:
-            raise ValueError(f"{delivery} can't go from {delivery.state} to {State.DONE}")
+        arguments = advanced(delivery, State.DONE, result=result, told=told, left_open=left_open)
         with translate_errors():
             row = await self._pool.fetchrow(
                 *SQL["finish"](
-                    id=delivery.id,
-                    seen=delivery.state.value,
-                    attempt=delivery.attempt,
-                    state=State.DONE.value,
-                    order_id=None,
-                    total_suborders=None,
-                    archive_name=None,
-                    prefix=None,
-                    file_count=None,
-                    total_bytes=None,
-                    url=result.url,
-                    md5=result.md5,
-                    archive_size=result.size,
-                    etag=result.etag,
-                    error_type=None,
-                    error_message=None,
-                    error_code=None,
-                    told=told.noted(),
-                    order_done=False,
-                    plan=None,
-                    begins_by=None,
-                    left_open=left_open,
+                    **arguments,
                     unheard=True,
                     lane=answer.lane.value,
                     kind=answer.kind.value,
@@ -641,33 +651,11 @@ class PostgresStore:
         hint: OutgoingMessage,
     ) -> bool:
         """Make a delivery READY with all of its files, and wake workers, in one statement."""
-        if State.READY not in ADVANCES[delivery.state]:
-            raise ValueError(f"{delivery} can't go from {delivery.state} to {State.READY}")
+        arguments = advanced(delivery, State.READY, manifest=manifest)
         with translate_errors():
             row = await self._pool.fetchrow(
                 *SQL["plan"](
-                    id=delivery.id,
-                    seen=delivery.state.value,
-                    attempt=delivery.attempt,
-                    state=State.READY.value,
-                    order_id=None,
-                    total_suborders=None,
-                    archive_name=manifest.archive_name,
-                    prefix=manifest.prefix,
-                    file_count=manifest.file_count,
-                    total_bytes=manifest.total_bytes,
-                    url=None,
-                    md5=None,
-                    archive_size=None,
-                    etag=None,
-                    error_type=None,
-                    error_message=None,
-                    error_code=None,
-                    told=None,
-                    order_done=False,
-                    plan=None,
-                    begins_by=None,
-                    left_open=False,
+                    **arguments,
                     unheard=False,
                     positions=[file.position for file in files],
                     file_ids=[file.file_id for file in files],

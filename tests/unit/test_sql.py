@@ -9,14 +9,19 @@ from typing import NamedTuple
 
 import pytest
 
+from app.delivery.states import State
 from app.store.pool import PREPARED_STATEMENTS
 from app.store.sql import Statement, in_full, parse
+from app.store.transactions import advanced
 from app.views.dead_letters import DeadLetterFilter
 from app.views.deliveries import Filter
+from tests.builders import make_delivery
 from tests.statements import BY_MODULE, STATEMENTS, STORE
 
 # What is given by `**`, where an argument is added without a change of the call.
+ADVANCED = frozenset(advanced(make_delivery(), State.ERROR))
 SPREAD = {
+    **dict.fromkeys(("advance", "finish", "plan"), ADVANCED),
     "browse": frozenset(Filter.model_fields),
     "browse_letters": frozenset(DeadLetterFilter.model_fields),
     "count_letters": frozenset(DeadLetterFilter.model_fields),
