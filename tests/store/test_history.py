@@ -91,11 +91,17 @@ async def test_what_had_not_ended_is_counted_at_the_end_of_each_hour(
     await deliveries.granted("asked before all of it")
     await deliveries.elapse(60 * HOUR)
     assert [bucket.active for bucket in await history(deliveries)] == [1] * 48
-    await deliveries.ready("ends")
+    delivery = await deliveries.ready("ends")
     await deliveries.elapse(3 * HOUR)
     await end(deliveries)
-    active = [bucket.active for bucket in await history(deliveries)]
-    assert active == [1] * 44 + [2] * 3 + [1]
+    tracked = await deliveries.tracking.one(TENANT, delivery.id)
+    assert tracked is not None
+    assert tracked.finished_at is not None
+    asked, ended = tracked.delivery.requested_at, tracked.finished_at
+    buckets = await history(deliveries)
+    ends = [bucket.begins + HOUR for bucket in buckets]
+    assert [bucket.active for bucket in buckets] == [1 + (asked < end <= ended) for end in ends]
+    assert sum(bucket.active for bucket in buckets) - len(buckets) in {3, 4}  # at an hour's turn
 
 
 async def test_only_deliveries_to_a_target_are_counted_where_one_is_named(
