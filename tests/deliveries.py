@@ -346,6 +346,17 @@ class Deliveries(ABC):
         async with self.store.transaction() as tx:
             assert await tx.advance(delivery, State.DONE, result=make_stored())
 
+    async def attempt(self, cause: str | None, code: str | None = None) -> None:
+        """Let a worker try the transfer that is due: it fails of a cause, or does not."""
+        leases = self.leases("w")
+        claimed = await leases.claim(Work.TRANSFER)
+        assert claimed is not None
+        if cause is not None:
+            await leases.release(claimed, after=timedelta(), failed=False, cause=cause, code=code)
+            return
+        async with self.store.transaction() as tx:
+            assert await tx.advance(claimed, State.DONE, result=make_stored())
+
     def segments(self, source: OrderSource | None = None) -> Segments:
         """Return what archives are made from whose order goes on meanwhile."""
         memory = Budget(1 << 30)

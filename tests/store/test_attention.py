@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from app.codes import Code
 from app.delivery.pauses import PauseScope, PauseSubject, Running
 from app.delivery.states import State, Work
 from app.errors import (
@@ -18,7 +17,7 @@ from app.errors import (
 )
 from app.views.attention import Need, Trouble
 from compose.embedded.stack import TENANT
-from tests.builders import make_buried, make_stored
+from tests.builders import make_buried
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
 
@@ -39,20 +38,6 @@ async def troubles(deliveries: Deliveries, *tenants: str) -> dict[Need, Trouble]
     by_code = {trouble.code: trouble for trouble in found}
     assert len(by_code) == len(found)
     return by_code
-
-
-async def attempt(
-    deliveries: Deliveries, cause: str | None = "403 AccessDenied", *, code: Code | None = None
-) -> None:
-    """Let a worker try what is due: it fails of a cause, or does not."""
-    leases = deliveries.leases("w")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    if cause is not None:
-        await leases.release(claimed, after=timedelta(), failed=False, cause=cause, code=code)
-        return
-    async with deliveries.store.transaction() as tx:
-        assert await tx.advance(claimed, State.DONE, result=make_stored())
 
 
 async def test_nothing_is_wrong_where_a_worker_is_there(deliveries: Deliveries) -> None:
@@ -104,15 +89,15 @@ async def test_a_target_fails_since_its_first_failure_and_until_something_goes_w
     deliveries: Deliveries,
 ) -> None:
     await deliveries.ready("c")
-    await attempt(deliveries, cause=None)  # it was well before
+    await deliveries.attempt(None)  # it was well before
     delivery = await deliveries.ready("d")
     await deliveries.presence("w").heartbeat()
     for _ in range(2):
-        await attempt(deliveries)
+        await deliveries.attempt("403 AccessDenied")
         await deliveries.elapse(10 * MINUTE)
     await deliveries.presence("w").heartbeat()
     assert await troubles(deliveries) == {}
-    await attempt(deliveries, "503 SlowDown")
+    await deliveries.attempt("503 SlowDown")
     failing = (await troubles(deliveries, TENANT))[Need.TRANSFERS_FAIL]
     assert (failing.tenant, failing.subject, failing.count) == (TENANT, delivery.target, 3)
     assert failing.cause == "503 SlowDown"
@@ -121,7 +106,7 @@ async def test_a_target_fails_since_its_first_failure_and_until_something_goes_w
     first, *_ = (await deliveries.tracking.attempts(delivery.id))[::-1]
     assert failing.since == first.ended
     assert await troubles(deliveries, OTHER) == {}
-    await attempt(deliveries, cause=None)
+    await deliveries.attempt(None)
     assert await troubles(deliveries) == {}
 
 
@@ -133,11 +118,11 @@ async def test_what_only_waits_is_no_failure_of_its_target(
     await deliveries.presence("w").heartbeat()
     await deliveries.ready("c")
     for _ in range(2):
-        await attempt(deliveries)
+        await deliveries.attempt("403 AccessDenied")
     for _ in range(3):
-        await attempt(deliveries, "it is not its turn yet", code=waits.code)
+        await deliveries.attempt("it is not its turn yet", waits.code)
     assert await troubles(deliveries) == {}
-    await attempt(deliveries, "503 SlowDown", code=TargetUnavailableError.code)
+    await deliveries.attempt("503 SlowDown", TargetUnavailableError.code)
     failing = (await troubles(deliveries))[Need.TRANSFERS_FAIL]
     assert (failing.count, failing.cause) == (3, "503 SlowDown")
 
@@ -145,7 +130,7 @@ async def test_what_only_waits_is_no_failure_of_its_target(
 async def test_what_is_over_for_an_hour_is_told_no_more(deliveries: Deliveries) -> None:
     await deliveries.ready("c")
     for _ in range(3):
-        await attempt(deliveries)
+        await deliveries.attempt("403 AccessDenied")
     await deliveries.elapse(HOUR + MINUTE)
     assert Need.TRANSFERS_FAIL not in await troubles(deliveries)
 

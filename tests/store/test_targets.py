@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from app.delivery.states import State, Work
+from app.delivery.states import Work
 from app.views.targets import TargetSeen
 from compose.embedded.stack import TENANT
-from tests.builders import make_stored
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
 
@@ -20,20 +19,6 @@ MINUTE = timedelta(minutes=1)
 async def seen(deliveries: Deliveries, *tenants: str) -> TargetSeen:
     (found,) = await deliveries.targets.targets(tenants or (TENANT, OTHER))
     return found
-
-
-async def attempt(
-    deliveries: Deliveries, cause: str | None, code: str | None = "TARGET_REFUSED"
-) -> None:
-    """Let a worker try what is due: it fails of a cause, or does not."""
-    leases = deliveries.leases("w")
-    claimed = await leases.claim(Work.TRANSFER)
-    assert claimed is not None
-    if cause is not None:
-        await leases.release(claimed, after=timedelta(), failed=False, cause=cause, code=code)
-        return
-    async with deliveries.store.transaction() as tx:
-        assert await tx.advance(claimed, State.DONE, result=make_stored())
 
 
 async def test_a_target_that_nothing_was_laid_out_for_is_not_known(deliveries: Deliveries) -> None:
@@ -65,20 +50,20 @@ async def test_a_target_fails_since_the_first_failure_after_what_went_well(
     deliveries: Deliveries,
 ) -> None:
     await deliveries.ready("good")
-    await attempt(deliveries, None)
+    await deliveries.attempt(None)
     works = await seen(deliveries)
     assert works.last_good is not None
     assert (works.failures, works.failing_since, works.last_bad) == (0, None, None)
     delivery = await deliveries.ready("bad")
-    await attempt(deliveries, "403 AccessDenied")
+    await deliveries.attempt("403 AccessDenied", "TARGET_REFUSED")
     await deliveries.elapse(10 * MINUTE)
-    await attempt(deliveries, "503 SlowDown", "TARGET_AWAY")
+    await deliveries.attempt("503 SlowDown", "TARGET_AWAY")
     fails = await seen(deliveries)
     last, first = await deliveries.tracking.attempts(delivery.id)
     assert (fails.failures, fails.failing_since, fails.last_bad) == (2, first.ended, last.ended)
     assert (fails.code, fails.cause) == ("TARGET_AWAY", "503 SlowDown")
     assert (fails.good, fails.bad, fails.waiting) == (1, 2, 1)
-    await attempt(deliveries, None)
+    await deliveries.attempt(None)
     again = await seen(deliveries)
     assert (again.failures, again.failing_since, again.cause) == (0, None, "503 SlowDown")
 
@@ -87,9 +72,9 @@ async def test_attempts_count_for_an_hour_and_the_last_of_each_kind_is_known_aft
     deliveries: Deliveries,
 ) -> None:
     await deliveries.ready("good")
-    await attempt(deliveries, None)
+    await deliveries.attempt(None)
     await deliveries.ready("bad")
-    await attempt(deliveries, "403 AccessDenied")
+    await deliveries.attempt("403 AccessDenied", "TARGET_REFUSED")
     await deliveries.elapse(HOUR + MINUTE)
     later = await seen(deliveries, TENANT)
     assert (later.good, later.bad, later.failures) == (0, 0, 1)
@@ -99,7 +84,7 @@ async def test_attempts_count_for_an_hour_and_the_last_of_each_kind_is_known_aft
 
 async def test_what_was_cancelled_is_no_failure(deliveries: Deliveries) -> None:
     await deliveries.ready("c")
-    await attempt(deliveries, "cancelled by ana: wrong order", "CANCELLED")
+    await deliveries.attempt("cancelled by ana: wrong order", "CANCELLED")
     cancelled = await seen(deliveries)
     assert (cancelled.failures, cancelled.bad, cancelled.last_bad) == (0, 0, None)
 
@@ -107,6 +92,6 @@ async def test_what_was_cancelled_is_no_failure(deliveries: Deliveries) -> None:
 @pytest.mark.parametrize("code", ["SOURCE_NOT_READY", "PLACE_BUSY"])
 async def test_what_only_waits_is_no_failure(deliveries: Deliveries, code: str) -> None:
     await deliveries.ready("c")
-    await attempt(deliveries, "it is not its turn yet", code)
+    await deliveries.attempt("it is not its turn yet", code)
     waiting = await seen(deliveries)
     assert (waiting.failures, waiting.bad, waiting.last_bad) == (0, 0, None)
