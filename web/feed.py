@@ -12,7 +12,6 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 from uuid import UUID
 
 from mode import Service
@@ -81,24 +80,33 @@ def _encoded(event: Event, number: int = 0) -> bytes:
     return f"{head}event: {event.event}\r\ndata: {json.dumps(event.body())}\r\n\r\n".encode()
 
 
-_Told: TypeAlias = tuple[str, UUID | None, Frame]  # with the tenant and the delivery
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A frame, and who may have it."""
+
+    tenant: str
+    delivery: UUID | None
+    user: str | None  # whose delivery it is; None: its transfer reports it, which does not know
+    frame: Frame
 
 
 def _told(change: Change) -> _Told:
     delivery = change.tracked.delivery
-    return delivery.tenant, delivery.id, step_frame(change)
+    return _Told(delivery.tenant, delivery.id, delivery.user, step_frame(change))
 
 
 def _reported(report: Progress) -> _Told:
-    return report.tenant, report.delivery, progress_frame(report)
+    return _Told(report.tenant, report.delivery, None, progress_frame(report))
 
 
 class Subscriber:
-    """Takes what happens to the deliveries of a tenant, or to one of them."""
+    """Takes what happens to the deliveries of a tenant, to those of one user of it, or to one."""
 
-    def __init__(self, tenant: str, delivery: UUID | None) -> None:
+    def __init__(self, tenant: str, delivery: UUID | None, user: str | None) -> None:
         self.tenant = tenant
         self.delivery = delivery
+        self.user = user
+        self.transferring: set[UUID] = set()  # the user's, whose progress is told
         self.since = 0  # the newest step when it came
         self._queue: asyncio.Queue[list[Frame] | None] = asyncio.Queue()
         self.lost = False  # too slow, or the feed stops: come again, with the last id
@@ -113,6 +121,23 @@ class Subscriber:
                 self.disconnect()
         elif not self.lost:
             self._queue.put_nowait(frames)
+
+    def own(self, told: Sequence[_Told]) -> list[Frame]:
+        """Return what of it is the user's: steps of their deliveries, and how far those are.
+
+        Whose delivery reports its progress, only the steps before it tell.
+        """
+        mine = []
+        for each in told:
+            if each.user is not None and each.user == self.user and each.delivery is not None:
+                mine.append(each.frame)
+                if each.frame.last:
+                    self.transferring.discard(each.delivery)
+                else:
+                    self.transferring.add(each.delivery)
+            elif each.user is None and each.delivery in self.transferring:
+                mine.append(each.frame)
+        return mine
 
     def close(self) -> None:
         """End the watching."""
@@ -138,10 +163,13 @@ class Feed(Service):
 
     @contextlib.asynccontextmanager
     async def watching(
-        self, tenant: str, delivery: UUID | None = None
+        self, tenant: str, delivery: UUID | None = None, *, user: str | None = None
     ) -> AsyncIterator[Subscriber]:
-        """Give a subscriber; from then on it misses nothing. Raises RetryableError."""
-        subscriber = Subscriber(tenant, delivery)
+        """Give a subscriber; from then on it misses nothing. Raises RetryableError.
+
+        With a `user`, of no other user's deliveries is anything told.
+        """
+        subscriber = Subscriber(tenant, delivery, user)
         self._subscribers.add(subscriber)
         try:
             subscriber.since = await self._begin()
@@ -212,17 +240,20 @@ class Feed(Service):
         self._last = newest
         return told
 
-    def _hand_over(self, frames: Sequence[_Told]) -> None:
+    def _hand_over(self, told: Sequence[_Told]) -> None:
         """Push to each its own. One delivery is told by its id: others may have its name."""
-        of_tenant: dict[str, list[Frame]] = defaultdict(list)
+        of_tenant: dict[str, list[_Told]] = defaultdict(list)
         of_one: dict[tuple[str, UUID | None], list[Frame]] = defaultdict(list)
-        for tenant, delivery, frame in frames:
-            of_tenant[tenant].append(frame)
-            of_one[tenant, delivery].append(frame)
+        for each in told:
+            of_tenant[each.tenant].append(each)
+            of_one[each.tenant, each.delivery].append(each.frame)
+        frames = {tenant: [each.frame for each in theirs] for tenant, theirs in of_tenant.items()}
         for subscriber in self._subscribers:
-            if subscriber.delivery is None:
-                mine = of_tenant.get(subscriber.tenant)
-            else:
+            if subscriber.delivery is not None:
                 mine = of_one.get((subscriber.tenant, subscriber.delivery))
+            elif subscriber.user is not None:
+                mine = subscriber.own(of_tenant.get(subscriber.tenant, ()))
+            else:
+                mine = frames.get(subscriber.tenant)
             if mine:
                 subscriber.push(mine)

@@ -199,10 +199,12 @@ class PostgresTracking:
         rows = await self._fetch(*SQL["changes"](last=last, missing=list(missing), limit=limit))
         return await in_slices(_change_of, rows)
 
-    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
-        """Return a tenant's steps after `last`."""
-        rows = await self._fetch(*SQL["changes_of_tenant"](tenant=tenant, last=last, limit=limit))
-        return await in_slices(_change_of, rows)
+    async def replay(
+        self, tenant: str, last: int, *, limit: int, user: str | None = None
+    ) -> list[Change]:
+        """Return a tenant's steps after `last`, or those of one user's deliveries."""
+        statement = SQL["changes_of_tenant"](tenant=tenant, user=user, last=last, limit=limit)
+        return await in_slices(_change_of, await self._fetch(*statement))
 
     async def workers(self) -> list[WorkerSeen]:
         """Return the workers that there are."""

@@ -93,11 +93,11 @@ ORDER BY h.id
 LIMIT :limit;
 
 -- name: changes_of_tenant
--- A tenant's steps after :last, for a reader who was away; and those of the moments before, which
--- may have appeared later although their numbers are smaller.
+-- A tenant's steps after :last, or those of one user's deliveries, for a reader who was away; and
+-- those of the moments before, which may have appeared later although their numbers are smaller.
 SELECT {step}, {listed}, {content}
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id LEFT JOIN content c ON c.delivery_id = d.id
-WHERE d.tenant = :tenant
+WHERE d.tenant = :tenant AND (:user::text IS NULL OR d.user_email = :user)
   AND (h.id > :last OR h.id > :last - 1000
        AND h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds'
        AND h.id <> :last)

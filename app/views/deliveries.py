@@ -283,8 +283,13 @@ class Changes(Protocol):
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         """Return steps after `last`, and those of the `missing` numbers that are there now."""
 
-    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
-        """Return a tenant's steps after `last`; some of the moments before it may come again."""
+    async def replay(
+        self, tenant: str, last: int, *, limit: int, user: str | None = None
+    ) -> list[Change]:
+        """Return a tenant's steps after `last`, or those of one user's deliveries.
+
+        Some of the moments before it may come again.
+        """
 
 
 class Overview(Protocol):

@@ -144,6 +144,10 @@ async def test_changes_are_followed_from_the_last_one_on(deliveries: Deliveries)
     # Of the moments before the last one that a reader heard, some may come again.
     replayed = await changes.replay(TENANT, found[1].step.id, limit=9)
     assert [change.step.id for change in replayed] == [found[0].step.id, found[2].step.id]
+    (user,) = {change.tracked.delivery.user for change in replayed}
+    assert await changes.replay(TENANT, found[1].step.id, limit=9, user=user) == replayed
+    for other in ("other@example.org", "", user.upper(), "%"):
+        assert await changes.replay(TENANT, 0, limit=9, user=other) == []
     await deliveries.elapse(timedelta(minutes=1))
     await deliveries.granted("late")
     later = await changes.replay(TENANT, await changes.last(), limit=9)

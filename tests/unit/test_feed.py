@@ -37,14 +37,18 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def change(
-    number: int, correlation_id: str = "d", tenant: str = "t", delivery_id: int = 1
+    number: int,
+    correlation_id: str = "d",
+    tenant: str = "t",
+    delivery_id: int = 1,
+    user: str = "u",
 ) -> Change:
     delivery = make_delivery(
         id=UUID(int=delivery_id),
         tenant=tenant,
         correlation_id=correlation_id,
         state=State.READY,
-        user="u",
+        user=user,
         target="x",
         requested_at=NOW,
         expires_at=NOW,
@@ -85,7 +89,9 @@ class Log:
         found = [n for n in sorted(self.visible) if n > last or n in missing]
         return [self.visible[n] for n in found[:limit]]
 
-    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
+    async def replay(
+        self, tenant: str, last: int, *, limit: int, user: str | None = None
+    ) -> list[Change]:
         raise AssertionError("the feed reads what is new alone; a stream asks for what it missed")
 
     def news(self) -> list[Progress]:
@@ -238,6 +244,42 @@ async def test_deliveries_that_share_a_correlation_id_are_told_apart() -> None:
             assert ids(frames) == [step, 0]
             assert frames is not None
             assert told(frames[1])["bytesDone"] == done
+
+
+async def test_a_user_hears_of_their_own_deliveries_and_how_far_those_are() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    mine, theirs = UUID(int=1), UUID(int=2)
+    async with feed.watching("t", user="me") as subscriber, feed.watching("t") as all_:
+        log.progress += [report(mine, 1), report(theirs, 1), report(None, 1)]
+        await feed.tick()
+        log.appear(
+            change(1, delivery_id=1, user="me"),
+            change(2, delivery_id=2, user="you"),
+            change(3, delivery_id=3, user="me", tenant="u"),
+            change(4, delivery_id=4, user=""),
+        )
+        log.progress += [report(mine, 2), report(theirs, 3), report(UUID(int=3)), report(None, 4)]
+        await feed.tick()
+        # Before a step has told whose it is, nothing of it is.
+        frames = await subscriber.frames()
+        assert ids(frames) == [1, 0]
+        assert frames is not None
+        assert told(frames[1])["bytesDone"] == 2
+        assert len(await all_.frames() or ()) == 3
+        assert ids(await all_.frames()) == [1, 2, 4, 0, 0, 0, 0]
+
+
+async def test_a_user_without_a_name_hears_of_nothing() -> None:
+    log = Log()
+    feed = Feed(log, log.news)
+    async with feed.watching("t", user="") as subscriber, feed.watching("t") as all_:
+        log.appear(change(1), change(2, user="v"))
+        log.progress += [report(UUID(int=1)), report(None)]
+        await feed.tick()
+        assert ids(await all_.frames()) == [1, 2, 0, 0]
+        subscriber.close()
+        assert await subscriber.frames() is None
 
 
 async def test_a_watcher_whose_connection_is_closed_is_let_go_though_nothing_happens() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -16,6 +18,7 @@ import asyncpg
 import pytest
 from aiohttp import ClientResponse
 
+from app.audit import Actor
 from app.delivery.model import Delivery
 from app.delivery.progress import Progress
 from app.delivery.states import State, Work
@@ -120,9 +123,11 @@ class Stream:
 
 
 @contextlib.asynccontextmanager
-async def streaming(api: Api, path: str, last: str = "") -> AsyncIterator[Stream]:
+async def streaming(
+    api: Api, path: str, last: str = "", *, caller: Mapping[str, Any] = MappingProxyType({})
+) -> AsyncIterator[Stream]:
     headers = {"Last-Event-ID": last} if last else {}
-    answer = await api.call("GET", path, headers=headers)
+    answer = await api.call("GET", path, headers=headers, **caller)
     assert answer.status == 200
     assert answer.content_type == "text/event-stream"
     try:
@@ -250,6 +255,120 @@ async def test_all_deliveries_of_the_tenant_are_told_and_no_others(
         event = await stream.next()
         assert event is not None
         assert event["data"]["correlationId"] == "b"
+
+
+OWNER: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the token
+
+
+async def own(deliveries: Deliveries, delivery: Delivery) -> None:
+    """Make the delivery that of the caller's token."""
+    await deliveries.pool.execute(
+        "UPDATE delivery SET user_email = 'admin@example.org' WHERE id = $1", delivery.id
+    )
+
+
+async def test_a_user_hears_of_their_own_deliveries_alone(
+    api: Api, deliveries: Deliveries, reports: list[Progress]
+) -> None:
+    theirs, mine = await deliveries.ready("theirs"), await deliveries.ready("mine")
+    await own(deliveries, mine)
+    namesake = await deliveries.granted("abroad", tenant="swot")
+    await own(deliveries, namesake)
+    # Whatever the query names.
+    path = f"/deliveries/events?user={theirs.user}&id={theirs.id}&tenant=swot"
+    async with streaming(api, path, caller=OWNER) as stream:
+        for delivery in (theirs, namesake):
+            reports.append(make_progress(delivery, bytes_done=1, bytes_total=4))
+            await deliveries.fail(delivery, "no such bucket")
+        await deliveries.fail(mine, "no such bucket")
+        event = await stream.next()
+    assert event is not None
+    assert (event["event"], event["data"]["correlationId"]) == ("state", "mine")
+
+
+async def test_a_user_hears_how_far_their_own_transfer_is_that_began_before(
+    api: Api, deliveries: Deliveries, reports: list[Progress]
+) -> None:
+    theirs, mine = await deliveries.claimed("theirs"), await deliveries.claimed("mine")
+    await own(deliveries, mine)
+    async with streaming(api, "/deliveries/events", caller=OWNER) as stream:
+        reports += [make_progress(each, bytes_done=1, bytes_total=4) for each in (theirs, mine)]
+        event = await stream.next()
+        assert event is not None
+        assert (event["event"], event["data"]["id"]) == ("progress", str(mine.id))
+        await deliveries.fail(await deliveries.active("mine"), "no such bucket")
+        ended = await stream.next()
+    assert ended is not None
+    assert (ended["event"], ended["data"]["state"]) == ("state", "ERROR")
+
+
+async def test_a_user_who_was_away_hears_what_they_missed_of_their_own(
+    make_api: MakeApi, deliveries: Deliveries
+) -> None:
+    api = await make_api(StreamLimits(replayed=2))
+    for name in ("theirs", "theirs too"):
+        await deliveries.ready(name)
+    mine = await deliveries.granted("mine")
+    await own(deliveries, mine)
+    first = await deliveries.pool.fetchval("SELECT min(id) FROM delivery_history")
+    async with streaming(api, "/deliveries/events", str(first), caller=OWNER) as stream:
+        event = await stream.next()  # not that more was missed: that was of others
+        assert event is not None
+        assert (event["event"], event["data"]["id"]) == ("state", str(mine.id))
+
+
+async def test_how_much_happens_to_others_is_not_told_to_a_user(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("theirs")
+    mine = await deliveries.granted("mine")
+    await own(deliveries, mine)
+    answer = await api.call("GET", "/deliveries/events", **OWNER)
+    assert answer.status == 200
+    await deliveries.fail(mine, "no such bucket")
+    said = b""
+    async with asyncio.timeout(20):
+        while not (line := await answer.content.readline()).startswith(b"event: "):
+            said += line
+    answer.close()
+    own_step = await deliveries.pool.fetchval(
+        "SELECT max(id) FROM delivery_history WHERE delivery_id = $1", mine.id
+    )
+    assert re.findall(rb"id: ([0-9]+)", said) == [str(own_step).encode()]
+
+
+class Nameless(TokenVerifier):
+    """Lets in a caller whom a token does not name, as no verifier does."""
+
+    def verify(self, token: str) -> Actor:
+        return replace(super().verify(token), name="")
+
+
+async def test_a_caller_without_a_name_hears_of_nothing(
+    configuration: ConfigurationParts,
+    feed: Feed,
+    deliveries: Deliveries,
+    reports: list[Progress],
+    aiohttp_client: MakeClient,
+) -> None:
+    """Should a token without a name ever get so far, it is told of no user's deliveries."""
+    theirs = await deliveries.claimed("theirs")
+    first = await deliveries.pool.fetchval("SELECT min(id) FROM delivery_history")
+    gate = Gate(Nameless(secret=SECRET, public_key=""), configuration.tenants, limits=PLENTY)
+    api = await serve(
+        aiohttp_client,
+        parts_for(configuration, feed=feed, gate=gate, streams=StreamLimits(ping_interval=0.1)),
+    )
+    for last in ("", str(first)):
+        headers = {"Last-Event-ID": last} if last else {}
+        answer = await api.call("GET", "/deliveries/events", headers=headers, **OWNER)
+        async with streaming(api, "/deliveries/theirs/events", caller={}) as told:
+            reports.append(make_progress(theirs, bytes_done=1, bytes_total=4))
+            while (event := await told.next()) is not None and event["event"] != "progress":
+                pass
+        lines = [await answer.content.readline() for _ in range(6)]
+        assert not [line for line in lines if line.startswith((b"event: ", b"data: "))]
+        answer.close()
 
 
 async def test_a_thousand_readers_hear_the_same(api: Api, deliveries: Deliveries) -> None:

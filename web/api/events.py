@@ -8,18 +8,20 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from app.audit import Actor
 from app.delivery.progress import Progress
+from app.delivery.states import State
 from app.errors import UnknownDeliveryError
-from app.views.deliveries import Change, Changes, Tracked, Tracking
+from app.views.deliveries import Change, Changes, Filter, Tracked, Tracking
 from app.waiting.slices import in_slices
 from web import schemas
-from web.api.deliveries import Find, WhichQuery, choose, find
-from web.endpoint import ACTOR, OPERATORS, READERS, USERS, Endpoint
+from web.api.deliveries import Find, WhichQuery, choose, find, own_only
+from web.endpoint import ACTOR, READERS, USERS, Endpoint
 from web.feed import (
     Feed,
     Frame,
@@ -35,6 +37,7 @@ from web.guard.permits import PERMIT
 
 _CLOSE_TIMEOUT = 5.0  # seconds for a client to take what is said last
 _RECONNECT_DELAY = 2000  # milliseconds before a client comes again
+_MAX_TRANSFERRING = 500  # of a user at once, whose progress is told from the beginning
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -90,22 +93,43 @@ class EventsApi:
             return await stream.write(told, until)
 
     async def all(self, request: web.Request) -> web.StreamResponse:
-        """Stream what happens to the tenant's deliveries from now, or from the last event, on."""
+        """Stream what happens to the tenant's deliveries from now, or from the last event, on.
+
+        A user who sees only their own hears of those alone.
+        """
         actor, last = request[ACTOR], _last_event(request)
         until = _end(actor, self._limits.duration)
-        async with self._feed.watching(actor.tenant) as subscriber:
-            told = await self._missed(subscriber, last) if last else [mark_frame(subscriber.since)]
+        async with self._feed.watching(actor.tenant, user=own_only(actor)) as subscriber:
+            subscriber.transferring |= await self._transferring(subscriber)
+            told = await self._missed(subscriber, last) if last else _mark(subscriber)
             known = {frame.id for frame in told}.__contains__
             stream = _Stream(request, subscriber, known, self._limits, ends=False)
             return await stream.write(told, until)
 
     async def _missed(self, subscriber: Subscriber, last: int) -> list[Frame]:
         most = self._limits.replayed
-        changes = await self._changes.replay(subscriber.tenant, last, limit=most + 1)
+        changes = await self._changes.replay(
+            subscriber.tenant, last, limit=most + 1, user=subscriber.user
+        )
         told = await in_slices(step_frame, changes[:most])
         if len(changes) > most:
             told.append(reload_frame(max(subscriber.since, told[-1].id), last=False))
         return told
+
+    async def _transferring(self, subscriber: Subscriber) -> set[UUID]:
+        """Return the user's deliveries whose transfers are under way when the stream begins.
+
+        Of the others, a step that is told comes first.
+        """
+        if subscriber.user is None:
+            return set()
+        # Not by its checks: to those, no name means any.
+        own = {"user": subscriber.user, "states": [State.TRANSFERRING]}
+        wanted = Filter().model_copy(update=own)
+        found = await self._tracking.browse(
+            [subscriber.tenant], wanted, before=None, limit=_MAX_TRANSFERRING
+        )
+        return {tracked.delivery.id for tracked in found}
 
     async def release(self, _site: web.Application) -> None:
         """Let all streams end: they would hold up a server that stops."""
@@ -134,9 +158,10 @@ class EventsApi:
                 path="/deliveries/events",
                 operation="followDeliveries",
                 handler=self.all,
-                summary="What happens to the tenant's deliveries, as a stream",
+                summary="What happens to the tenant's deliveries, as a stream; a REGISTERED_USER "
+                "hears of their own",
                 tag="events",
-                roles=OPERATORS | READERS,
+                roles=USERS | READERS,
                 stream=True,
                 parameters=(last,),
                 responses=stream | errors,
@@ -158,6 +183,11 @@ class EventsApi:
                 | errors,
             ),
         ]
+
+
+def _mark(subscriber: Subscriber) -> list[Frame]:
+    """Return what one hears first. How much happens to others is not told to a user either."""
+    return [mark_frame(subscriber.since)] if subscriber.user is None else []
 
 
 def _last_event(request: web.Request) -> int:

@@ -219,7 +219,9 @@ class MemoryTracking:
         async with self._database.session() as session:
             return self._changes(session, lambda row: row.id > last or row.id in missing, limit)
 
-    async def replay(self, tenant: str, last: int, *, limit: int) -> list[Change]:
+    async def replay(
+        self, tenant: str, last: int, *, limit: int, user: str | None = None
+    ) -> list[Change]:
         """Return a tenant's steps after `last`, and some of the moments before it."""
         async with self._database.session() as session:
             known = session.get(self._database.history, last)
@@ -227,6 +229,8 @@ class MemoryTracking:
             def is_later(row: StepRow) -> bool:
                 delivery = session.get(self._database.deliveries, row.delivery_id)
                 if delivery is None or delivery.delivery.tenant != tenant:
+                    return False
+                if user is not None and delivery.delivery.user != user:
                     return False
                 return row.id > last or (
                     known is not None
