@@ -120,6 +120,10 @@ class Stanza:
     who: Who  # can mend it
     do: str
     lost: str  # whether anything is
+    # The same for those who asked for a delivery and know nothing of this service: what has
+    # happened, and what they do. Of all that a delivery waits for, or ends with.
+    user: str | None = None
+    user_does: str | None = None
 
 
 _NO_DELIVERY = (
@@ -137,6 +141,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.CLIENT,
         do="Correct what the message names, and ask again.",
         lost="Nothing: the request was not taken in.",
+        user="Something in your request is not as it must be.",
+        user_does="Correct what is named below, and ask again.",
     ),
     Code.EMPTY_ORDER: Stanza(
         title="The order holds no file",
@@ -146,6 +152,9 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Look at the queries, at `dataTypes` and at `filenameRegExp`; ask again for something "
         "that is there.",
         lost="Nothing: there was nothing to deliver.",
+        user="There is nothing in the data archive that fits what you asked for.",
+        user_does="Look at your queries and choices of files, and ask again for something that is "
+        "there.",
     ),
     Code.ORDER_DENIED: Stanza(
         title="rs-order denied the order",
@@ -155,6 +164,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Change what rs-order objects to: the user's rights, the queries, or the amount of "
         "data. Then ask again.",
         lost=_NO_DELIVERY,
+        user="The data archive did not take your order.",
+        user_does="Change what it objects to, named below, and ask again.",
     ),
     Code.ORDER_FAILED: Stanza(
         title="The order ended with errors",
@@ -164,6 +175,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Look at the order at rs-order: its files in error. Once they are mended, ask again; "
         "or ask with `partial`, for what there is.",
         lost=_NO_DELIVERY,
+        user="The data archive could not make all of your files available.",
+        user_does="Ask again later, or ask for what there is.",
     ),
     Code.ORDER_INCOMPLETE: Stanza(
         title="rs-order made less available than it told before",
@@ -172,6 +185,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ORDER,
         do="Look at the order at rs-order. Ask again, or ask with `partial`, for what there is.",
         lost=_NO_DELIVERY,
+        user="The data archive gave fewer files than it had announced.",
+        user_does="Ask again, or ask for what there is.",
     ),
     Code.ORDER_IN_DOUBT: Stanza(
         title="It is not known which order was answered",
@@ -181,6 +196,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.CLIENT,
         do="Ask again, best with a correlation id that was not used before.",
         lost=_NO_DELIVERY,
+        user="Two of your requests had the same id, and could not be told apart.",
+        user_does="Ask again, with an empty id.",
     ),
     Code.ORDER_UNNAMED: Stanza(
         title="rs-order never told the order's number",
@@ -190,6 +207,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ORDER,
         do="See in rs-order's log why its messages have no orderId; then ask again.",
         lost=_NO_DELIVERY,
+        user="The data archive prepared your order, and never told its number.",
+        user_does="Give your data centre the id below; ask again once that is mended.",
     ),
     Code.NO_PLACE: Stanza(
         title="The user's places at rs-order are taken",
@@ -200,6 +219,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Download or cancel what the message names at rs-order, then ask again "
         '(docs/operating.md, "Why does a delivery wait?").',
         lost=_NO_DELIVERY,
+        user="The data archive prepares only so much for you at a time, and that is full.",
+        user_does="Fetch or cancel what you have ordered there, then ask again.",
     ),
     Code.ORDER_NOT_TOLD: Stanza(
         title="rs-order does not tell this of an order",
@@ -209,6 +230,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ITSELF,
         do="Nothing.",
         lost="Nothing.",
+        user="The data archive does not tell how large your order will be.",
+        user_does="Nothing: it goes on.",
     ),
     Code.ORDER_TOO_LARGE: Stanza(
         title="The order holds too many files",
@@ -217,6 +240,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.CLIENT,
         do="Ask for less at once, in several requests.",
         lost=_NO_DELIVERY,
+        user="You asked for more files than one delivery may have.",
+        user_does="Ask for less at once, in several requests.",
     ),
     Code.TOO_MANY_SUBORDERS: Stanza(
         title="The order has too many suborders",
@@ -227,6 +252,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Ask for less at once; or the tenant's administrator raises `max_suborders` (0 is no "
         "limit).",
         lost=_NO_DELIVERY,
+        user="You asked for more than one delivery may have.",
+        user_does="Ask for less at once, in several requests.",
     ),
     Code.DAY_QUOTA: Stanza(
         title="It is more than the quota of a day",
@@ -236,6 +263,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Ask for less, or tomorrow; or the tenant's administrator raises the quota. `delivery "
         "quota` tells what is left.",
         lost=_NO_DELIVERY,
+        user="It is more than you may have in a day.",
+        user_does="Ask for less, or ask again tomorrow.",
     ),
     Code.QUOTA_AWAITED: Stanza(
         title="It waits for a quota",
@@ -247,6 +276,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "too long, the tenant's administrator raises the quota; `delivery quota` tells what is "
         "left.",
         lost=_WAITS,
+        user="You have as much as you may have at the moment; this one waits its turn.",
+        user_does="Wait: it goes on by itself.",
     ),
     Code.SUBORDER_AWAITED: Stanza(
         title="It waits for the next suborder",
@@ -258,6 +289,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "at rs-order whether it restores the order, and what keeps its user's places "
         '(docs/operating.md, "Why does a delivery wait?").',
         lost=_WAITS,
+        user="A part is packed; the data archive is preparing the next one.",
+        user_does="Wait: it goes on by itself.",
     ),
     Code.NOTHING_AVAILABLE: Stanza(
         title="Each file is missing",
@@ -267,6 +300,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ORDER,
         do="Look at the order at rs-order: why its files can't be had. Then ask again.",
         lost=_NO_DELIVERY,
+        user="None of the files that you asked for can be had.",
+        user_does="Ask for other files, or give your data centre the id below.",
     ),
     Code.SOURCE_AWAY: Stanza(
         title="rs-order does not answer",
@@ -276,6 +311,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Nothing for the delivery: it is tried again. If it lasts, see whether rs-order runs; "
         "`delivery doctor` tries it.",
         lost=_WAITS,
+        user="The data archive does not answer at the moment.",
+        user_does="Wait: it is tried again by itself.",
     ),
     Code.SOURCE_CREDENTIALS: Stanza(
         title="rs-order refuses this service",
@@ -287,6 +324,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "see that the clocks agree; `delivery doctor` tries it. Deliveries go on by themselves "
         "then.",
         lost=_WAITS,
+        user="The data archive does not let this service in at the moment.",
+        user_does="Wait: it goes on once your data centre has mended that.",
     ),
     Code.SOURCE_NOT_READY: Stanza(
         title="rs-order is still at it",
@@ -295,6 +334,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ITSELF,
         do="Wait. If it takes hours, look at the order at rs-order.",
         lost=_WAITS,
+        user="The data archive is still preparing your files.",
+        user_does="Wait: it goes on by itself.",
     ),
     Code.SOURCE_REFUSED: Stanza(
         title="rs-order refuses a file or an order",
@@ -305,6 +346,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="403: give the user access to the data. 404, 422: look at the order at rs-order. Then "
         "ask again; or ask with `partial`, for the other files.",
         lost=_NO_DELIVERY,
+        user="The data archive does not give out a file: you may not read it, or it is not there.",
+        user_does="Ask for what there is, or ask your data centre for the right to read it.",
     ),
     Code.SOURCE_GONE: Stanza(
         title="A file has left rs-order's cache",
@@ -315,6 +358,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Ask again: a new order has the files restored. Ask for less at once, so that they are "
         "fetched while they are there.",
         lost=_NO_DELIVERY,
+        user="A file was prepared, and was cleared away before it could be packed.",
+        user_does="Ask again: it is prepared once more. Ask for less at once if that comes again.",
     ),
     Code.WRONG_FILE: Stanza(
         title="A file is not what it should be",
@@ -326,6 +371,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "catalogue is wrong: have it mended, then ask again.",
         lost="Nothing is delivered that is not verified. Whether the file at its source is "
         "damaged is to be seen.",
+        user="A file came with another content than the data archive's checksum says.",
+        user_does="Give your data centre the id below; ask again once the file is mended.",
     ),
     Code.WRONG_OBJECT: Stanza(
         title="What was stored is not what was sent",
@@ -335,6 +382,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="It is tried some times by itself. If it stays, see whether something before the "
         "target changes what passes (a proxy, an encryption of its own).",
         lost=_NO_DELIVERY,
+        user="What was stored is not what was sent, so it was not handed over.",
+        user_does="Ask again; if it stays, give your data centre the id below.",
     ),
     Code.TARGET_AWAY: Stanza(
         title="The target does not answer",
@@ -344,6 +393,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Nothing for the delivery: it is tried again. If it lasts, see whether the target "
         "works; `delivery doctor` tries it. `delivery pause` spares it meanwhile.",
         lost=_WAITS,
+        user="The place that it goes to does not answer at the moment.",
+        user_does="Wait: it is tried again by itself.",
     ),
     Code.TARGET_REFUSED: Stanza(
         title="The target refuses",
@@ -354,6 +405,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "rights of docs/least-rights.md. NoSuchBucket: make the bucket, or correct its name in "
         "the tenant's settings. Then `delivery retry --force`.",
         lost=_NO_DELIVERY,
+        user="The place that it goes to does not take files.",
+        user_does="Give your data centre the id below; ask again once that is mended.",
     ),
     Code.TARGET_FORBIDDEN: Stanza(
         title="Tenants may not deliver there",
@@ -364,6 +417,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Take another address for the target; or the operator allows this one "
         "(docs/settings.md). Then ask again.",
         lost="Nothing: nothing was sent.",
+        user="Nothing may be delivered to the place that you chose.",
+        user_does="Ask again with another target.",
     ),
     Code.PLACE_BUSY: Stanza(
         title="Another delivery is at the same place",
@@ -373,6 +428,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Wait. If it comes again and again, give the tenants' targets a prefix or a bucket of "
         "their own.",
         lost=_WAITS,
+        user="Another delivery is just being put at the same place.",
+        user_does="Wait: it goes on by itself.",
     ),
     Code.FOREIGN_OBJECT: Stanza(
         title="The place has another owner's archive",
@@ -382,6 +439,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Ask again with another correlation id; the administrator gives each tenant a prefix "
         "or bucket of its own.",
         lost="Nothing: what is there stays.",
+        user="Another user's delivery is where yours would go, and it is never replaced.",
+        user_does="Ask again, with an empty id or another name.",
     ),
     Code.CONTENT_CHANGED: Stanza(
         title="What was delivered is another object now",
@@ -392,6 +451,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Find out who has written it. It is not removed by this service: remove it by hand if "
         "it may go.",
         lost="Maybe: what was delivered has been replaced by another program.",
+        user="What was delivered has been replaced by something else.",
+        user_does="Ask again if you need it; give your data centre the id below.",
     ),
     Code.UPLOAD_LOST: Stanza(
         title="A half-made archive can't be gone on with",
@@ -401,6 +462,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Nothing: it begins again. If it comes again, see whether a rule of the bucket aborts "
         "uploads too soon.",
         lost="Nothing but time: it is sent again from the start.",
+        user="What was packed so far was lost.",
+        user_does="Nothing: it begins again by itself.",
     ),
     Code.SIZE_NOT_TOLD: Stanza(
         title="The size of a file is not known in advance",
@@ -409,6 +472,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.CLIENT,
         do="Ask again with the format `zip` or `files`.",
         lost=_NO_DELIVERY,
+        user="The size of a file is not known in advance, which this format needs.",
+        user_does="Ask again with the format zip or files.",
     ),
     Code.ARCHIVE_TOO_LARGE: Stanza(
         title="The archive is too large",
@@ -418,6 +483,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Ask for less at once, or with the format `files`; or the operator gives workers more "
         "memory (docs/performance.md).",
         lost=_NO_DELIVERY,
+        user="What you asked for is larger than its place takes.",
+        user_does="Ask for less at once, or with the format files.",
     ),
     Code.SECRET_UNREADABLE: Stanza(
         title="A stored secret can't be opened",
@@ -427,6 +494,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Give each process the key that sealed it, too; or set the secret again in the "
         "tenant's settings.",
         lost=_WAITS,
+        user="The service can't sign in at the place that it goes to.",
+        user_does="Wait: it goes on once your data centre has mended that.",
     ),
     Code.PAUSED: Stanza(
         title="Transfers are paused",
@@ -436,6 +505,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.OPERATOR,
         do="`delivery pauses` tells who, why and until when; `delivery resume` ends it.",
         lost=_WAITS,
+        user="Your data centre has paused deliveries.",
+        user_does="Wait: it goes on when the pause is over.",
     ),
     Code.WORKER_STOPPED: Stanza(
         title="The worker was stopped",
@@ -444,6 +515,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ITSELF,
         do="Nothing. If none takes it, start a worker.",
         lost="Nothing.",
+        user="It changes to another machine.",
+        user_does="Nothing: it goes on by itself.",
     ),
     Code.LEASE_LOST: Stanza(
         title="Another worker has it now",
@@ -453,6 +526,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Nothing. If it comes again and again, give the machine more processor time, or look "
         "at its network.",
         lost="Nothing.",
+        user="It has changed to another machine.",
+        user_does="Nothing: it goes on by itself.",
     ),
     Code.COMPLETION_OPEN: Stanza(
         title="It is not known yet whether the archive has appeared",
@@ -462,6 +537,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.ITSELF,
         do="Wait: it is done if the archive has appeared, and ends if not.",
         lost="Nothing.",
+        user="It was to end while it was being finished.",
+        user_does="Wait: you see in a moment whether it is there.",
     ),
     Code.EXPIRED: Stanza(
         title="It was not done within its time",
@@ -471,6 +548,9 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.CLIENT,
         do="Mend what it waited for, then ask again. Large orders may need a longer `request_ttl`.",
         lost=_NO_DELIVERY,
+        user="It could not be done in its time.",
+        user_does="Ask again, for less at once or with a later deadline; if it was far from done, "
+        "give your data centre the id below.",
     ),
     Code.CANCELLED: Stanza(
         title="It was cancelled",
@@ -480,6 +560,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.CLIENT,
         do="Nothing; ask again if it is wanted all the same.",
         lost=_NO_DELIVERY,
+        user="It was cancelled.",
+        user_does="Ask again if you need it all the same.",
     ),
     Code.FAULT: Stanza(
         title="A fault of this service",
@@ -489,6 +571,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         do="Look in the log for the delivery's correlation id, or the X-Request-ID, and send what "
         "is there to the authors. It is tried again meanwhile.",
         lost=_WAITS,
+        user="Something went wrong that this service does not know.",
+        user_does="Give your data centre the id below, and ask again.",
     ),
     Code.DATABASE_AWAY: Stanza(
         title="PostgreSQL does not answer",

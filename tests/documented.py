@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from app.codes import CATALOGUE, Code
 from app.delivery.formats import FORMATS
@@ -142,8 +143,9 @@ def _stanza(code: Code) -> str:
         ("Who can mend it", f"{stanza.who.value}"),
         ("What to do", stanza.do),
         ("Is anything lost", stanza.lost),
+        ("In its user's words", stanza.user and f"{stanza.user} {stanza.user_does}"),
     )
-    facts = "".join(f"- **{name}**: {said}\n" for name, said in rows)
+    facts = "".join(f"- **{name}**: {said}\n" for name, said in rows if said)
     return f"## {code.value}\n\n{stanza.title}.\n\n{facts}"
 
 
@@ -152,7 +154,10 @@ def _catalogue() -> str:
 
 
 def _console_catalogue() -> str:
-    stanzas = {code.value: asdict(CATALOGUE[code]) for code in Code}
+    stanzas = {
+        code.value: {to_camel(name): said for name, said in asdict(CATALOGUE[code]).items() if said}
+        for code in Code
+    }
     return f"export const STANZAS = {json.dumps(stanzas, indent=1, ensure_ascii=False)};\n"
 
 

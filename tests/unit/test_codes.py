@@ -79,6 +79,17 @@ def test_each_code_has_one_stanza_and_each_stanza_says_everything() -> None:
             assert said.endswith((".", "(docs/settings.md). Then ask again.")), (code, said)
 
 
+def test_what_a_delivery_waits_for_or_ends_with_is_told_in_its_users_words() -> None:
+    of_deliveries = list(Code)[: list(Code).index(Code.FAULT) + 1]
+    told = {code for code, stanza in CATALOGUE.items() if stanza.user and stanza.user_does}
+    assert told == set(of_deliveries)
+    for code in of_deliveries:
+        stanza = CATALOGUE[code]
+        for said in (stanza.user or "", stanza.user_does or ""):
+            assert said.endswith("."), (code, said)
+            assert not re.search(r"rs-order|`|tenant|worker|S3|docs/", said), (code, said)
+
+
 def test_where_rs_order_takes_no_token_the_secret_that_signs_them_is_named() -> None:
     secret = "one of thirty-two characters, or more"
     signer = signer_of(Settings(rs_order_token_secret=SecretStr(secret)))
