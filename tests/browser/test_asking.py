@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable
 
@@ -10,10 +11,11 @@ import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from compose.embedded.stack import USER, Stack
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import sign_in, token
 from tests.browser.test_console import accessible, shot
 from tests.browser.test_suborders import fits
 from tests.client import Client
+from tests.command import delivery
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -102,6 +104,106 @@ async def test_a_double_click_asks_once_and_another_try_has_the_same_key(
     assert len(keys) == 2
     assert keys[0]
     assert keys[0] == keys[1]
+
+
+async def test_what_would_be_refused_is_not_sent_and_what_would_wait_is_by_another_press(
+    page: Page, stack: Stack
+) -> None:
+    name = await begin(page, stack, "a:b")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method + request.url.split("/")[-1]))
+    deliver = page.get_by_role("button", name="Deliver", exact=True)
+    await page.get_by_label("Name of the archive").fill("a/b")
+    await deliver.click()
+    await expect(page.get_by_role("alert")).to_contain_text("It would be refused.")
+    await page.get_by_label("Name of the archive").fill("")
+
+    async def warn(route: Route) -> None:
+        answer = await route.fetch()
+        told = await answer.json()
+        told["content"]["problems"] = ["target far can't be tried"]
+        await route.fulfill(response=answer, json=told)
+
+    await page.route("**/deliveries/validate?*", warn)
+    await deliver.click()
+    warning = page.get_by_role("status").filter(has_text="another press")
+    await expect(warning).to_contain_text("target far can't be tried")
+    assert "POSTdeliveries" not in sent
+    await accessible(page)
+    await deliver.click()
+    await expect(page.get_by_role("heading", name=name)).to_be_visible()
+    assert sent.count("POSTdeliveries") == 1
+    assert sent.count("POSTvalidate?probe=false") == 2
+
+
+async def test_products_and_kinds_of_files_are_asked_for_without_a_query(
+    page: Page, stack: Stack, make_product: Callable[..., str]
+) -> None:
+    product = make_product({"a.txt": b"a"})
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="New").click()
+    await page.get_by_role("button", name="Deliver", exact=True).click()
+    queries = page.get_by_label("Queries")
+    assert not await queries.evaluate("(field) => field.checkValidity()")  # one of both is needed
+    await page.get_by_label("Ordering user").fill(USER)
+    await page.get_by_label("Products").fill(f'{product}\n a "b"\\c')
+    await page.get_by_label("Quicklooks").check()
+    await page.get_by_label("File names").fill(".*\\.tif")
+    assert await queries.evaluate("(field) => field.checkValidity()")
+    await page.get_by_text("As programs send it").click()
+    request = page.get_by_role("region", name="The request")
+    await expect(request).to_contain_text("queries")
+    written = json.loads(await request.inner_text())
+    assert written["order"] == {
+        "user": USER,
+        "queries": [f'productId:"{product}"', 'productId:"a \\"b\\"\\\\c"'],
+        "filters": {"dataTypes": ["QUICKLOOK"], "filenameRegExp": ".*\\.tif"},
+    }
+    await fits(page)
+
+
+async def test_a_form_that_is_half_written_is_there_again_after_the_token_has_ended(
+    page: Page, stack: Stack
+) -> None:
+    name = await begin(page, stack, "a:b")
+    await page.get_by_label("Labels").fill("Alps")
+    await page.get_by_label("Deliver what there is").check()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401, json={"message": "the token has expired; sign in again"})
+
+    await page.route("**/deliveries/validate?*", refuse)
+    await page.get_by_role("button", name="Deliver", exact=True).click()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    await page.unroute("**/deliveries/validate?*")
+    await page.get_by_label("Token").fill(token(stack))
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_text("What you had begun is here again.")).to_be_visible()
+    await expect(page.get_by_label("Correlation id")).to_have_value(name)
+    await expect(page.get_by_label("Queries")).to_have_value("a:b")
+    await expect(page.get_by_label("Labels")).to_have_value("Alps")
+    await expect(page.get_by_label("Deliver what there is")).to_be_checked()
+    await accessible(page)
+    await page.get_by_role("button", name="Begin with an empty form").click()
+    await expect(page.get_by_label("Queries")).to_have_value("")
+    await expect(page.get_by_text("What you had begun")).to_have_count(0)
+
+
+async def test_a_form_that_is_half_written_is_shown_to_no_other_user_nor_after_signing_out(
+    page: Page, stack: Stack
+) -> None:
+    await begin(page, stack, "a:b")
+    kept = await page.evaluate("sessionStorage.getItem('rs-delivery-draft')")
+    await page.get_by_role("button", name="Sign out").click()
+    assert await page.evaluate("sessionStorage.getItem('rs-delivery-draft')") is None
+    # Nor where the other's token has ended in the same tab.
+    await page.evaluate("(kept) => sessionStorage.setItem('rs-delivery-draft', kept)", kept)
+    other = delivery("token", "--user", "other@example.org", **stack.environment)
+    await page.get_by_label("Token").fill(other.stdout.strip())
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="New delivery")).to_be_focused()
+    await expect(page.get_by_label("Queries")).to_have_value("")
+    await expect(page.get_by_label("Ordering user")).to_have_value("other@example.org")
 
 
 async def begin(page: Page, stack: Stack, query: str) -> str:

@@ -87,9 +87,12 @@ async def test_a_user_asks_for_their_own_without_an_id(
     await expect(page.get_by_role("alert")).to_contain_text("correlationId must begin with")
     await page.get_by_label("Correlation id").fill("")
     await page.get_by_role("button", name="Deliver").click()
-    heading = page.get_by_role("heading", name=prefix_of(OPERATOR))
-    await expect(heading).to_be_visible()
-    await expect(page.get_by_text("s3://")).to_be_visible(timeout=40_000)
+    await expect(page.get_by_role("heading", name="My deliveries")).to_be_focused()
+    newest = page.get_by_role("heading", name=".zip").first
+    await expect(newest).to_be_visible(timeout=40_000)
+    await newest.get_by_role("link").click()
+    await expect(page.get_by_role("heading", name=prefix_of(OPERATOR))).to_be_visible()
+    await expect(page.get_by_text("s3://")).to_be_visible()
     await page.get_by_role("link", name="Deliveries").click()
     rows = page.get_by_role("row").filter(has=page.get_by_role("link"))
     await expect(rows.first).to_contain_text(prefix_of(OPERATOR))
@@ -322,7 +325,7 @@ async def test_one_who_only_looks_finds_no_button_that_changes_anything(
     await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
 
 
-PAGES = ["deliveries", "new", "settings", "webhooks", "dead-letters", "health"]
+PAGES = ["mine", "deliveries", "new", "settings", "webhooks", "dead-letters", "health"]
 PAGES += ["help", "help/TARGET_REFUSED"]
 
 

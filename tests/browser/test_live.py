@@ -179,6 +179,7 @@ async def test_a_plain_user_is_shown_their_own_again_and_again(
     page: Page, stack: Stack, service: str
 ) -> None:
     await sign_in(page, stack, "REGISTERED_USER")
+    await page.get_by_role("link", name="Deliveries").click()
     await expect(page.get_by_text("Looked at again every 5 seconds.")).to_be_visible()
     async with page.expect_response(re.compile(r"/deliveries\?")) as again:
         pass

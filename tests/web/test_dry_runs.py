@@ -116,6 +116,26 @@ async def test_a_good_request_is_told_what_would_be_done_where(
     assert len(outside.tried) == 1
 
 
+async def test_a_target_is_not_tried_where_that_is_not_asked_for(
+    ask: Ask, api: Api, outside: Outside
+) -> None:
+    """What is checked before each request takes none of the few turns that a tenant has."""
+    outside.steps = BAD
+    for caller in ({}, OWNER):
+        body = request("d") if not caller else of_mine()
+        told = await ask(body, "?probe=false", **caller)
+        assert told["granted"] is True
+        assert "problems" not in told
+        assert (told["target"]["ok"], told["target"]["message"]) == (
+            None,
+            "not tried: that was not asked for",
+        )
+        assert told["place"]["free"] is None
+    assert outside.tried == []
+    answer = await api.call("POST", "/deliveries/validate?probe=maybe", json=request("d"))
+    assert answer.status == 422
+
+
 async def test_every_broken_rule_is_told_at_once(ask: Ask, api: Api) -> None:
     await api.put("delivery_targets", {"far": FAR})
     told = await ask(

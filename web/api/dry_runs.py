@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from aiohttp import web
+from pydantic import Field
 
 from app.delivery.targets import Target, TargetCheck
 from app.usecases.dry_run import DryRuns
@@ -17,6 +18,16 @@ from web.api.deliveries import SubmitQuery, own_only, request_of
 from web.endpoint import ACTOR, ADMINS, USERS, Endpoint
 from web.guard.checks import Checks
 from web.parameters import read
+
+
+class DryRunQuery(SubmitQuery):
+    """How urgent the delivery would be, and how much is looked at."""
+
+    probe: bool = Field(
+        default=True,
+        description="Whether its target is tried, and its place looked at: a tenant has a few of "
+        "that a minute.",
+    )
 
 
 class DryRunAnswer(View):
@@ -36,12 +47,13 @@ class DryRunsApi:
     async def validate(self, request: web.Request) -> web.Response:
         """Tell what would become of a request."""
         actor, body = request[ACTOR], await request_of(request)
+        wanted = read(request, DryRunQuery)
         told = await self._dry_runs.judge(
             actor.tenant,
             body,
-            trial=self._try,
+            trial=self._try if wanted.probe else _untried,
             user=own_only(actor),
-            priority=read(request, SubmitQuery).priority,
+            priority=wanted.priority,
             details=actor.role in ADMINS,
         )
         return shown(DryRunAnswer(content=told, links=[]))
@@ -68,9 +80,14 @@ class DryRunsApi:
                 "target, tried, where its archive would go, its time; nothing is kept or ordered",
                 tag="deliveries",
                 roles=USERS,
-                query=SubmitQuery,
+                query=DryRunQuery,
                 body=schemas.json_body("DeliveryRequest"),
                 responses={200: schemas.answer("What would become of it.", DryRunAnswer)}
                 | schemas.errors(400, 401, 403, 408, 413, 415, 422, 429, 503),
             )
         ]
+
+
+async def _untried(_tenant: str, _target: Target) -> Sequence[TargetCheck] | str:
+    """Tell why a target is not tried."""
+    return "not tried: that was not asked for"

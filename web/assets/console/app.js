@@ -3,10 +3,12 @@
 import { looksOnly, plainUser, session } from "./api.js";
 import { alertOf, closeDialogs, h } from "./dom.js";
 import { delivery } from "./delivery.js";
+import { forget } from "./draft.js";
 import { health } from "./health.js";
 import { help } from "./help.js";
 import { deadLetters } from "./letters.js";
 import { list } from "./list.js";
+import { mine } from "./mine.js";
 import { ask } from "./new.js";
 import { banner, tell } from "./pauses.js";
 import { arrive, comesBack, wayOut } from "./provider.js";
@@ -19,7 +21,7 @@ const nav = document.querySelector("nav");
 const who = document.querySelector(".who");
 const paused = document.getElementById("paused");
 const OPERATORS_ONLY = ["#/settings", "#/webhooks", "#/dead-letters", "#/health"];
-const PAGES = { deliveries: list, delivery, new: ask, settings, webhooks, "dead-letters": deadLetters, health, help };
+const PAGES = { mine, deliveries: list, delivery, new: ask, settings, webhooks, "dead-letters": deadLetters, health, help };
 
 let leaving = new AbortController();
 
@@ -39,11 +41,12 @@ async function show({ changed = true, why } = {}) {
   const [path, query] = location.hash.slice(2).split("?");
   const [page, ...rest] = path.split("/");
   // Who administers all tenants has no deliveries.
-  const home = session.caller.tenant === "instance" ? "dead-letters" : "deliveries";
+  const listed = plainUser() ? "mine" : "deliveries";
+  const home = session.caller.tenant === "instance" ? "dead-letters" : listed;
   const name = Object.hasOwn(PAGES, page) ? page : home;
   for (const link of nav.children) {
-    link.hidden = (plainUser() && OPERATORS_ONLY.includes(link.hash)) || (looksOnly() && link.hash === "#/new");
-    const here = link.hash === `#/${name}` || (name === "delivery" && link.hash === "#/deliveries");
+    link.hidden = (plainUser() && OPERATORS_ONLY.includes(link.hash)) || (looksOnly() && ["#/mine", "#/new"].includes(link.hash));
+    const here = link.hash === `#/${name}` || (name === "delivery" && link.hash === `#/${listed}`);
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -72,6 +75,7 @@ function announce(heading, changed) {
 who.querySelector("button").addEventListener("click", async () => {
   const { origin } = session;
   session.token = null;
+  forget();
   show();
   const way = await wayOut(origin);
   if (way) location.assign(way);

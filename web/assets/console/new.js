@@ -2,122 +2,201 @@
 
 import { call, plainUser, session } from "./api.js";
 import { addressOf, alertOf, h, say, time } from "./dom.js";
+import { forget, keep, restore } from "./draft.js";
 
 // made by `make docs`: what files can be delivered as
 const FORMATS = ["zip", "tar", "tar.zst", "files"];
 // end of what files can be delivered as
 
-export async function ask(content, { signal }) {
+export async function ask(content, { signal, query }) {
   const said = h("div", {});
   const plain = plainUser();
-  const id = h("input", {
-    id: "id", required: !plain, maxlength: 255, "aria-describedby": "id-hint",
-    value: plain ? "" : `console-${crypto.randomUUID?.().slice(0, 8) ?? Date.now()}`,
-  });
-  const idHint = h("p", { class: "hint", id: "id-hint" }, plain
-    ? "Empty: you are given one." : "Names the delivery; responses over AMQP carry it.");
-  const user = h("input", {
-    id: "user", required: true, maxlength: 128, readonly: plain,
-    value: session.caller.name,
-  });
-  const queries = h("textarea", { id: "queries", rows: 4, required: true, "aria-describedby": "queries-hint" });
-  const target = h("input", { id: "target", "aria-describedby": "target-hint" });
-  const format = h("select", { id: "format" },
-    h("option", { value: "" }, "as the tenant's settings say"),
-    FORMATS.map((name) => h("option", { value: name }, name)));
-  const archiveName = h("input", { id: "archive-name", maxlength: 255, "aria-describedby": "archive-name-hint" });
-  const prefix = h("input", { id: "prefix", maxlength: 255, "aria-describedby": "prefix-hint" });
-  const prefixHint = h("p", { class: "hint", id: "prefix-hint" },
-    "Before the folder of the correlation id, such as campaign/{user}. Empty: as the tenant's settings say.");
-  const partial = h("input", { id: "partial", type: "checkbox", "aria-describedby": "partial-hint" });
-  const labels = h("input", { id: "labels", "aria-describedby": "labels-hint" });
-  const deadline = h("input", { id: "deadline", type: "datetime-local", "aria-describedby": "deadline-hint" });
-  // A request that is sent twice is one delivery: the same text has the same key, until it is taken.
-  let busy = false;
-  let last = {};
-  const keyOf = (text) => {
-    if (last.text !== text) last = { text, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
-    return last.key;
+  const input = (id, more = {}) => h("input", { id, ...(more.hint ? { "aria-describedby": `${id}-hint` } : {}), ...more, hint: undefined });
+  const fields = {
+    labels: input("labels", { hint: true }),
+    products: h("textarea", { id: "products", rows: 3, "aria-describedby": "products-hint" }),
+    queries: h("textarea", { id: "queries", rows: 3, required: true, "aria-describedby": "queries-hint" }),
+    data: input("data", { type: "checkbox" }),
+    quicklooks: input("quicklooks", { type: "checkbox" }),
+    pattern: input("pattern", { hint: true }),
+    format: h("select", { id: "format" }, h("option", { value: "" }, "as the tenant's settings say"),
+      FORMATS.map((name) => h("option", { value: name }, name))),
+    archiveName: input("archive-name", { maxlength: 255, hint: true }),
+    partial: input("partial", { type: "checkbox", hint: true }),
+    target: input("target", { list: "targets", hint: true }),
+    prefix: input("prefix", { maxlength: 255, hint: true }),
+    deadline: input("deadline", { type: "datetime-local", hint: true }),
+    id: input("id", { required: !plain, maxlength: 255, hint: true, value: plain ? "" : newId() }),
+    user: input("user", { required: true, maxlength: 128, readonly: plain, value: session.caller.name }),
   };
-  content.append(h("h1", {}, "New delivery"), said, h("form", {
+  // One of both is needed.
+  const needed = () => { fields.queries.required = !fields.products.value.trim(); };
+  const targets = h("datalist", { id: "targets" });
+  const json = h("pre", { tabindex: 0, role: "region", "aria-label": "The request, as programs send it" });
+  const shown = h("details", {}, h("summary", {}, "As programs send it"), json);
+  const write = () => { if (shown.open) json.textContent = JSON.stringify(bodyOf(fields), null, 2); };
+  shown.addEventListener("toggle", write);
+  const send = sending(said, signal, () => bodyOf(fields));
+  const form = h("form", {
     class: "wide",
-    onsubmit: async (event) => {
-      event.preventDefault();
-      if (busy) return;
-      const tries = event.submitter?.value === "check";
-      const lines = queries.value.split("\n").map((line) => line.trim()).filter(Boolean);
-      const body = { order: { user: user.value, queries: lines } };
-      if (id.value.trim()) body.correlationId = id.value;
-      const asked = {};
-      if (format.value) asked.format = format.value;
-      if (archiveName.value.trim()) asked.archiveName = archiveName.value.trim();
-      if (prefix.value.trim()) asked.prefix = prefix.value.trim();
-      if (partial.checked) asked.partial = true;
-      const named = labels.value.split(",").map((label) => label.trim()).filter(Boolean);
-      if (named.length) asked.labels = named;
-      if (deadline.value) asked.deadline = new Date(deadline.value).toISOString();
-      if (Object.keys(asked).length) body.delivery = asked;
-      if (target.value.trim()) body.targetDelivery = target.value.trim();
-      busy = true;
-      try {
-        if (tries) {
-          const { content: told } = await call("POST", "/deliveries/validate", { body });
-          if (signal.aborted) return;
-          said.replaceChildren(judged(told));
-          said.firstElementChild.scrollIntoView({ block: "nearest" });
-          return;
-        }
-        const headers = { "Idempotency-Key": keyOf(JSON.stringify(body)) };
-        const { content: taken } = await call("POST", "/deliveries", { body, headers });
+    oninput: () => { needed(); write(); keep(form); },
+    onsubmit: (event) => { event.preventDefault(); send(event.submitter?.value); },
+  },
+  h("fieldset", {}, h("legend", {}, "What"), labelled("Labels", fields.labels, "Up to ten, with commas between; the delivery is "
+    + "called by them on your page, and found by them."),
+  labelled("Products", fields.products, "Ids, one a line."),
+  labelled("Queries", fields.queries, 'For what is not asked for by its id: Lucene, one a line; for example tags:"july" AND version:2'),
+  ticked("Data files", fields.data), ticked("Quicklooks", fields.quicklooks),
+  labelled("File names", fields.pattern, "A regular expression, such as .*\\.tif. Empty, and nothing ticked: all that an order has.")),
+  h("fieldset", {}, h("legend", {}, "How"), labelled("Format", fields.format),
+    labelled("Name of the archive", fields.archiveName, "Such as {productId}-{date}, without its suffix; also "
+      + "{correlationId}, {version} and {user}. Empty: as the tenant's settings say."),
+    ticked("Deliver what there is", fields.partial, "Where some files can't be had, the others are delivered, "
+      + "and each that is missing is named. Else it is all or nothing.")),
+  h("fieldset", {}, h("legend", {}, "Where and when"), labelled("Target", fields.target, "Empty: the tenant's default."), targets,
+    labelled("Folders", fields.prefix, "Before the folder of the correlation id, such as campaign/{user}. Empty: as the tenant's settings say."
+      + (plain ? " Those of your own begin as your ids do." : "")),
+    labelled("Deadline", fields.deadline, "Empty: the tenant's time. After it, the delivery ends in an error.")),
+  h("fieldset", {}, h("legend", {}, "Who"), labelled("Correlation id", fields.id, plain
+    ? `Empty: you are given one. Those of your own begin with ${session.caller.correlationIdPrefix}`
+    : "Names the delivery; responses over AMQP carry it."),
+  labelled("Ordering user", fields.user, "A known user of the tenant: files are fetched as they may be seen by them.")),
+  shown,
+  h("div", { class: "actions" }, h("button", { class: "main", value: "deliver" }, "Deliver"), h("button", { value: "check" }, "Check")));
+  content.append(h("h1", {}, "New delivery"), said, form);
+  known(targets, signal);
+  const from = query.get("from");
+  if (from) {
+    await likeBefore(from, fields, said, signal);
+    keep(form);
+  } else if (restore(form)) {
+    said.replaceChildren(h("div", { role: "status", class: "waits" }, h("p", {}, "What you had begun is here again."),
+      h("button", { type: "button", onclick: () => { forget(); window.dispatchEvent(new Event("hashchange")); } }, "Begin with an empty form")));
+  }
+  needed();
+}
+
+function newId() {
+  return `console-${crypto.randomUUID?.().slice(0, 8) ?? Date.now()}`;
+}
+
+function labelled(text, field, hint) {
+  return [h("label", { for: field.id }, text), field, hint && h("p", { class: "hint", id: `${field.id}-hint` }, hint)];
+}
+
+function ticked(text, field, hint) {
+  return [h("div", { class: "choice" }, field, h("label", { for: field.id }, text)),
+    hint && h("p", { class: "hint", id: `${field.id}-hint` }, hint)];
+}
+
+const linesOf = ({ value }) => value.split("\n").map((line) => line.trim()).filter(Boolean);
+const asQuery = (product) => `productId:"${product.replace(/["\\]/g, "\\$&")}"`;
+
+function bodyOf(fields) {
+  const { value: pattern } = fields.pattern;
+  const kinds = [fields.data.checked && "RAWDATA", fields.quicklooks.checked && "QUICKLOOK"].filter(Boolean);
+  const order = { user: fields.user.value, queries: [...linesOf(fields.products).map(asQuery), ...linesOf(fields.queries)] };
+  if (kinds.length || pattern.trim()) {
+    order.filters = { dataTypes: kinds.length ? kinds : ["RAWDATA", "QUICKLOOK"] };
+    if (pattern.trim()) order.filters.filenameRegExp = pattern.trim();
+  }
+  const body = { order };
+  if (fields.id.value.trim()) body.correlationId = fields.id.value;
+  const asked = {};
+  if (fields.format.value) asked.format = fields.format.value;
+  if (fields.archiveName.value.trim()) asked.archiveName = fields.archiveName.value.trim();
+  if (fields.prefix.value.trim()) asked.prefix = fields.prefix.value.trim();
+  if (fields.partial.checked) asked.partial = true;
+  const named = fields.labels.value.split(",").map((label) => label.trim()).filter(Boolean);
+  if (named.length) asked.labels = named;
+  if (fields.deadline.value) asked.deadline = new Date(fields.deadline.value).toISOString();
+  if (Object.keys(asked).length) body.delivery = asked;
+  if (fields.target.value.trim()) body.targetDelivery = fields.target.value.trim();
+  return body;
+}
+
+// Returns what sends the form, or only checks it. What would be refused is not sent; what would be granted, and wait or
+// fail, is sent by another press.
+function sending(said, signal, made) {
+  let busy = false;
+  let warned = null; // the text that was objected to, and may be sent all the same
+  // A request that is sent twice is one delivery: the same text has the same key, until it is taken.
+  let last = {};
+  const tell = (...shown) => {
+    said.replaceChildren(...shown);
+    said.firstElementChild.scrollIntoView({ block: "nearest" });
+  };
+  async function agreed(body, text) {
+    // Whether the first try came through is not known: then it is "active", and is answered by itself.
+    if (last.text === text || warned === text) return true;
+    const { content: told } = await call("POST", "/deliveries/validate?probe=false", { body });
+    if (signal.aborted) return false;
+    if (told.granted && !told.problems) return true;
+    if (told.granted) warned = text;
+    tell(judged(told, told.granted ? "Deliver it all the same by another press." : null));
+    return false;
+  }
+  return async (what) => {
+    if (busy) return;
+    busy = true;
+    const body = made();
+    const text = JSON.stringify(body);
+    try {
+      if (what === "check") {
+        const { content: told } = await call("POST", "/deliveries/validate", { body });
+        if (!signal.aborted) tell(judged(told));
+      } else if (await agreed(body, text)) {
+        if (last.text !== text) last = { text, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
+        const { content: taken } = await call("POST", "/deliveries", { body, headers: { "Idempotency-Key": last.key } });
         last = {};
+        forget();
         say("It was taken in.");
         // A user who has gone elsewhere meanwhile stays there.
-        if (!signal.aborted) location.hash = addressOf(taken);
-      } catch (error) {
-        said.replaceChildren(alertOf(error));
-        said.firstElementChild.scrollIntoView({ block: "nearest" });
-      } finally {
-        busy = false;
+        if (!signal.aborted) location.hash = plainUser() ? "#/mine" : addressOf(taken);
       }
-    },
-  },
-  h("label", { for: "id" }, "Correlation id"), id, idHint,
-  h("label", { for: "user" }, "Ordering user"), user,
-  h("p", { class: "hint" }, "A known user of the tenant: files are fetched as they may be seen by them."),
-  h("label", { for: "queries" }, "Queries"), queries,
-  h("p", { class: "hint", id: "queries-hint" }, 'Lucene, one a line; for example productId:"URN…"'),
-  h("label", { for: "format" }, "Format"), format,
-  h("label", { for: "archive-name" }, "Name of the archive"), archiveName,
-  h("p", { class: "hint", id: "archive-name-hint" }, "Such as {productId}-{date}, without its suffix; also "
-    + "{correlationId}, {version} and {user}. Empty: as the tenant's settings say."),
-  h("label", { for: "prefix" }, "Folders"), prefix, prefixHint,
-  h("div", { class: "choice" }, partial, h("label", { for: "partial" }, "Deliver what there is")),
-  h("p", { class: "hint", id: "partial-hint" }, "Where some files can't be had, the others are delivered, "
-    + "and each that is missing is named. Else it is all or nothing."),
-  h("label", { for: "target" }, "Target"), target,
-  h("p", { class: "hint", id: "target-hint" }, "Empty: the tenant's default."),
-  h("label", { for: "labels" }, "Labels"), labels,
-  h("p", { class: "hint", id: "labels-hint" }, "Up to ten, with commas between; deliveries are found by them."),
-  h("label", { for: "deadline" }, "Deadline"), deadline,
-  h("p", { class: "hint", id: "deadline-hint" }, "Empty: the tenant's time. After it, the delivery ends in an error."),
-  h("div", { class: "actions" },
-    h("button", { class: "main", value: "deliver" }, "Deliver"),
-    h("button", { value: "check" }, "Check"))));
-  if (plain) {
-    const { correlationIdPrefix } = session.caller;
-    idHint.textContent = `Empty: you are given one. Those of your own begin with ${correlationIdPrefix}`;
-    prefixHint.textContent += " Those of your own begin as your ids do.";
+    } catch (error) {
+      tell(alertOf(error));
+    }
+    busy = false;
+  };
+}
+
+// The names that one may choose from; others are refused, in words.
+async function known(targets, signal) {
+  try {
+    const { content: limits } = await call("GET", "/limits", { signal });
+    targets.append(...limits.targets.map((name) => h("option", { value: name })));
+  } catch { /* they are typed, then */ }
+}
+
+// Fill the form as a delivery was asked for before.
+async function likeBefore(id, fields, said, signal) {
+  try {
+    const { content: before } = await call("GET", `/deliveries/by-id/${encodeURIComponent(id)}`, { signal });
+    const { queries = [], filters = {} } = before.order ?? {};
+    fields.queries.value = queries.join("\n");
+    fields.data.checked = Boolean(filters.dataTypes?.includes("RAWDATA"));
+    fields.quicklooks.checked = Boolean(filters.dataTypes?.includes("QUICKLOOK"));
+    fields.pattern.value = filters.filenameRegExp ?? "";
+    fields.format.value = before.format ?? "";
+    fields.partial.checked = Boolean(before.partial);
+    fields.labels.value = (before.labels ?? []).join(", ");
+    fields.target.value = before.target ?? "";
+    said.replaceChildren(h("p", { role: "status", class: "dim" }, "As it was asked for before. Change what is to be different."));
+  } catch (error) {
+    if (!signal.aborted) said.replaceChildren(alertOf(error));
   }
 }
 
 // What would become of a request.
-function judged({ granted, broken = [], problems = [], place, target, user, expiresAt }) {
+function judged({ granted, broken = [], problems = [], place, target, user, expiresAt }, more) {
   const notes = [...broken, ...problems];
   if (user?.known === null) notes.push(`Whether ${user.name} may order: ${user.message}`);
   if (target?.ok === null) notes.push(`Target ${target.name}: ${target.message}`);
   return h("div", { role: granted ? "status" : "alert", class: notes.length ? "alert" : null },
     h("p", {}, granted ? "It would be granted." : "It would be refused."),
     notes.length ? h("ul", {}, notes.map((note) => h("li", {}, note))) : null,
+    more && h("p", {}, more),
     granted && place ? h("p", {}, place.key.endsWith("/manifest.json") ? "Its list of files would go to " : "Its archive would go to ", h("code", {}, place.key),
       place.keyOfSeveral ? [", of several products to ", h("code", {}, place.keyOfSeveral)] : null,
       ", by ", time(expiresAt), " at the latest.") : null);
