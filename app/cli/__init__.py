@@ -1,7 +1,8 @@
 """The `delivery` command.
 
 Exit codes: 0 all went well, 1 what was asked for failed, 2 a mistake in the call or in a setting,
-3 it could not be checked (`verify`, `download`: no manifest, a link that has run out),
+3 it is not there or could not be checked, 4 sign in first, 5 not in a state for that, 8 it has not
+ended yet (the client's own commands: rs_delivery_client/cli),
 69 something that it needs does not answer (start it again), 70 a fault of this program (start it
 again; the log has the cause).
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
-from importlib import import_module
-from typing import NamedTuple
 
-import click
+from rs_delivery_client.cli import commands as client
+from rs_delivery_client.cli.commands import Entry
 
-
-class Entry(NamedTuple):
-    """A command."""
-
-    where: str  # module:attribute
-    help: str  # the first sentence of its own
-
+# Of the client's own, those that are also called so here; they ask the HTTP API alone.
+_CLIENT = ("download", "login", "logout", "profiles", "verify", "wait", "whoami")
 
 COMMANDS: Mapping[str, Entry] = {
     "asyncapi": Entry(
@@ -42,10 +35,6 @@ COMMANDS: Mapping[str, Entry] = {
         "Dead-letter topic: events that failed again and again, each with the reason.",
     ),
     "doctor": Entry("app.cli.doctor:doctor", "Check every dependency; leave nothing changed."),
-    "download": Entry(
-        "app.cli.download:download",
-        "Fetch what was delivered for ID, and verify it; no key of its place is needed.",
-    ),
     "explain": Entry(
         "app.cli.explain:explain",
         "Tell what the CODE of an error means, or why a delivery (ID) failed or waits; what to do.",
@@ -121,49 +110,17 @@ COMMANDS: Mapping[str, Entry] = {
         "app.cli.topology:topology",
         "RabbitMQ: exchanges, queues, bindings, and the rights that the service needs there.",
     ),
-    "verify": Entry(
-        "app.cli.verify:verify",
-        "Check TARGET (an archive, its address, or a folder) against its manifest.",
-    ),
     "watch": Entry("app.cli.watch:watch", "Show all running transfers, live; Ctrl-C ends it."),
     "web": Entry("app.cli.web:web", "Answer HTTP; without work."),
     "worker": Entry("app.cli.worker:worker", "Take in requests and transfer; without HTTP."),
+    **{name: client.COMMANDS[name] for name in _CLIENT},
 }
 
 
 STAY = (["serve"], ["web"], ["worker"])  # until they are asked to stop
 
 
-class Commands(click.Group):
+class Commands(client.Commands):
     """The commands of the table, each imported when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """Name them."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import one; None if there is none of this name."""
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        module, _, attribute = entry.where.partition(":")
-        collects = gc.isenabled()
-        gc.disable()  # nothing of what an import makes is garbage: a sixth of its time
-        try:
-            command = getattr(import_module(module), attribute)
-        finally:
-            if collects:
-                gc.enable()
-        assert isinstance(command, click.Command)  # noqa: S101 - a test looks at each
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each does, as far as a line goes."""
-        names = self.list_commands(ctx)
-        room = formatter.width - 6 - max(map(len, names))
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _shortened(COMMANDS[name].help, room)) for name in names])
-
-
-def _shortened(text: str, room: int) -> str:
-    return click.Command(None, help=text).get_short_help_str(room)
+    table = COMMANDS

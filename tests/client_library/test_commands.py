@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +10,9 @@ import pytest
 
 from tests.client_library.archives import FILES, MAKERS, manifest_of, write
 from tests.client_library.fake import TOKEN, Fake
+from tests.client_library.program import PROGRAMS
+from tests.client_library.program import called as program_called
 
-PROGRAMS = {"delivery": "app.cli", "rs-delivery": "rs_delivery_client.cli"}
 each_program = pytest.mark.parametrize("program", PROGRAMS)
 
 
@@ -26,18 +25,8 @@ async def fake() -> AsyncIterator[Fake]:
 
 
 async def called(program: str, *arguments: object, url: str = "") -> tuple[int, str, str]:
-    code = f"import sys; sys.argv[0] = {program!r}; from {PROGRAMS[program]} import main; main()"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        code,
-        *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"DELIVERY_TOKEN": TOKEN, **({"DELIVERY_URL": url} if url else {})},
-    )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
+    environment = {"DELIVERY_TOKEN": TOKEN} | ({"DELIVERY_URL": url} if url else {})
+    return await program_called(program, *arguments, environment=environment)
 
 
 @each_program
@@ -119,8 +108,9 @@ async def test_a_missing_token_is_told_with_where_to_give_it(
     fake.hold(b"", "a.zip", None)
     arguments = ("download", "d 1/é", "--to", tmp_path, "--token", "another")
     code, _, err = await called(program, *arguments, url=fake.url)
-    assert code == 3
-    assert err.endswith("; give it by --token, or DELIVERY_TOKEN\n")
+    assert code == 4
+    says = f"; sign in with `{program} login`, or give a token: --token, or DELIVERY_TOKEN\n"
+    assert err == f"{program}: the token is not valid{says}"
 
 
 @each_program

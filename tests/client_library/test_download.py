@@ -30,7 +30,7 @@ from rs_delivery_client import (
     verify,
 )
 from rs_delivery_client.paths import folded, folds_case
-from rs_delivery_client.verify import verify_delivery
+from rs_delivery_client.verification import verify_delivery
 from tests.client_library.archives import FILES, MAKERS, Files, entry, manifest_of
 from tests.client_library.fake import Fake
 from tests.servers import serving

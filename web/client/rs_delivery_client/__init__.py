@@ -6,52 +6,107 @@
         await client.download(delivery, "products")
 
 It needs nothing of the service but its address; what is checked, `verify`, needs not even that.
+Each name is imported when it is asked for first: help of the command is there at once.
 """
 
 from __future__ import annotations
 
-from rs_delivery_client.client import DeliveryClient
-from rs_delivery_client.content import Link
-from rs_delivery_client.download import Downloaded
-from rs_delivery_client.errors import (
-    ClientError,
-    ConflictError,
-    ContentChangedError,
-    ContentError,
-    ContentMissingError,
-    DeliveryFailedError,
-    FlawedError,
-    ForbiddenError,
-    InvalidRequestError,
-    LinkExpiredError,
-    LocalError,
-    ManifestError,
-    NotCheckedError,
-    NotFoundError,
-    NotReachableError,
-    NotSignedInError,
-    ServiceError,
-    UnsafeError,
-)
-from rs_delivery_client.flaws import Flaw, Kind, Report
-from rs_delivery_client.models import (
-    Attempt,
-    DeliveredFile,
-    Delivery,
-    Event,
-    Finding,
-    ProgressEvent,
-    ReloadEvent,
-    StateEvent,
-)
-from rs_delivery_client.pauses import Pauses
-from rs_delivery_client.tokens import Key
-from rs_delivery_client.verify import verify
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rs_delivery_client.client import DeliveryClient
+    from rs_delivery_client.content import Link
+    from rs_delivery_client.download import Downloaded
+    from rs_delivery_client.errors import (
+        ClientError,
+        ConflictError,
+        ContentChangedError,
+        ContentError,
+        ContentMissingError,
+        DeliveryFailedError,
+        FlawedError,
+        ForbiddenError,
+        InvalidRequestError,
+        LinkExpiredError,
+        LocalError,
+        ManifestError,
+        NotCheckedError,
+        NotFoundError,
+        NotReachableError,
+        NotSignedInError,
+        ProfileError,
+        ServiceError,
+        UnsafeError,
+    )
+    from rs_delivery_client.flaws import Flaw, Kind, Report
+    from rs_delivery_client.models import (
+        Attempt,
+        Caller,
+        DeliveredFile,
+        Delivery,
+        Event,
+        Finding,
+        ProgressEvent,
+        ReloadEvent,
+        StateEvent,
+    )
+    from rs_delivery_client.pauses import Pauses
+    from rs_delivery_client.tokens import Key
+    from rs_delivery_client.verification import verify
 
 __version__ = "0.1.0"
 
+_NAMES = {
+    "client": ("DeliveryClient",),
+    "content": ("Link",),
+    "download": ("Downloaded",),
+    "errors": (
+        "ClientError",
+        "ConflictError",
+        "ContentChangedError",
+        "ContentError",
+        "ContentMissingError",
+        "DeliveryFailedError",
+        "FlawedError",
+        "ForbiddenError",
+        "InvalidRequestError",
+        "LinkExpiredError",
+        "LocalError",
+        "ManifestError",
+        "NotCheckedError",
+        "NotFoundError",
+        "NotReachableError",
+        "NotSignedInError",
+        "ProfileError",
+        "ServiceError",
+        "UnsafeError",
+    ),
+    "flaws": (
+        "Flaw",
+        "Kind",
+        "Report",
+    ),
+    "models": (
+        "Attempt",
+        "Caller",
+        "DeliveredFile",
+        "Delivery",
+        "Event",
+        "Finding",
+        "ProgressEvent",
+        "ReloadEvent",
+        "StateEvent",
+    ),
+    "pauses": ("Pauses",),
+    "tokens": ("Key",),
+    "verification": ("verify",),
+}
+_WHERE = {name: module for module, names in _NAMES.items() for name in names}
+
 __all__ = [
     "Attempt",
+    "Caller",
     "ClientError",
     "ConflictError",
     "ContentChangedError",
@@ -79,6 +134,7 @@ __all__ = [
     "NotReachableError",
     "NotSignedInError",
     "Pauses",
+    "ProfileError",
     "ProgressEvent",
     "ReloadEvent",
     "Report",
@@ -87,3 +143,18 @@ __all__ = [
     "UnsafeError",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the library."""
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{where}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Name what there is."""
+    return sorted({*globals(), *__all__})

@@ -28,6 +28,7 @@ from rs_delivery_client.errors import (
 from rs_delivery_client.flaws import Tell
 from rs_delivery_client.manifest import MANIFEST_NAME
 from rs_delivery_client.models import (
+    Caller,
     DeliveredFile,
     Delivery,
     Event,
@@ -40,7 +41,7 @@ from rs_delivery_client.pauses import Pauses
 from rs_delivery_client.service import Service
 from rs_delivery_client.sse import Frame, frames
 from rs_delivery_client.tokens import Token
-from rs_delivery_client.verify import Progress
+from rs_delivery_client.verification import Progress
 
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})  # no path can hold them
 _STREAM = aiohttp.ClientTimeout(total=None, connect=30.0, sock_read=60.0)  # it pings more often
@@ -198,6 +199,21 @@ class DeliveryClient:
             more = None
             if after is not None:
                 more = {**query, "after": URL(after["href"]).query["after"]}
+
+    async def me(self) -> Caller:
+        """Return who the token is of."""
+        found = await self._service.ask("GET", "/me", again=True)
+        return Caller.of(found["content"])
+
+    async def sign_in(self, *, tenant: str, user: str, password: str) -> str:
+        """Return a token for a user and a password of REGARDS, where the service takes these.
+
+        Raises NotSignedInError.
+        """
+        body = {"tenant": tenant, "user": user, "password": password}
+        # Once: each try counts, and few are allowed.
+        found = await self._service.ask("POST", "/console/sign-in", again=False, body=body)
+        return str(found["token"])
 
     async def attention(self) -> list[Finding]:
         """Return what needs an operator now, what matters most first.

@@ -46,7 +46,7 @@ from rs_delivery_client.paths import (
     told,
 )
 from rs_delivery_client.threads import in_thread
-from rs_delivery_client.verify import (
+from rs_delivery_client.verification import (
     BESIDE,
     Progress,
     Silent,

@@ -17,7 +17,8 @@ ClientError
 ├── NotCheckedError          there is nothing to check by, or nothing to check
 ├── FlawedError              what was fetched is not what was delivered; its report names each flaw
 ├── UnsafeError              an archive holds what must not be unpacked
-└── LocalError               a file or folder here can't be read or written
+├── LocalError               a file or folder here can't be read or written
+└── ProfileError             a profile, or what lets its user in, can't be had or kept
 """
 
 from __future__ import annotations
@@ -142,3 +143,7 @@ class UnsafeError(ClientError):
 
 class LocalError(ClientError):
     """A file or folder on this machine can't be read or written."""
+
+
+class ProfileError(ClientError):
+    """A profile, or what lets its user in, can't be had or kept."""

@@ -115,6 +115,30 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who a token is of."""
+
+    name: str
+    role: str  # what counts
+    tenant: str
+    named_role: str | None = None  # as the token names it, where that is a role of the site
+    correlation_id_prefix: str | None = None  # of the caller's own; None: any may be chosen
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Caller:
+        """Read one."""
+        return cls(
+            name=str(body.get("name", "")),
+            role=str(body.get("role", "")),
+            tenant=str(body.get("tenant", "")),
+            named_role=body.get("namedRole"),
+            correlation_id_prefix=body.get("correlationIdPrefix"),
+            raw=body,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """Something that needs an operator now."""
 

@@ -1,0 +1,184 @@
+"""Profiles are kept from others, and what lets in is sent to no other address."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from rs_delivery_client import ProfileError
+from rs_delivery_client.cli import cli
+from rs_delivery_client.cli.place import Given, Where, checked_token, checked_url
+from rs_delivery_client.profiles import Profile, Profiles
+
+URL = "https://delivery.example.org"
+OTHER = "https://other.example.org"
+KEPT = Profile(name="site", url=URL, token="kept")
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profiles:
+    """None yet, and no keyring."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    return Profiles(tmp_path / "folder" / "profiles.json")
+
+
+class KeyringError(Exception):
+    """A keyring's own."""
+
+
+class Keyring:
+    """The library for the system's keyring, with one in memory."""
+
+    errors = SimpleNamespace(KeyringError=KeyringError, PasswordDeleteError=KeyringError)
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], str] = {}
+        self.works = True
+
+    def set_password(self, service: str, name: str, password: str) -> None:
+        if not self.works:
+            raise KeyringError("there is no backend")
+        self.held[service, name] = password
+
+    def get_password(self, service: str, name: str) -> str | None:
+        return self.held.get((service, name))
+
+    def delete_password(self, service: str, name: str) -> None:
+        del self.held[service, name]
+
+
+@pytest.fixture
+def keyring(profiles: Profiles, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    """A keyring that is installed."""
+    made = Keyring()
+    monkeypatch.setitem(sys.modules, "keyring", made)
+    return made
+
+
+def test_a_token_is_kept_where_no_other_user_reads(profiles: Profiles) -> None:
+    profiles.keep(KEPT)
+    assert profiles.path.stat().st_mode & 0o777 == 0o600
+    assert profiles.path.parent.stat().st_mode & 0o077 == 0
+    assert profiles.find() == KEPT
+    assert "kept" not in repr(KEPT)
+    assert [path.name for path in profiles.path.parent.iterdir()] == ["profiles.json"]
+
+
+def test_a_file_with_tokens_that_others_may_read_is_refused(profiles: Profiles) -> None:
+    profiles.keep(KEPT)
+    profiles.path.chmod(0o644)
+    with pytest.raises(ProfileError, match="others may read the tokens"):
+        profiles.find()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"profiles": {"a": {}}}', "[" * 100_000])
+def test_a_damaged_file_is_told(profiles: Profiles, text: str) -> None:
+    profiles.keep(KEPT)
+    profiles.path.write_text(text)
+    with pytest.raises(ProfileError, match="is damaged"):
+        profiles.find()
+
+
+def test_the_first_profile_is_the_default_until_another_is_chosen(profiles: Profiles) -> None:
+    assert profiles.find() is None
+    profiles.keep(KEPT)
+    profiles.keep(Profile(name="other", url=OTHER, token="its"))
+    assert profiles.default == "site"
+    profiles.choose("other")
+    assert profiles.default == "other"
+    with pytest.raises(ProfileError, match="there is no profile 'none'"):
+        profiles.choose("none")
+    with pytest.raises(ProfileError, match="letters, digits"):
+        profiles.keep(Profile(name="a b", url=URL))
+
+
+def test_signing_out_leaves_the_address(profiles: Profiles) -> None:
+    profiles.keep(KEPT)
+    profiles.sign_out(KEPT)
+    assert profiles.all() == [Profile(name="site", url=URL)]
+    assert "kept" not in profiles.path.read_text()
+
+
+def test_a_token_in_the_keyring_is_not_in_the_file(profiles: Profiles, keyring: Keyring) -> None:
+    kept = profiles.keep(KEPT)
+    assert (kept.in_keyring, kept.token) == (True, None)
+    assert json.loads(profiles.path.read_text())["profiles"] == {
+        "site": {"url": URL, "keyring": True}
+    }
+    assert profiles.token_of(kept) == "kept"
+    profiles.sign_out(kept)
+    assert keyring.held == {}
+
+
+def test_a_keyring_that_refuses_leaves_the_file_unless_it_was_asked_for(
+    profiles: Profiles, keyring: Keyring
+) -> None:
+    keyring.works = False
+    assert profiles.keep(KEPT).token == "kept"
+    with pytest.raises(ProfileError, match="the keyring refuses: there is no backend"):
+        profiles.keep(KEPT, keyring=True)
+    assert not profiles.keep(KEPT, keyring=False).in_keyring
+
+
+def resolved(profiles: Profiles, **given: Given) -> tuple[str, str | None]:
+    """Return where a call goes, and with what."""
+    with click.Context(cli, info_name="rs-delivery"):
+        place = Where(**given).place(profiles)  # type: ignore[arg-type]
+    return place.url, place.token
+
+
+def in_call(value: str) -> Given:
+    return Given(value=value, in_call=True)
+
+
+def test_an_option_goes_before_the_environment_and_that_before_a_profile(
+    profiles: Profiles,
+) -> None:
+    profiles.keep(KEPT)
+    profiles.keep(Profile(name="other", url=OTHER, token="its"))
+    anywhere = {"url": Given(value="https://env"), "token": Given(value="env")}
+    assert resolved(profiles) == (URL, "kept")
+    assert resolved(profiles, profile=Given(value="other")) == (OTHER, "its")
+    assert resolved(profiles, **anywhere) == ("https://env", "env")
+    assert resolved(profiles, **anywhere, profile=in_call("other")) == (OTHER, "its")
+    assert resolved(profiles, **anywhere | {"url": in_call(URL)}) == (URL, "env")
+    assert resolved(profiles, token=in_call("mine")) == (URL, "mine")
+
+
+def test_the_token_of_a_profile_goes_to_no_other_address(profiles: Profiles) -> None:
+    profiles.keep(KEPT)
+    assert resolved(profiles, url=in_call(OTHER)) == (OTHER, None)
+    assert resolved(profiles, url=Given(value=OTHER)) == (OTHER, None)
+    assert resolved(profiles, url=in_call(OTHER), profile=in_call("site")) == (OTHER, None)
+    assert resolved(profiles, url=in_call(f"{URL}/")) == (f"{URL}/", "kept")
+
+
+def test_where_nothing_is_said_the_way_to_say_it_is_told(profiles: Profiles) -> None:
+    with pytest.raises(click.UsageError, match="once by `rs-delivery login`"):
+        resolved(profiles)
+    with pytest.raises(click.ClickException, match="there is no profile 'none'"):
+        resolved(profiles, profile=in_call("none"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("delivery.example.org", "ftp://x", "http://", "http://x:99999", "http://x y"),
+        *("http://u:p@x", "http://x/?a=b", "http://x/#a", "http://[::1"),
+    ],
+)
+def test_what_is_no_address_is_a_mistake(url: str) -> None:
+    with pytest.raises(click.UsageError):
+        checked_url(url)
+
+
+@pytest.mark.parametrize("token", ["x y", "x\ny", "é", "x\x00"])
+def test_what_is_no_token_is_a_mistake_that_does_not_show_it(token: str) -> None:
+    with pytest.raises(click.UsageError) as refused:
+        checked_token(token)
+    assert token not in refused.value.message

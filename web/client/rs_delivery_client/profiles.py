@@ -1,0 +1,221 @@
+"""Profiles: the services that a user signs in to, each with what lets them in.
+
+They are in one file that no other user reads, `~/.config/rs-delivery/profiles.json`; a token is
+there, or in the keyring of the system. A token is given to the address alone that it was kept for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rs_delivery_client.errors import ProfileError
+
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_OTHERS = 0o077  # bits of a file's mode that let others at it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A service, as one user may use it."""
+
+    name: str
+    url: str
+    token: str | None = field(default=None, repr=False)  # None: signed out, or in the keyring
+    in_keyring: bool = False
+
+    def is_of(self, url: str) -> bool:
+        """Whether an address is that of this profile."""
+        return self.url.rstrip("/") == url.rstrip("/")
+
+
+def default_path() -> Path:
+    """Return where profiles are; `DELIVERY_PROFILES` says otherwise. Raises ProfileError."""
+    chosen = os.environ.get("DELIVERY_PROFILES")
+    if chosen:
+        return Path(chosen)
+    try:
+        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    except RuntimeError:  # a user that the system does not know, as in some containers
+        raise ProfileError(
+            "there is no home folder to keep profiles in: say where, by DELIVERY_PROFILES"
+        ) from None
+    return Path(base) / "rs-delivery" / "profiles.json"
+
+
+class Profiles:
+    """The profiles of a file. Raises ProfileError where it is damaged, or open to others."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path or default_path()
+
+    def all(self) -> list[Profile]:
+        """Return them by name, without the tokens that are in the keyring."""
+        return [
+            Profile(
+                name=name,
+                url=str(entry["url"]),
+                token=entry.get("token"),
+                in_keyring=bool(entry.get("keyring")),
+            )
+            for name, entry in sorted(self._read()["profiles"].items())
+        ]
+
+    @property
+    def default(self) -> str | None:
+        """The name of the one that is used where none is named."""
+        chosen = self._read().get("default")
+        return chosen if isinstance(chosen, str) else None
+
+    def find(self, name: str | None = None) -> Profile | None:
+        """Return a profile, or the default one; None: there is none that is called so."""
+        wanted = self.default if name is None else name
+        return next((profile for profile in self.all() if profile.name == wanted), None)
+
+    def token_of(self, profile: Profile) -> str | None:
+        """Return what lets its user in, from wherever it is."""
+        if not profile.in_keyring:
+            return profile.token
+        with _keyring_errors():
+            found = _keyring().get_password(_service(profile), profile.name)
+        return None if found is None else str(found)
+
+    def keep(self, profile: Profile, *, keyring: bool | None = None) -> Profile:
+        """Keep a profile, and return it as it is kept; the first one is the default.
+
+        Its token goes into the keyring if `keyring`, into the file if not; None: into the keyring
+        where there is one that works.
+        """
+        if not _NAME.fullmatch(profile.name):
+            raise ProfileError(
+                f"a profile is called by up to 64 letters, digits and _.-, not {profile.name!r}"
+            )
+        content = self._read()
+        kept = self._placed(profile, keyring) if profile.token else profile
+        entry: dict[str, Any] = {"url": kept.url}
+        entry |= {"keyring": True} if kept.in_keyring else {}
+        entry |= {} if kept.token is None else {"token": kept.token}
+        content["profiles"][kept.name] = entry
+        content.setdefault("default", kept.name)
+        self._write(content)
+        return kept
+
+    def choose(self, name: str) -> None:
+        """Make one the default."""
+        content = self._read()
+        if name not in content["profiles"]:
+            raise ProfileError(f"there is no profile {name!r} in {self.path}")
+        self._write({**content, "default": name})
+
+    def sign_out(self, profile: Profile) -> None:
+        """Forget what lets its user in; the address stays."""
+        if profile.in_keyring:
+            keyring = _keyring()
+            with _keyring_errors(), contextlib.suppress(keyring.errors.PasswordDeleteError):
+                keyring.delete_password(_service(profile), profile.name)
+        content = self._read()
+        content["profiles"][profile.name] = {"url": profile.url}
+        self._write(content)
+
+    def _placed(self, profile: Profile, keyring: bool | None) -> Profile:
+        if keyring is False or (keyring is None and not has_keyring()):
+            return replace(profile, in_keyring=False)
+        try:
+            with _keyring_errors():
+                _keyring().set_password(_service(profile), profile.name, profile.token)
+        except ProfileError:
+            if keyring:
+                raise
+            return replace(profile, in_keyring=False)
+        return replace(profile, token=None, in_keyring=True)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                content = json.loads(file.read())
+        except FileNotFoundError:
+            return {"profiles": {}}
+        except OSError as error:
+            raise ProfileError(f"can't read {self.path}: {error.strerror}") from None
+        except (ValueError, RecursionError):
+            content = None
+        found = content.get("profiles") if isinstance(content, dict) else None
+        if not isinstance(found, dict) or not all(map(_is_entry, found.values())):
+            raise ProfileError(f"{self.path} is damaged: remove it, and sign in again")
+        has_token = any("token" in entry for entry in found.values())
+        if os.name == "posix" and mode & _OTHERS and has_token:
+            raise ProfileError(f"others may read the tokens in {self.path}: chmod 600 {self.path}")
+        return dict(content)
+
+    def _write(self, content: dict[str, Any]) -> None:
+        """Put the file in the place of the one before: it is whole at any moment."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Readable for its owner alone from the first byte.
+            number, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            try:
+                with os.fdopen(number, "w", encoding="utf-8") as file:
+                    json.dump(content, file, ensure_ascii=False, indent=2)
+                    file.write("\n")
+                Path(name).replace(self.path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ProfileError(f"can't write {self.path}: {error.strerror}") from None
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("url"), str)
+        and isinstance(entry.get("token", ""), str)
+    )
+
+
+def has_keyring() -> bool:
+    """Whether the library for the system's keyring is installed."""
+    try:
+        import_module("keyring")
+    except ImportError:
+        return False
+    return True
+
+
+def _keyring() -> Any:
+    try:
+        return import_module("keyring")
+    except ImportError:
+        raise ProfileError(
+            "the token is in the keyring, and the library for it is not installed: "
+            "pip install 'rs-delivery-client[keyring]', or sign in again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _keyring_errors() -> Iterator[None]:
+    keyring = _keyring()
+    try:
+        yield
+    except keyring.errors.KeyringError as error:
+        raise ProfileError(f"the keyring refuses: {error}") from None
+
+
+def _service(profile: Profile) -> str:
+    """Return what the keyring knows it by: a changed address finds no token."""
+    return f"rs-delivery {profile.url.rstrip('/')}"
