@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+
+import click
 
 from rs_delivery_client.cli import commands as client
 from rs_delivery_client.cli.commands import Entry
 
-# Of the client's own, those that are also called so here; they ask the HTTP API alone.
-_CLIENT = ("download", "login", "logout", "profiles", "verify", "wait", "whoami")
+# Those that are the client's alone: they ask the HTTP API.
+_CLIENT = (
+    *("download", "files", "login", "logout", "profiles", "status", "verify", "wait", "whoami"),
+)
+_HTTP = ("--url", "--profile")  # name a service
 
 COMMANDS: Mapping[str, Entry] = {
     "asyncapi": Entry(
@@ -121,6 +128,26 @@ STAY = (["serve"], ["web"], ["worker"])  # until they are asked to stop
 
 
 class Commands(client.Commands):
-    """The commands of the table, each imported when it is called."""
+    """The commands of the table, each imported when it is called.
+
+    What the client can do, too, is asked over HTTP where the call names a service (`--url`,
+    `--profile`) or `DELIVERY_PROFILE` does. A profile that is kept, or `DELIVERY_URL`, changes
+    nothing: calls that work on the database go on doing so.
+    """
 
     table = COMMANDS
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant."""
+        if args and args[0] in client.COMMANDS and args[0] in COMMANDS and _over_http(args[1:]):
+            return args[0], client.imported(client.COMMANDS[args[0]]), args[1:]
+        return super().resolve_command(ctx, args)
+
+
+def _over_http(arguments: Sequence[str]) -> bool:
+    if os.environ.get("DELIVERY_PROFILE"):
+        return True
+    before = takewhile(lambda argument: argument != "--", arguments)
+    return any(argument.partition("=")[0] in _HTTP for argument in before)

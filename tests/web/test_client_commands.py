@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from app.errors import NotAcceptedError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking
 from tests.client_library.program import called
+from tests.integration.conftest import Deliveries
 from tests.web.conftest import TENANT, MakeClient, parts_for, serve, token
 from web.api.console import Console
 from web.api.sign_in import SignIns
@@ -145,3 +147,83 @@ async def test_delivery_has_the_commands_of_the_client(url: str, profiles: Path)
     code, out, _ = await called("delivery", "whoami", environment=where)
     assert code == 0
     assert out.startswith("admin@example.org (PROJECT_ADMIN)")
+
+
+async def test_deliveries_are_listed_and_shown(signed_in: Call, deliveries: Deliveries) -> None:
+    code, out, err = await signed_in("list")
+    assert (code, out, err) == (0, "", "no deliveries\n")
+    await deliveries.ready("d-ready")
+    await deliveries.fail(await deliveries.granted("d-failed"), "no such bucket")
+    code, out, err = await signed_in("list")
+    head, *rows = out.splitlines()
+    assert (code, err) == (0, "2 deliveries\n")
+    assert head.split() == ["ID", "STATE", "FOR", "SIZE", "TARGET", "USER", "WHY"]
+    assert rows[0].startswith("d-failed  ERROR")
+    assert rows[0].endswith("no such bucket")
+    assert rows[1].startswith("d-ready   READY, waiting")
+    code, out, _ = await signed_in("list", "--active", "--json", "correlationId,state,code")
+    assert (code, json.loads(out)) == (
+        0,
+        {"correlationId": "d-ready", "state": "READY", "code": None},
+    )
+    code, out, _ = await signed_in("show", "d-failed")
+    assert code == 0
+    assert out.startswith("d-failed  ERROR\n  why       ")
+    assert re.search(
+        r"^  asked     \d{4}-\d\d-\d\d \d\d:\d\d [+-]\d\d:\d\d \(\d+ s ago\) by ", out, re.MULTILINE
+    )
+    code, out, _ = await signed_in("show", "--json", "d-ready")
+    assert (code, json.loads(out)["correlationId"]) == (0, "d-ready")
+    code, out, _ = await signed_in("explain", "d-failed")
+    assert (code, "  why:   no such bucket\n" in out) == (0, True)
+    code, out, _ = await signed_in("files", "d-ready", "--json", "member")
+    listed = [json.loads(line) for line in out.splitlines()]
+    assert listed
+    assert all(set(file) == {"member"} for file in listed)
+
+
+async def test_what_is_not_there_ends_with_3(signed_in: Call) -> None:
+    for command in ("show", "files", "explain"):
+        code, out, err = await signed_in(command, "none")
+        assert (code, out) == (3, "")
+        assert err.startswith("rs-delivery: ")
+        assert err.count("\n") == 1
+
+
+async def test_a_role_that_may_not_ends_with_4(url: str, rs_delivery: Call) -> None:
+    given = token(role="REGISTERED_USER")
+    code, out, err = await rs_delivery("status", "--url", url, "--token", given)
+    assert (code, out) == (4, "")
+    assert err.count("\n") == 1
+
+
+async def test_status_tells_what_is_wrong_and_ends_with_1(
+    signed_in: Call, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d")
+    code, out, err = await signed_in("status")
+    assert code == 1
+    assert re.search(r"^✖ .*  [A-Z_]+$", out, re.MULTILINE)
+    assert re.fullmatch(r"rs-delivery: \d+ problems? needs? you\n", err)
+    code, out, err = await signed_in("status", "--json", "code,severity")
+    assert (code, err) == (1, "")
+    assert {"code", "severity"} == set(json.loads(out.splitlines()[0]))
+    code, out, _ = await signed_in("targets")
+    assert code == 0
+    assert out.splitlines()[0].split()[:3] == ["TARGET", "STATE", "FOR"]
+    assert len(out.splitlines()) > 1
+
+
+async def test_delivery_asks_over_http_where_a_service_is_named(
+    url: str, deliveries: Deliveries
+) -> None:
+    await deliveries.ready("d")
+    arguments = ("--url", url, "--token", token(), "--json", "correlationId")
+    code, out, err = await called("delivery", "list", *arguments)
+    assert (code, err, json.loads(out)) == (0, "", {"correlationId": "d"})
+    # Its own is not asked by that: this database is not there.
+    where = {"DELIVERY_DATABASE_URL": "postgresql://127.0.0.1:1/none", "DELIVERY_URL": url}
+    more = {"DELIVERY_START_TIMEOUT": "1", "DELIVERY_TOKEN": token()}
+    code, _, err = await called("delivery", "list", environment=where | more)
+    assert code == 69
+    assert err.count("\n") == 1

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         ProgressEvent,
         ReloadEvent,
         StateEvent,
+        Target,
     )
     from rs_delivery_client.pauses import Pauses
     from rs_delivery_client.tokens import Key
@@ -97,6 +98,7 @@ _NAMES = {
         "ProgressEvent",
         "ReloadEvent",
         "StateEvent",
+        "Target",
     ),
     "pauses": ("Pauses",),
     "tokens": ("Key",),
@@ -140,6 +142,7 @@ __all__ = [
     "Report",
     "ServiceError",
     "StateEvent",
+    "Target",
     "UnsafeError",
     "verify",
 ]

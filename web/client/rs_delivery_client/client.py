@@ -36,6 +36,7 @@ from rs_delivery_client.models import (
     ProgressEvent,
     ReloadEvent,
     StateEvent,
+    Target,
 )
 from rs_delivery_client.pauses import Pauses
 from rs_delivery_client.service import Service
@@ -176,10 +177,18 @@ class DeliveryClient:
         labels: Sequence[str] = (),
         user: str | None = None,
         text: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        page: int | None = None,
     ) -> AsyncIterator[Delivery]:
-        """Yield deliveries, the newest first."""
+        """Yield deliveries, the newest first.
+
+        `since` and `until` are of their requests, in ISO 8601; `page` is how many are asked for at
+        a time, 500 at most.
+        """
         query: dict[str, Any] = {"state": list(states), "label": list(labels)}
-        query |= {name: value for name, value in (("user", user), ("text", text)) if value}
+        chosen = {"user": user, "text": text, "since": since, "until": until, "size": page}
+        query |= {name: value for name, value in chosen.items() if value}
         async for entry in self._pages("/deliveries", query):
             yield Delivery.of(entry)
 
@@ -222,6 +231,14 @@ class DeliveryClient:
         """
         found = await self._service.ask("GET", "/attention", again=True)
         return [Finding.of(entry) for entry in found["content"]]
+
+    async def targets(self) -> list[Target]:
+        """Return how it goes with each target.
+
+        Raises ForbiddenError for a user who is no operator.
+        """
+        found = await self._service.ask("GET", "/targets", again=True)
+        return [Target.of(entry) for entry in found["content"]]
 
     async def cancel(self, which: str | Delivery, *, reason: str | None = None) -> Delivery:
         """End a delivery now. It is not tried again: the first try may have done it."""

@@ -151,6 +151,7 @@ class Finding:
     subject: str | None = None  # the target, worker, state or lane
     count: int = 0
     cause: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Finding:
@@ -165,6 +166,29 @@ class Finding:
             subject=body.get("subject"),
             count=int(body.get("count") or 0),
             cause=body.get("cause"),
+            raw=body,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """How it goes with a place that is delivered to."""
+
+    name: str
+    state: str  # working failing paused unused, as the service has it
+    type: str | None = None  # of its store
+    since: str | None = None  # ISO 8601; since when it fails, or is paused
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Target:
+        """Read one."""
+        return cls(
+            name=str(body.get("name", "")),
+            state=str(body.get("state", "")),
+            type=body.get("type"),
+            since=body.get("since"),
+            raw=body,
         )
 
 
@@ -226,6 +250,7 @@ class DeliveredFile:
     path: str
     size: int | None = None  # bytes
     md5: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> DeliveredFile:
@@ -235,4 +260,5 @@ class DeliveredFile:
             path=str(body.get("member", "")),
             size=body.get("bytes"),
             md5=body.get("md5"),
+            raw=body,
         )

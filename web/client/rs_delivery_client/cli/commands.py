@@ -25,14 +25,33 @@ COMMANDS: Mapping[str, Entry] = {
         f"{_HERE}.download:download",
         "Fetch what was delivered for ID, and verify it; no key of its place is needed.",
     ),
+    "explain": Entry(
+        f"{_HERE}.deliveries:explain", "Tell why a delivery failed or waits, and what to do."
+    ),
+    "files": Entry(
+        f"{_HERE}.deliveries:files", "List the files of a delivery, as they are in its archive."
+    ),
+    "list": Entry(f"{_HERE}.deliveries:list_", "List deliveries, the newest first."),
     "login": Entry(f"{_HERE}.sign_in:login", "Sign in to a service, and keep what lets you in."),
     "logout": Entry(f"{_HERE}.sign_in:logout", "Forget what lets you in; the address stays known."),
     "profiles": Entry(
         f"{_HERE}.sign_in:profiles", "List the services that you have signed in to; choose one."
     ),
+    "show": Entry(
+        f"{_HERE}.deliveries:show",
+        "Show all that is known of a delivery: states, attempts, cause, result, what is missing.",
+    ),
+    "status": Entry(
+        f"{_HERE}.operators:status",
+        "Tell what needs an operator now, since when, and what to do.",
+    ),
     "submit": Entry(
         f"{_HERE}.submit:submit",
         "Send the delivery request in FILE (JSON; - for standard input).",
+    ),
+    "targets": Entry(
+        f"{_HERE}.operators:targets",
+        "Tell how it goes with each target: whether it works, fails or is paused, and since when.",
     ),
     "verify": Entry(
         f"{_HERE}.verify:verify",
