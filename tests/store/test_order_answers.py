@@ -661,8 +661,11 @@ async def test_a_relay_that_looks_while_another_sends_puts_nothing_in_doubt(
     assert [kind for kind, _ in await deliveries.owed()] == ["response", "response"]
 
 
-async def test_an_answer_that_arrived_before_is_applied_before(deliveries: Deliveries) -> None:
+async def test_an_answer_that_arrived_before_is_applied_before(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Kafka did not take the first for a while: the second must not be taken for it."""
+    monkeypatch.setattr("app.usecases.order_progress._EARLIER_ONE", timedelta(minutes=1))
     await ended(deliveries, "first")
     await asked(deliveries, "second")
     arrivals = deliveries.arrivals()
@@ -676,7 +679,7 @@ async def test_an_answer_that_arrived_before_is_applied_before(deliveries: Deliv
     assert await orders(deliveries) == [("ERROR", None), ("GRANTED", None)]
     await arrivals.forget([earlier.ingress_id])
     assert await patient.overdue(9) == []
-    await deliveries.elapse(timedelta(seconds=3))
+    await deliveries.elapse(timedelta(minutes=1))
     assert [arrival.ingress_id for arrival in await patient.overdue(9)] == [ingress.id]
     await deliveries.tell(OrderStatus.GRANTED, order_id=1)
     await deliveries.tell(OrderStatus.GRANTED, order_id=2, ingress=ingress)  # it comes again

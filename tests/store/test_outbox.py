@@ -6,9 +6,12 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import pytest
+
 from app.delivery import outgoing
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.errors import BrokerUnavailableError
+from app.waiting.backoff import Backoff
 from tests.builders import make_outgoing
 from tests.deliveries import Deliveries
 
@@ -60,8 +63,11 @@ async def test_what_a_worker_of_an_older_version_owes_to_the_agents_is_relayed(
 
 
 async def test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_behind_it(
-    deliveries: Deliveries,
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Looked at from where a pause is longer than a machine stands still: that of 64 s.
+    monkeypatch.setattr("app.store.outbox._MAX_WAIT", timedelta(hours=1))
+    monkeypatch.setattr("app.store.memory.outbox._BACKOFF", Backoff(first=1, longest=3600))
     delivery = await deliveries.granted()
     async with deliveries.store.transaction() as tx:
         await tx.enqueue(_owed(delivery.id, 2))
@@ -71,15 +77,15 @@ async def test_a_message_that_is_not_confirmed_stays_owed_and_holds_back_those_b
 
     outbox = deliveries.outbox(batch=10)
     before = await deliveries.owed()
-    for seconds in (1, 2, 4):
+    for seconds in (1, 2, 4, 8, 16, 32):
         assert (await outbox.relay(Lane.RESPONSES, refuse))[:2] == (0, 1)
         await deliveries.elapse(timedelta(seconds=seconds))
     assert (await outbox.relay(Lane.RESPONSES, refuse))[:2] == (0, 1)
     assert (await outbox.relay(Lane.RESPONSES, refuse))[:2] == (0, 0)  # not before its time
     assert await deliveries.owed() == before
-    await deliveries.elapse(timedelta(seconds=4))
+    await deliveries.elapse(timedelta(seconds=32))
     assert (await outbox.relay(Lane.RESPONSES, refuse))[:2] == (0, 0)  # each time for longer
-    await deliveries.elapse(timedelta(seconds=4))
+    await deliveries.elapse(timedelta(seconds=32))
     assert (await outbox.relay(Lane.RESPONSES, refuse))[:2] == (0, 1)
 
 

@@ -31,6 +31,7 @@ from app.usecases.folders import Folders
 from app.usecases.intervene import Interventions
 from app.usecases.retention import Retention
 from app.views.deliveries import Tracked
+from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
 from sinks.pipeline.parts import Part
 from sinks.stores.memory import MemoryTarget
@@ -363,8 +364,9 @@ async def test_nothing_is_removed_while_another_delivery_completes_there(shelf: 
 
 
 async def test_a_place_that_is_busy_is_looked_at_less_and_less_and_not_for_ever(
-    shelf: Shelf,
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.usecases.retention._BUSY", Backoff(first=120, longest=3600))
     delivery = await shelf.archive()
     (key,) = shelf.there_are()
     await shelf.deliveries.elapse(3 * DAY)
@@ -377,11 +379,11 @@ async def test_a_place_that_is_busy_is_looked_at_less_and_less_and_not_for_ever(
     assert await leases.record_completion(
         claimed, found.result, namespace=TARGET.namespace, until=60 * DAY
     )
-    for pause in (30, 60, 120):
+    for pause in (120, 240, 480):
         assert await shelf.kept.look() == 0
-        await shelf.deliveries.elapse(timedelta(seconds=pause - 5))
+        await shelf.deliveries.elapse(timedelta(seconds=pause / 2))
         assert await shelf.deliveries.contents.due(limit=9) == []
-        await shelf.deliveries.elapse(timedelta(seconds=6))
+        await shelf.deliveries.elapse(timedelta(seconds=pause / 2))
         assert len(await shelf.deliveries.contents.due(limit=9)) == 1
     with capture_logs() as lines:
         await shelf.pass_(GIVEN_UP_AFTER)

@@ -185,12 +185,16 @@ async def test_an_archive_is_called_as_its_templates_say_once_it_is_planned(
     assert ready.key == f"{prefix}/c/{archive}"
 
 
-async def test_the_first_suborder_begins_the_archive_of_all(deliveries: Deliveries) -> None:
+async def test_the_first_suborder_begins_the_archive_of_all(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.usecases.order_progress.END_FOLLOWS", timedelta(minutes=1))
     order = Order({7: [file(3), file(1)], 8: [file(2)]})
     await deliveries.granted()
     await announce(deliveries, order, 7, total_suborders=2)
     assert (await deliveries.active()).state is State.AVAILABLE
     assert await deliveries.leases("w").claim(Work.PLAN) is None, "its end may follow at once"
+    await deliveries.elapse(timedelta(minutes=1))
     await planner(deliveries, order).plan(await claim(deliveries, Work.PLAN))
     ready = await deliveries.active()
     assert (ready.state, ready.archive_name) == (State.READY, "P_v1.zip")

@@ -71,6 +71,16 @@ async def _tell(deliveries: Deliveries, *events: DeliveryEvent) -> None:
         await tx.tell(*events)
 
 
+@pytest.fixture
+def pause(monkeypatch: pytest.MonkeyPatch) -> timedelta:
+    """The first pause, of a webhook and of an event: no machine stands still for so long."""
+    first = timedelta(minutes=1)
+    monkeypatch.setattr("app.delivery.webhooks._PAUSES", (first,))
+    for store in ("app.store.webhooks", "app.store.memory.webhooks"):
+        monkeypatch.setattr(f"{store}.FIRST_PAUSE", first)
+    return first
+
+
 async def _claim(
     outbox: WebhookOutbox, *webhooks: Webhook, limit: int = 9, steady: bool = False
 ) -> Claim:
@@ -211,7 +221,7 @@ async def test_the_webhook_of_a_worker_that_died_is_another_s_and_its_event_is_t
 
 
 async def test_events_of_a_delivery_go_out_in_order_and_those_of_others_beside(
-    deliveries: Deliveries,
+    deliveries: Deliveries, pause: timedelta
 ) -> None:
     await _set(deliveries, ops={})
     first = _event(type="accepted")
@@ -224,7 +234,7 @@ async def test_events_of_a_delivery_go_out_in_order_and_those_of_others_beside(
     await outbox.sent(done)
     await _release(outbox, claim, sent=1, failure="no")
     assert await outbox.claim([_hook()], limit=9) is None  # the second waits for the first
-    await deliveries.elapse(pause_after(1))
+    await deliveries.elapse(pause)
     claim = await _claim(outbox)
     assert _types(claim) == ["accepted"]
     await outbox.sent(claim.due[0])
@@ -266,7 +276,7 @@ async def test_webhooks_are_served_in_turn(deliveries: Deliveries) -> None:
 
 
 async def test_a_webhook_that_takes_nothing_is_paused_for_longer_each_time_and_then_tried_with_one(
-    deliveries: Deliveries,
+    deliveries: Deliveries, pause: timedelta
 ) -> None:
     await _set(deliveries, ops={}, well={})
     await _tell(deliveries, *(_event() for _ in range(5)))
@@ -279,15 +289,15 @@ async def test_a_webhook_that_takes_nothing_is_paused_for_longer_each_time_and_t
     assert (seen.owed, seen.last_error, seen.dead) == (5, "refused", 0)
     assert seen.failing_since is not None
     assert seen.tried_again_at is not None
-    await deliveries.elapse(timedelta(seconds=5))
+    await deliveries.elapse(pause)
     assert await outbox.claim([hook], limit=3, steady=True) is None
     assert (await _claim(outbox, hook, _hook("well"), steady=True)).webhook.name == "well"
     claim = await _claim(outbox, hook, limit=3)
     assert (len(claim.due), claim.failing) == (1, True)
     await _fail(outbox, claim)
-    await deliveries.elapse(timedelta(seconds=6))
+    await deliveries.elapse(pause)
     assert await outbox.claim([hook], limit=3) is None
-    await deliveries.elapse(timedelta(seconds=4))
+    await deliveries.elapse(pause)
     # It takes one: all that waits for a later try goes out at once.
     claim = await _claim(outbox, hook, limit=3)
     await outbox.sent(claim.due[0])
@@ -307,9 +317,9 @@ async def test_a_webhook_is_left_alone_for_as_long_as_it_asks(deliveries: Delive
     await outbox.sent(claim.due[0])
     await outbox.failed(claim.due[1], "slower", given_up_after=GIVEN_UP_AFTER)
     await _release(outbox, claim, sent=1, failure="slower", pause=timedelta(seconds=90))
-    await deliveries.elapse(timedelta(seconds=80))
+    await deliveries.elapse(timedelta(seconds=45))
     assert await outbox.claim([_hook()], limit=9) is None
-    await deliveries.elapse(timedelta(seconds=11))
+    await deliveries.elapse(timedelta(seconds=45))
     assert not (await _claim(outbox)).failing
 
 
@@ -429,7 +439,7 @@ async def test_what_is_owed_to_a_new_url_is_not_given_up_when_the_old_one_is_gon
 
 
 async def test_a_webhook_is_in_no_pause_at_another_url_and_is_sent_all_that_waits(
-    deliveries: Deliveries,
+    deliveries: Deliveries, pause: timedelta
 ) -> None:
     await _set(deliveries, ops={})
     await _tell(deliveries, _event(), _event())
@@ -455,7 +465,7 @@ async def test_a_webhook_is_in_no_pause_at_another_url_and_is_sent_all_that_wait
     await _fail(outbox, claim)
     await _tell(deliveries, _event())
     assert await outbox.claim([moved], limit=9) is None
-    await deliveries.elapse(timedelta(seconds=5))
+    await deliveries.elapse(pause)
     assert (await _claim(outbox, moved)).failing
 
 
@@ -501,7 +511,7 @@ async def test_a_ping_that_a_new_url_takes_is_not_undone_by_a_late_answer_of_the
 
 
 async def test_a_webhook_that_wants_fewer_events_is_paused_for_longer_each_time(
-    deliveries: Deliveries,
+    deliveries: Deliveries, pause: timedelta
 ) -> None:
     await _set(deliveries, ops={})
     await _tell(deliveries, *(_event() for _ in range(9)))
@@ -514,14 +524,14 @@ async def test_a_webhook_that_wants_fewer_events_is_paused_for_longer_each_time(
         failure = "it answered 429" if throttles else None
         await _release(outbox, claim, sent=1, failure=failure, throttles=throttles)
 
-    for seconds in (5, 10, 20):
+    for times in (1, 2, 4):
         await take_one(throttles=True)
-        await deliveries.elapse(timedelta(seconds=seconds / 2))
+        await deliveries.elapse(pause * times / 2)
         assert await outbox.claim([_hook()], limit=9) is None
-        await deliveries.elapse(timedelta(seconds=seconds / 2))
+        await deliveries.elapse(pause * times / 2)
     await take_one(throttles=False)  # a round in which it takes all: the next pause is short again
     await take_one(throttles=True)
-    await deliveries.elapse(timedelta(seconds=6))
+    await deliveries.elapse(pause)
     assert not (await _claim(outbox)).failing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ async def test_a_commit_tells_each_that_listens(deliveries: Deliveries) -> None:
     async with news.listening() as first, news.listening() as second:
         async with deliveries.store.transaction() as tx:
             await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await first() == await second() == {Work.TRANSFER}
 
 
@@ -29,7 +30,7 @@ async def test_what_a_transaction_tells_is_told_with_its_commit_and_no_earlier(
 ) -> None:
     """Another one, which comes later and is committed first, is heard first."""
     delivery = await deliveries.granted()
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         async with deliveries.store.transaction() as slow:
             await slow.hint(outgoing.wake(delivery, Kind.ORDER_READY))
             async with deliveries.store.transaction() as quick:
@@ -40,7 +41,7 @@ async def test_what_a_transaction_tells_is_told_with_its_commit_and_no_earlier(
 
 async def test_a_transaction_that_fails_tells_nothing(deliveries: Deliveries) -> None:
     delivery = await deliveries.granted()
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         with pytest.raises(KeyError):
             async with deliveries.store.transaction() as tx:
                 await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY))
@@ -55,7 +56,7 @@ async def test_what_comes_while_none_waits_is_told_once_of_each_kind(
     deliveries: Deliveries,
 ) -> None:
     delivery = await deliveries.granted()
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         for _ in range(3):
             async with deliveries.store.transaction() as tx:
                 hint = outgoing.wake(delivery, Kind.TRANSFER)
@@ -75,7 +76,7 @@ async def test_an_order_that_is_done_wakes_who_lays_out_and_is_owed_to_none(
 ) -> None:
     await deliveries.granted()
     owed = await deliveries.owed()
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         await deliveries.tell(OrderStatus.DONE, order_id=1)
         assert await due() == {Work.PLAN}
     assert await deliveries.owed() == owed
@@ -84,11 +85,12 @@ async def test_an_order_that_is_done_wakes_who_lays_out_and_is_owed_to_none(
 
 
 async def test_the_first_suborder_wakes_none_before_its_end_may_have_followed(
-    deliveries: Deliveries,
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is laid out a second later: until then a claim would find nothing."""
+    """It is laid out a second later (here, a minute): until then a claim would find nothing."""
+    monkeypatch.setattr("app.usecases.order_progress.END_FOLLOWS", timedelta(minutes=1))
     await deliveries.granted()
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         suborder: dict[str, Any] = {"order_id": 1, "suborder_id": 1, "total_suborders": 1}
         await deliveries.tell(OrderStatus.SUBORDER_DONE, **suborder)
         delivery = await deliveries.active("c")
