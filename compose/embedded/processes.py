@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import functools
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from typing import IO, Protocol
 
 GUARD = Path(__file__).with_name("guard.py")
 _PORTS = range(10_000, 32_768)
+_drawn: set[int] = set()  # ports, by this process
 
 
 class StackError(Exception):
@@ -24,16 +28,31 @@ class StackError(Exception):
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on.
+    """Return a loopback port that nothing listens on; it is this process's for its life.
 
     It lies below those that systems draw for outgoing connections: such a one can't take it before
-    its server has started, nor while the server is away.
+    its server has started, nor while the server is away. Nor does this process draw it again, or
+    another one of this user.
     """
     while True:
         port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        if port in _drawn:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            fcntl.lockf(_draws(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            _drawn.add(port)
             return port
+
+
+@functools.cache
+def _draws() -> int:
+    """Open the empty file of which a byte is locked for each port that a process has drawn.
+
+    The locks end with their process; they would with any other of its descriptors of that file.
+    """
+    path = Path(tempfile.gettempdir()) / f"rs-delivery-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 class Guarded(Protocol):

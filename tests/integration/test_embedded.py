@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from yarl import URL
 
 from compose.embedded import rabbitmq
-from compose.embedded.processes import StackError, start, wait_until
+from compose.embedded.processes import _PORTS, StackError, free_port, start, wait_until
 from compose.embedded.stack import ROOT, Stack
 
 _PARENT = """
@@ -25,6 +26,35 @@ child = start("sleeper", ["sh", "-c", "sleep 1000 & sleep 1000"], log=Path(sys.a
 print(child.process.pid, flush=True)
 signal.pause()
 """
+
+_DRAWER = """
+import sys
+from compose.embedded.processes import free_port
+print(free_port(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_port_is_drawn_once_by_all_processes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server listens seconds later: until then it would be free for any other."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _DRAWER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as other:
+        assert other.stdout is not None
+        theirs = int(other.stdout.readline())
+        ours, randbelow = free_port(), secrets.randbelow
+        drawn = [ours, theirs]
+
+        def draw(ports: int) -> int:
+            return drawn.pop() - _PORTS.start if drawn else randbelow(ports)
+
+        monkeypatch.setattr(secrets, "randbelow", draw)
+        assert free_port() not in {ours, theirs}
+    assert drawn == []
 
 
 async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
