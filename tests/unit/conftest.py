@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -13,3 +17,17 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("DELIVERY_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def unheard() -> AsyncIterator[list[dict[str, Any]]]:
+    """What the loop tells of errors that nothing reads, in this test alone.
+
+    The loop is the session's: what earlier tests have left behind is told before.
+    """
+    gc.collect()
+    loop, told = asyncio.get_running_loop(), list[dict[str, Any]]()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    loop.set_exception_handler(before)
