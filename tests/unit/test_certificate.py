@@ -248,7 +248,7 @@ async def test_a_disk_that_does_not_answer_holds_up_no_loop(
         if self is not context:  # what is in use is changed between two handshakes, out of memory
             answer = threading.Event()
             asking.put(answer)
-            loop_went_on.append(answer.wait(5))
+            loop_went_on.append(answer.wait(60))
         load(self, *arguments, **more)
 
     async def read(_: Settings) -> None:

@@ -16,52 +16,64 @@ def held() -> float:
 
 
 class Told:
-    """What was told; a task that waits for it without giving up the loop holds the loop."""
+    """What was told of a function; one that waits for it holds the loop until then.
 
-    def __init__(self) -> None:
-        self.holders: list[dict[str, str]] = []
+    Of others it may be told, too: whatever ran when this thread had no processor.
+    """
+
+    def __init__(self, function: str) -> None:
         self.seen = threading.Event()
+        self.holder: dict[str, str] = {}
+        self._function = function
 
     def __call__(self, seconds: float, holder: dict[str, str]) -> None:
-        self.holders.append(holder)
-        self.seen.set()
+        if holder["doing"].endswith(self._function):
+            self.holder = holder
+            self.seen.set()
 
 
+@pytest.fixture
+def _told_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.telemetry.watchdog._MAX_SILENCE", 0.0)
+
+
+@pytest.fixture
+def _nothing_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long this thread has no processor."""
+    monkeypatch.setattr("app.telemetry.watchdog._LIMIT", 3600.0)
+
+
+@pytest.mark.usefixtures("_told_while_it_is_held")
 async def test_a_task_that_holds_the_loop_is_named() -> None:
-    told = Told()
+    told = Told("stubborn")
 
     async def stubborn() -> None:
-        threading.Event().wait(0.6)
+        told.seen.wait(30)
 
     with watching_loop(told):
         await asyncio.create_task(stubborn(), name="delivery x of tenant y")
-        while not told.seen.is_set():
-            await asyncio.sleep(0)
-    (holder,) = told.holders
-    assert holder["task"] == "delivery x of tenant y"
-    assert holder["doing"].endswith("stubborn")
-    assert "wait" in holder["place"]
+    assert told.holder["task"] == "delivery x of tenant y"
+    assert "wait" in told.holder["place"]
 
 
+@pytest.mark.usefixtures("_told_while_it_is_held")
 async def test_a_callback_that_holds_the_loop_is_named() -> None:
-    told = Told()
+    told = Told("slow")
 
     def slow() -> None:
-        threading.Event().wait(0.6)
+        told.seen.wait(30)
 
     with watching_loop(told):
         asyncio.get_running_loop().call_soon(slow)
-        while not told.seen.is_set():
-            await asyncio.sleep(0)
-    (holder,) = told.holders
-    assert holder["task"] == "a callback"
-    assert holder["doing"].endswith("slow")
+        await asyncio.sleep(0)
+    assert told.holder["task"] == "a callback"
 
 
+@pytest.mark.usefixtures("_nothing_is_long")
 async def test_what_holds_the_loop_for_less_than_is_logged_is_counted_by_its_function(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told, looked = Told(), threading.Event()
+    looked = threading.Event()
     current = asyncio.current_task
 
     def looking(loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Task[object] | None:
@@ -75,16 +87,16 @@ async def test_what_holds_the_loop_for_less_than_is_logged_is_counted_by_its_fun
 
     monkeypatch.setattr(asyncio, "current_task", looking)
     before = counted()
-    with watching_loop(told):
+    with watching_loop():
         asyncio.get_running_loop().call_soon(looked.wait)
         while counted() == before:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("_nothing_is_long")
 async def test_a_loop_that_waits_is_held_by_nobody() -> None:
-    before = held()
-    told = Told()
-    with watching_loop(told):
+    before, told = held(), list[dict[str, str]]()
+    with watching_loop(lambda _, holder: told.append(holder)):
         while held() < before + 3:
             await asyncio.sleep(0.05)
-    assert not told.holders
+    assert told == []
