@@ -36,7 +36,6 @@ WHY = ("--reason", "disks are exchanged")
 def patient(apart: dict[str, str]) -> dict[str, str]:
     """Settings of workers whose transfers take a while."""
     return apart | {
-        "DELIVERY_LEASE_TTL": "6",
         "DELIVERY_SHUTDOWN_GRACE": "30",
         "DELIVERY_PART_SIZE": str(5 * MIB),
         "DELIVERY_MAX_TRANSFERS": "2",

@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.stack, goes_on]
 
 A, B = "a@example.org", "b@example.org"
 FILES = {f"{number}.bin": random.Random(number).randbytes(400_000) for number in range(3)}
-PACE = 400_000  # bytes a second, of a file
+SMALL = {"small.bin": b"of b"}
+PACE = 1000  # bytes a second, of a file: a small one takes no time, the others minutes
 
 AT_ONCE = """
 SELECT max(others) FROM (
@@ -49,13 +50,13 @@ async def test_no_moment_has_more_of_a_user_than_places_and_no_other_waits_for_t
     changed = await asyncio.to_thread(delivery, "settings", "set", "quota", quota, **apart)
     assert changed.returncode == 0, changed.stderr
     await standin.misbehave(bytes_per_second=PACE)
-    product = make_product(FILES)
+    large, small = make_product(FILES), make_product(SMALL)
 
-    def asked_by(user: str) -> dict[str, Any]:
+    def asked_by(user: str, product: str) -> dict[str, Any]:
         order = request_for(product)["order"] | {"user": user}
         return request_for(product, order=order)
 
-    bodies = [*(asked_by(A) for _ in range(8)), asked_by(B)]
+    bodies = [*(asked_by(A, large) for _ in range(8)), asked_by(B, small)]
     ids = [body["correlationId"] for body in bodies]
     async with running_workers(stack, 3, apart) as workers:
         for body in bodies:
@@ -63,6 +64,7 @@ async def test_no_moment_has_more_of_a_user_than_places_and_no_other_waits_for_t
         await client.wait_for(ids[-1], "DONE", "ERROR", "DENIED", seconds=120)
         waits = "SELECT count(*) FROM delivery WHERE held AND user_email = $1"
         assert await pool.fetchval(waits, A) > 0
+        await standin.behave()
         for name in ids:
             await client.wait_for(name, "DONE", "ERROR", "DENIED", seconds=120)
         assert [worker.exits for worker in workers] == [Counter()] * 3
