@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from uuid import uuid4
 
@@ -31,6 +32,26 @@ Deliveries = DeliveriesInPostgres
 def deliveries(pool: asyncpg.Pool, settings: Settings) -> Deliveries:
     """Deliveries in a database of the test's own."""
     return Deliveries(pool, settings)
+
+
+@contextlib.contextmanager
+def short_limit(*words: str) -> Iterator[None]:
+    """Let the limit of a pool be short for statements with these words; any other has its time."""
+    execute = asyncpg.Connection.execute
+
+    async def shortly(
+        connection: asyncpg.Connection,
+        query: str,
+        *arguments: object,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the driver has it
+    ) -> str:
+        if timeout is None and any(word in query for word in words):
+            timeout = 0.2
+        return await execute(connection, query, *arguments, timeout=timeout)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "execute", shortly)
+        yield
 
 
 @pytest.fixture

@@ -153,8 +153,8 @@ async def test_what_is_forgotten_is_counted_by_the_day_that_it_ended_on(
     )
     await deliveries.pool.execute(
         "INSERT INTO figure (tenant, target, day, done, failed, cancelled, bytes) "
-        "SELECT tenant, target, (now() AT TIME ZONE 'UTC')::date - days, 10, 0, 0, 0 "
-        "FROM delivery, unnest(ARRAY[8, 91]) AS days WHERE correlation_id = 'a'"
+        "SELECT tenant, target, (finished_at AT TIME ZONE 'UTC')::date - days, 10, 0, 0, 0 "
+        "FROM delivery, unnest(ARRAY[0, 83]) AS days WHERE correlation_id = 'a'"
     )
     before = await deliveries.histories.history([TENANT], step=Step.DAY, target=None)
     size = await deliveries.pool.fetchval(
@@ -165,8 +165,10 @@ async def test_what_is_forgotten_is_counted_by_the_day_that_it_ended_on(
     after = await deliveries.histories.history([TENANT], step=Step.DAY, target=None)
     (day,) = [bucket for bucket in after if bucket.done]
     assert (day.done, day.failed, day.cancelled, day.bytes) == (12, 1, 1, size)
-    assert [replace(bucket, active=0) for bucket in before] == [
-        replace(bucket, active=0) for bucket in after
+    both = {bucket.begins for bucket in before} & {bucket.begins for bucket in after}
+    assert len(both) >= len(after) - 1  # at midnight
+    assert [replace(bucket, active=0) for bucket in before if bucket.begins in both] == [
+        replace(bucket, active=0) for bucket in after if bucket.begins in both
     ]
     assert await deliveries.pool.fetchval("SELECT count(*) FROM figure") == 1
 
@@ -200,7 +202,17 @@ async def test_many_files_and_receipts_are_forgotten_in_short_statements(
         "UPDATE delivery SET finished_at = now() - interval '8 days', "
         "file_count = CASE correlation_id WHEN 'huge' THEN 1000000 ELSE 3 END"
     )
-    async with open_pool(database, size=2, start_timeout=5, command_timeout=2) as impatient:
+    await deliveries.pool.execute(
+        "CREATE FUNCTION refuse_many() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF (SELECT count(*) FROM gone) > 20000 THEN RAISE 'one statement removes too much'; "
+        "END IF; RETURN NULL; END $$"
+    )
+    for table in ("delivery_file", "told_crc32", "inbox"):
+        await deliveries.pool.execute(
+            f"CREATE TRIGGER short AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_many()"
+        )
+    async with open_pool(database, size=2, start_timeout=30, command_timeout=20) as impatient:
         week = timedelta(days=7)
         assert await PostgresJanitor(impatient).forget(finished=week, audited=week) == 3
     assert await deliveries.pool.fetchval("SELECT count(*) FROM delivery_file") == 0

@@ -16,7 +16,7 @@ from app.usecases.fail import fail
 from app.usecases.order_progress import order_progressed
 from app.usecases.reconcile import append_again
 from tests.builders import make_arrival, make_message, make_order_event
-from tests.integration.conftest import Deliveries
+from tests.integration.conftest import Deliveries, short_limit
 
 
 async def test_an_unhandled_event_is_appended_again_each_time_later(
@@ -144,7 +144,7 @@ async def test_one_process_leads(pool: asyncpg.Pool) -> None:
 
 
 async def test_a_leader_of_many_jobs_leaves_connections_for_them(database: str) -> None:
-    async with open_pool(database, size=2, start_timeout=5) as pool, asyncio.timeout(20):
+    async with open_pool(database, size=2, start_timeout=30) as pool, asyncio.timeout(30):
         leader = Leader(pool)
         async with leader.leading("a"), leader.leading("b"), leader.leading("c"):
             assert await pool.fetchval("SELECT 1") == 1
@@ -155,12 +155,12 @@ async def test_a_leader_of_many_jobs_leaves_connections_for_them(database: str) 
 async def test_a_lock_that_is_in_doubt_ends_its_connection(database: str) -> None:
     """It may have been granted as the wait for it ended: in the pool, it would be kept for ever."""
     async with (
-        open_pool(database, size=1, start_timeout=5, command_timeout=0.2) as impatient,
-        open_pool(database, size=2, start_timeout=5) as pool,
+        open_pool(database, size=1, start_timeout=30) as impatient,
+        open_pool(database, size=2, start_timeout=30) as pool,
     ):
         before = await impatient.fetchval("SELECT pg_backend_pid()")
         async with alone(pool, "a"):
-            with pytest.raises(StoreUnavailableError):
+            with short_limit("pg_advisory"), pytest.raises(StoreUnavailableError):
                 async with alone(impatient, "a"):
                     raise AssertionError("it is another's")
         assert await impatient.fetchval("SELECT pg_backend_pid()") != before

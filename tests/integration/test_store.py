@@ -22,12 +22,12 @@ from app.store.schema import steps
 from app.waiting.wakeup import Wakeup
 from tests.builders import make_message, make_stored
 from tests.certificates import Authority
-from tests.integration.conftest import Deliveries
+from tests.integration.conftest import Deliveries, short_limit
 from tests.statements import STATEMENTS
 
 
 async def test_workers_that_start_at_once_migrate_once(database: str) -> None:
-    async with open_pool(database, size=10, start_timeout=5) as pool:
+    async with open_pool(database, size=10, start_timeout=30) as pool:
         applied = await asyncio.gather(*(migrate(pool) for _ in range(8)))
         assert sorted(len(names) for names in applied) == [0] * 7 + [len(steps())]
         assert await migrate(pool) == []
@@ -51,8 +51,9 @@ async def test_a_migration_takes_longer_than_any_other_statement_may(
     """So does the wait of those that start beside it."""
     slow = [(1, "0001_slow.sql", "SELECT pg_sleep(1.5)")]
     monkeypatch.setattr(sys.modules["app.store.migrate"], "steps", lambda: slow)
-    async with open_pool(database, size=3, start_timeout=5, command_timeout=0.5) as pool:
-        applied = await asyncio.gather(*(migrate(pool) for _ in range(3)))
+    async with open_pool(database, size=3, start_timeout=30) as pool:
+        with short_limit("pg_sleep", "pg_advisory"):
+            applied = await asyncio.gather(*(migrate(pool) for _ in range(3)))
     assert sorted(len(names) for names in applied) == [0, 0, 1]
 
 
@@ -80,7 +81,7 @@ async def test_a_migration_that_waits_for_a_table_stands_in_no_ones_way(
 
 async def test_a_migration_beside_a_worker_delays_its_next_statement(database: str) -> None:
     """One of the version after, in a rolling upgrade: a transaction that ran before fails once."""
-    async with open_pool(database, size=1, start_timeout=5) as pool:
+    async with open_pool(database, size=1, start_timeout=30) as pool:
         await migrate(pool)
         store = PostgresStore(pool, Wakeup())
 

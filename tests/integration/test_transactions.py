@@ -15,7 +15,7 @@ from app.store import PostgresStore, open_pool
 from app.store.objects import lock_of
 from app.waiting.wakeup import Wakeup
 from tests.builders import make_delivery, make_file, make_ingress
-from tests.integration.conftest import Deliveries
+from tests.integration.conftest import Deliveries, short_limit
 from tests.statements import STATEMENTS
 
 
@@ -23,14 +23,14 @@ async def test_a_lock_that_is_not_had_in_time_begins_no_transaction(
     database: str, deliveries: Deliveries
 ) -> None:
     first, second = make_ingress(), make_ingress()
-    async with open_pool(database, size=1, start_timeout=5, command_timeout=0.2) as one:
+    async with open_pool(database, size=1, start_timeout=30) as one:
         impatient = PostgresStore(one, Wakeup())
         async with deliveries.store.transaction(locking=[first.digest]):
-            with pytest.raises(StoreUnavailableError):
+            with short_limit("pg_advisory"), pytest.raises(StoreUnavailableError):
                 async with impatient.transaction(locking=[second.digest, first.digest]):
                     pytest.fail("it had the lock")
             # Neither is that connection in a transaction, nor has it kept the other lock.
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 async with (
                     deliveries.store.transaction(locking=[second.digest]),
                     one.acquire() as connection,
@@ -45,7 +45,7 @@ async def test_what_wakes_is_not_told_by_a_transaction_of_which_a_statement_fail
 ) -> None:
     wake = outgoing.wake(make_delivery(), Kind.TRANSFER)
     ready = outgoing.wake(make_delivery(), Kind.ORDER_READY)
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         with pytest.raises(RuntimeError, match="a statement of it had failed"):
             async with deliveries.store.transaction() as tx:
                 await tx.hint(wake)
