@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from app.delivery.ports import Arrivals
@@ -20,6 +23,18 @@ def deliveries(request: pytest.FixtureRequest) -> Deliveries:
         return DeliveriesInMemory(Settings(tenants=tenants))
     settings = request.getfixturevalue("settings").model_copy(update={"tenants": tenants})
     return DeliveriesInPostgres(request.getfixturevalue("pool"), settings)
+
+
+@pytest.fixture
+async def one_day() -> None:
+    """Let a midnight that is less than half a minute off go by: what counts by day is of one.
+
+    Neither store's day can be given: PostgreSQL's is that of its own clock.
+    """
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    while (now := datetime.now(UTC)).date() < soon.date():
+        midnight = soon.replace(hour=0, minute=0, second=0, microsecond=0)
+        await asyncio.sleep((midnight - now).total_seconds())
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ from tests.store.conftest import OTHER
 from tests.twins.rs_order import CountedSource
 from tests.twins.users import MemoryUsers
 
+pytestmark = pytest.mark.usefixtures("one_day")
+
 OTHER_USER = "other@cnes.fr"
 
 
