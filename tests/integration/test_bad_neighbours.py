@@ -131,12 +131,12 @@ async def test_a_server_that_does_not_answer_holds_up_its_tenant_alone(
     # Cancels and expiry end deliveries all the same, whether they were begun or not.
     status, _ = await neighbours.ask("POST", f"/deliveries/{ids[0]}/cancel")
     assert status == 200
-    assert (await client.wait_for(ids[0], "ERROR", seconds=10))["status"] == "ERROR"
+    assert (await client.wait_for(ids[0], "ERROR", seconds=30))["status"] == "ERROR"
     await neighbours.rows(
         "UPDATE delivery SET expires_at = now() WHERE correlation_id = ANY ($1)", ids[1:4]
     )
     for correlation_id in ids[1:4]:
-        told = await client.wait_for(correlation_id, "ERROR", seconds=20)
+        told = await client.wait_for(correlation_id, "ERROR", seconds=30)
         assert told["errorType"] == "EXPIRED"
 
     # It is back: a probe finds out, and the others are delivered.

@@ -166,7 +166,8 @@ async def test_a_worker_that_is_killed_in_a_large_file_is_taken_over_where_it_wa
     async with running_service(stack, extra=quick, program=dying) as (child, _):
         await client.send(body)
         await asyncio.to_thread(child.process.wait)
-    async with running_service(stack, extra=quick) as (child, _):
+    patient = quick | {"DELIVERY_LEASE_TTL": "30"}  # it is not to take over from itself
+    async with running_service(stack, extra=patient) as (child, _):
         answer = await client.wait_for(str(body["correlationId"]), "DONE", "ERROR")
         lines = [json.loads(line) for line in child.log.read_text().splitlines()]
     assert answer["status"] == "DONE"

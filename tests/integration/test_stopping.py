@@ -99,8 +99,12 @@ async def test_a_rolling_restart_hands_transfers_over_and_fetches_nothing_again(
     bodies = [request_for(product) for _ in range(8)]
     ids = [body["correlationId"] for body in bodies]
     await standin.misbehave(bytes_per_second=6 * MIB)
-    sizes = {"DELIVERY_PART_SIZE": str(5 * MIB), "DELIVERY_MAX_TRANSFERS": "2"}
-    async with running_workers(stack, 2, patient | sizes) as workers:
+    extra = patient | {
+        "DELIVERY_LEASE_TTL": "30",  # none is to be taken over instead
+        "DELIVERY_PART_SIZE": str(5 * MIB),
+        "DELIVERY_MAX_TRANSFERS": "2",
+    }
+    async with running_workers(stack, 2, extra) as workers:
         for worker in workers:
             await logged(worker.child, '"consumer_ready"')
         for number, worker in enumerate(workers):
