@@ -44,7 +44,7 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     page: Page, stack: Stack, standin: StandIn, make_product: Callable[..., str]
 ) -> None:
     product = make_product({"a.bin": noise(9_000_000), "b.txt": b"b"})
-    await standin.misbehave(bytes_per_second=2_000_000)
+    await standin.misbehave(bytes_per_second=300_000)  # half a minute, until it was looked at
     await sign_in(page, stack)
     await page.get_by_role("link", name="New").click()
     name = await page.get_by_label("Correlation id").input_value()
@@ -62,6 +62,7 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     await expect(row.get_by_role("progressbar")).to_be_visible()
     await row.get_by_role("link").focus()
     await shot(page, "deliveries")
+    await standin.behave()
     await expect(row).to_contain_text("DONE", timeout=40_000)
     await expect(row.get_by_role("link")).to_be_focused()  # though its row changed each second
     await page.get_by_role("link", name=name).click()
