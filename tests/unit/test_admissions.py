@@ -26,7 +26,7 @@ class Looks:
             raise ConnectionError("told to fail")
 
     async def next(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.happened.wait()
         self.happened.clear()
 

@@ -182,7 +182,7 @@ async def test_a_dead_letter_that_no_longer_fits_with_its_reason_goes_without() 
             return await super().append(topic, **event)
 
     log = Full()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await handled(Handler(UnreadableMessageError("no JSON")), log)
     assert [entry["value"] for _, entry in log.appended] == [b"value"]
 

@@ -76,7 +76,7 @@ async def changed(breakers: Breakers[S3Target]) -> None:
     """Wait for the next opening or closing."""
     happened = asyncio.Event()
     breakers.on_change.append(happened.set)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await happened.wait()
     breakers.on_change.remove(happened.set)
 
@@ -162,7 +162,7 @@ async def test_a_probe_logs_of_no_delivery_and_no_request(server: Server) -> Non
     """What opened the circuit is over while it is probed: log lines must not name it."""
     with bound_contextvars(correlation_id="d-1", request_id="r-1"):
         fail(server.breakers, cause=TimeoutError())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not server.seen:
             await asyncio.sleep(0.01)
     assert server.seen[0] == {}
@@ -203,7 +203,7 @@ async def test_probes_come_one_at_a_time_until_one_is_answered(server: Server) -
     server.silent = True
     for _ in range(9):
         fail(server.breakers)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while server.probes < 3:
             await asyncio.sleep(0)
     assert server.breakers.trouble(TARGET) is not None
@@ -262,7 +262,7 @@ async def test_a_circuit_that_opens_again_while_its_probe_ends_has_one_prober() 
     fail(breakers, cause=TimeoutError())
     await changed(breakers)
     fail(breakers, cause=TimeoutError())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await asked_twice.wait()
     given_back.set()
     for _ in range(9):
@@ -342,7 +342,7 @@ async def test_a_probe_asks_with_the_credentials_that_hold_now() -> None:
     fail(breakers, cause=TimeoutError())
     corrected = replace(TARGET, secret="corrected")
     breakers.in_use = lambda: [OTHER, corrected]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await asked.get() == corrected
     await breakers.close()
 

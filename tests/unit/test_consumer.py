@@ -91,7 +91,7 @@ class Lag:
         return answer if isinstance(answer, GroupLag) else GroupLag(behind=answer)
 
     async def was_asked(self, times: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for _ in range(times):
                 await self.asked.acquire()
 
@@ -119,7 +119,7 @@ async def consuming(
 
 
 async def until_taken(left: list[App]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while left:
             await asyncio.sleep(0.001)
 
@@ -130,7 +130,7 @@ async def test_an_app_that_never_starts_is_replaced_too() -> None:
     apps = [App(), App(endless_start=True), last]
     async with consuming(Lag({HERE: (3, 5)}), *apps, start_timeout=0.01) as (_, left):
         await until_taken(left)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not last.running:
                 await asyncio.sleep(0.001)
 
@@ -146,7 +146,7 @@ async def test_an_app_that_its_group_does_not_let_in_is_replaced_before_one_woul
         left,
     ):
         await until_taken(left)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await is_read(consumer):
                 await asyncio.sleep(0.001)
 
@@ -165,7 +165,7 @@ async def test_an_app_that_may_not_join_its_group_says_so() -> None:
     first, second = App(endless_start=True), App(endless_start=True)
     async with (
         consuming(lag, first, second, App(), start_timeout=0.01) as (consumer, left),
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         while len(left) > 1:
             await asyncio.sleep(0.001)
@@ -177,14 +177,14 @@ async def test_an_app_that_makes_no_progress_is_replaced_by_one_that_starts() ->
     stuck, broken, good = App(), App(no_start=True), App()
     lag = Lag({HERE: (3, 5)})
     async with consuming(lag, stuck, broken, good) as (consumer, left):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(left) == 2:
                 await asyncio.sleep(0.001)
             with pytest.raises(BrokerUnavailableError, match="t/0 at 3 of 5"):
                 await consumer.check()
         lag.answers[0] = {HERE: (5, 5)}
         await until_taken(left)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not good.running:
                 await asyncio.sleep(0.001)
         await consumer.check()
@@ -280,7 +280,7 @@ async def test_the_start_waits_for_no_group_and_readiness_says_so() -> None:
 
 async def test_an_app_that_kafka_leaves_in_its_start_ends_the_process() -> None:
     async with consuming(Lag({}), App(lost_at_start=True)) as (consumer, _):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, NotReachableError)
 
@@ -295,7 +295,7 @@ async def test_no_app_is_replaced_while_kafka_does_not_answer() -> None:
 async def test_an_app_that_cannot_be_stopped_ends_the_process() -> None:
     app = App(no_stop=True)
     async with consuming(Lag({HERE: (3, 5)}), app, App(), stop_timeout=0.01) as (consumer, _):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, TimeoutError)
         app.no_stop = False
@@ -304,7 +304,7 @@ async def test_an_app_that_cannot_be_stopped_ends_the_process() -> None:
 async def test_an_app_that_stops_but_for_a_part_is_left_and_replaced() -> None:
     app, other = App(parts=1), App()
     async with consuming(Lag({HERE: (3, 5)}), app, other, stop_timeout=0.01) as (consumer, _):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not other.running:
                 await asyncio.sleep(0.01)
         assert not consumer.crashed
@@ -316,7 +316,7 @@ async def test_an_app_whose_parts_do_not_stop_ends_the_process() -> None:
     async with consuming(
         Lag({HERE: (3, 5)}), app, App(), stop_timeout=0.01, leave_timeout=0.01
     ) as (consumer, _):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await consumer.wait_for_stopped(asyncio.Event().wait())
         assert isinstance(consumer.crash_reason, TimeoutError)
         app.parts = 0

@@ -234,9 +234,9 @@ async def test_a_thread_that_was_given_up_before_it_began_ends() -> None:
     stopping = asyncio.create_task(service.stop())
     await asyncio.sleep(0)
     service.let.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await stopping
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -244,13 +244,13 @@ async def test_a_thread_that_waits_while_it_starts_ends_when_it_is_stopped() -> 
     service = Beginning()
     service.let.set()
     starting = asyncio.create_task(service.start())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not service.started:
             await asyncio.sleep(0.01)
         await service.stop()
         await starting
     assert service._thread is not None
-    service._thread.join(10)
+    service._thread.join(30)
     assert not service._thread.is_alive()
 
 
@@ -258,7 +258,7 @@ async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process
     service = Stuck()
     service.let.set()
     thread = await cancelled(service)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not service.started:
             await asyncio.sleep(0.01)
     with pytest.raises(TimeoutError):
@@ -267,7 +267,7 @@ async def test_a_thread_that_does_not_end_keeps_neither_the_loop_nor_its_process
     assert thread.is_alive()
     assert thread.daemon  # Python ends without it
     service.answer.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while thread.is_alive():
             await asyncio.sleep(0.01)
 
@@ -295,7 +295,7 @@ async def test_a_client_is_closed_by_its_own_thread_although_its_group_moves_whi
     app = DeliveryApp("of-this-test", broker="kafka://127.0.0.1:1", store="memory://")
     consumer: Any = app.consumer
     thread = consumer._thread
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await thread.start()
         own = thread._thread
         app._stopped.set()

@@ -66,7 +66,7 @@ class Script:
 
 @asynccontextmanager
 async def rs_order(script: Script) -> AsyncIterator[RsOrder]:
-    async with serving(script.handle) as port, open_session(stall_timeout=5) as session:
+    async with serving(script.handle) as port, open_session(stall_timeout=60) as session:
         yield rs_order_at(port, session, dataset_page_size=2)
 
 
@@ -359,7 +359,7 @@ async def retried(handler: Callable[[web.Request], web.Response]) -> bool:
         assert request.headers["Authorization"].startswith("Bearer ")
         return handler(request)
 
-    async with serving(answer) as port, open_session(stall_timeout=5) as session:
+    async with serving(answer) as port, open_session(stall_timeout=60) as session:
         return await rs_order_at(port, session).retry(ORDERED)
 
 

@@ -35,9 +35,9 @@ FILE = make_file("a.bin", file_id=5, size=100)
 async def regards(answer: Handler, *, tries: int = 0) -> AsyncIterator[tuple[RsOrder, RsAdmin]]:
     """Handler every request in one way."""
     how = Resumption(tries=tries, backoff=Backoff(first=0, longest=0))
-    async with serving(answer) as port, open_session(stall_timeout=5) as session:
+    async with serving(answer) as port, open_session(stall_timeout=60) as session:
         yield (
-            rs_order_at(port, session, page_size=1, stall_timeout=5, resumption=how),
+            rs_order_at(port, session, page_size=1, stall_timeout=60, resumption=how),
             RsAdmin(session, SIGNER, url=f"http://127.0.0.1:{port}"),
         )
 

@@ -54,7 +54,7 @@ async def test_only_those_are_woken_that_do_such_work() -> None:
     heard, wake = listener(server)
     waiting = {work: wake[work].waiter() for work in Work}
     await heard.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for waiter in waiting.values():
             await waiter.wait(NEVER)  # each looks once, when the line is there
         await server.ready(Kind.ORDER_READY)
@@ -69,7 +69,7 @@ async def test_after_a_cut_it_listens_again_and_looks_for_what_was_missed() -> N
     heard, wake = listener(server)
     waiter = wake[Work.TRANSFER].waiter()
     await heard.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await waiter.wait(NEVER)
         server.cut()
         await waiter.wait(NEVER)
@@ -134,7 +134,7 @@ async def test_where_one_worker_is_full_another_is_woken_and_waits_for_no_look_o
     server, queue = Server(), Queue()
     full, free = Worker(server, queue), Worker(server, queue)
     first, second = make_delivery(id=uuid4()), make_delivery(id=uuid4())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await full.start()
         queue.due.append(first)
         await server.ready(Kind.TRANSFER)

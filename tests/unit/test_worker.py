@@ -27,7 +27,7 @@ async def test_what_runs_beside_each_other_is_stopped_at_once() -> None:
     """One that takes all the time there is for it leaves the others theirs."""
     one, two = Part(), Part()
     one.other, two.other = two, one
-    async with asyncio.timeout(5), running([one, two], of=Root()):
+    async with asyncio.timeout(30), running([one, two], of=Root()):
         assert one.started
         assert two.started
     assert one.asked.is_set()
