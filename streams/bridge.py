@@ -56,7 +56,7 @@ from app.waiting.turns import Turns
 from streams.amqp import names
 from streams.amqp.acknowledgements import Unheard, is_answered
 from streams.amqp.dead_letters import copied
-from streams.amqp.kept_letters import buried_copy, kept_of
+from streams.amqp.kept_letters import buried_copy, read_kept
 from streams.amqp.messages import read
 from streams.amqp.parameters import AmqpParameters
 from streams.amqp.properties import undecodable
@@ -331,7 +331,7 @@ class Bridge(Service):
 
     async def _keep_beside(self, queue: str, dead_letter: Message) -> None:
         try:
-            letter = kept_of(buried_copy(queue, dead_letter))
+            letter = await read_kept(buried_copy(queue, dead_letter))
         except Exception as error:
             log.exception("dead_letter_not_kept", queue=queue, cause=repr(error))
         else:

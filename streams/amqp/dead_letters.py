@@ -46,6 +46,9 @@ QUEUES = {
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _COUNT_TIMEOUT = 10.0  # seconds
 _WINDOW = 250  # letters that are pushed at once
+# Bytes of a body, as many as are taken by default. A larger one may be of any size, another
+# service's, too: it is not decoded only to tell its correlation id.
+_MAX_DECODED = 512 * 1024
 _DIGEST_LENGTH = 32  # hexadecimal, of a digest: no two letters share them
 _OF_THE_LOOK = ("x-delivery-count", "x-acquired-count")  # headers that each look changes
 
@@ -97,7 +100,9 @@ class DeadMessage:
 
     @property
     def correlation_id(self) -> str | None:
-        """Correlation id, where it can be read."""
+        """Correlation id, where it can be read, and the body is not larger than what is taken."""
+        if len(self.message.body) > _MAX_DECODED:
+            return None
         with contextlib.suppress(UnreadableMessageError):
             value = read_body(self.message).get("correlationId")
             return value if isinstance(value, str) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from aio_pika import IncomingMessage, Message
@@ -9,6 +10,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from app.encoding import is_crowded
 from app.errors import as_cause
 from app.views.dead_letters import (
     MAX_KEPT_BODY,
@@ -57,6 +59,13 @@ def kept_of(dead: DeadMessage) -> BuriedLetter:
         body=message.body[:MAX_KEPT_BODY],
         properties=plain.properties.marshal() if encodable(plain) else None,
     )
+
+
+async def read_kept(dead: DeadMessage) -> BuriedLetter:
+    """Return what `kept_of` does; a body of very many values is read beside the event loop."""
+    if is_crowded(dead.message.body):
+        return await asyncio.to_thread(kept_of, dead)
+    return kept_of(dead)
 
 
 def buried_copy(queue: str, dead_letter: Message) -> DeadMessage:

@@ -514,7 +514,7 @@ class _Pass:
         limit = min(messages, _MAX_PASS)
         async with contextlib.aclosing(self._queues.read(self._name, limit=limit)) as letters:
             async for dead in letters:
-                letter = kept_messages.kept_of(dead)
+                letter = await kept_messages.read_kept(dead)
                 dead.message.body = b""  # type: ignore[misc]  # it is held until the end of the pass
                 self._batch.append((letter, dead.message))
                 self._size += len(letter.body)

@@ -16,6 +16,8 @@ import streams.bridge
 from app.delivery.ingress import Arrival, ArrivalKind
 from app.delivery.states import Work
 from app.encoding import flaw_of, is_crowded
+from app.usecases.bury import Keep, keep_nowhere
+from app.views.dead_letters import BuriedLetter
 from app.waiting.wakeup import Wakeup
 from streams.amqp.messages import read
 from streams.amqp.names import HEADER_TENANT
@@ -28,13 +30,14 @@ from streams.kafka.agents import Dependencies, handler_of
 CROWD = [1] * 20_000
 
 
-def message(name: str, **more: Any) -> Any:
+def message(name: str, *, tenant: str = "t", **more: Any) -> Any:
     """Return a request as aio-pika hands it over."""
     body = json.dumps({"correlationId": name} | more).encode()
-    properties = dict.fromkeys(("properties", "message_id", "timestamp"))
+    unset = ("content_type", "content_encoding", "correlation_id", "reply_to", "type", "exchange")
+    properties = dict.fromkeys(("properties", "message_id", "timestamp", *unset))
     return Mock(
         body=body,
-        headers={HEADER_TENANT: "t"},
+        headers={HEADER_TENANT: tenant},
         app_id="a",
         priority=1,
         redelivered=False,
@@ -61,7 +64,9 @@ class Saved:
         return [arrival.key.decode() for arrival in self.arrivals]
 
 
-async def handling(saved: Saved) -> Callable[[Any], Coroutine[Any, Any, None]]:
+async def handling(
+    saved: Saved, *, keep: Keep = keep_nowhere
+) -> Callable[[Any], Coroutine[Any, Any, None]]:
     """Start a bridge; return what it handles requests with."""
     queue = AsyncMock()
     topology: Any = Mock(spec=Topology, queue=AsyncMock(return_value=queue))
@@ -75,6 +80,7 @@ async def handling(saved: Saved) -> Callable[[Any], Coroutine[Any, Any, None]]:
         topology=topology,
         prefetch=10,
         max_bytes=512 * 1024,
+        keep=keep,
     )
     await bridge.on_start()
     handle: Callable[[Any], Coroutine[Any, Any, None]] = queue.consume.await_args_list[0].args[0]
@@ -150,6 +156,48 @@ async def test_an_agent_reads_an_event_of_many_values_in_a_thread(
     crowded, plain = threads
     assert crowded is not threading.main_thread()
     assert plain is threading.main_thread()
+
+
+async def test_a_dead_message_of_many_values_is_read_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+    kept: list[BuriedLetter] = []
+
+    def loads(*given: Any, **how: Any) -> Any:
+        threads.append(threading.current_thread())
+        return decode(*given, **how)
+
+    async def keep(letter: BuriedLetter) -> None:
+        kept.append(letter)
+
+    decode = json.loads
+    handle = await handling(Saved(), keep=keep)
+    monkeypatch.setattr(json, "loads", loads)
+    await handle(message("crowded", tenant="unknown", x=CROWD))
+    await handle(message("plain", tenant="unknown"))
+    assert [letter.correlation_id for letter in kept] == ["crowded", "plain"]
+    # Each is read as it comes, and as it is buried.
+    beside = [thread is not threading.main_thread() for thread in threads]
+    assert beside == [True, True, False, False]
+
+
+@pytest.mark.parametrize("size", [512 * 1024, 4 * 1024 * 1024])
+async def test_a_dead_message_that_is_too_large_is_not_read_for_its_name(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[BuriedLetter] = []
+
+    async def keep(letter: BuriedLetter) -> None:
+        kept.append(letter)
+
+    handle = await handling(Saved(), keep=keep)
+    given = message("large", x="a" * size)
+    monkeypatch.setattr(json, "loads", Mock(side_effect=AssertionError("it was read")))
+    await handle(given)
+    (letter,) = kept
+    assert (letter.correlation_id, letter.size) == (None, len(given.body))
+    assert "DELIVERY_MAX_MESSAGE_BYTES" in letter.reason
 
 
 def test_a_large_message_of_few_values_is_not_crowded() -> None:
