@@ -6,6 +6,7 @@ hundred thousand files takes the memory of one part.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ class Document:
     opened: bool = field(default=False, init=False)  # whether an upload of it was asked for
     left_open: bool = field(default=False, init=False)  # and may be open
     waits_for_target: bool = field(default=False, init=False)  # now; or it failed, or was too slow
+    asked_at: float = field(default=0.0, init=False)  # the last time, by the loop's clock
     _whole: bytes | None = field(default=None, init=False)  # what is put at once
     _upload: Upload | None = field(default=None, init=False)
     _stored: list[StoredPart] = field(default_factory=list, init=False)
@@ -68,7 +70,7 @@ class Document:
 
     @contextmanager
     def _asking_target(self) -> Iterator[None]:
-        self.waits_for_target = True
+        self.waits_for_target, self.asked_at = True, asyncio.get_running_loop().time()
         yield
         self.waits_for_target = False
 

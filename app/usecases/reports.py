@@ -307,7 +307,7 @@ class Report:
     _is_complete: bool = field(default=False, init=False)
     _is_told: bool = field(default=False, init=False)
     _looks: bool = field(default=False, init=False)  # at its place; stays, where that fails
-    _asked_at: float = field(default=0.0, init=False)  # by the loop's clock
+    _asked_at: float = field(default=0.0, init=False)  # for its place, by the loop's clock
 
     @property
     def waits_for_target(self) -> bool:
@@ -317,7 +317,9 @@ class Report:
     @property
     def asked_for(self) -> float:
         """For how many seconds the target has been asked, since that began the last time."""
-        return asyncio.get_running_loop().time() - self._asked_at
+        document = self._document
+        asked_at = self._asked_at if document is None else max(self._asked_at, document.asked_at)
+        return asyncio.get_running_loop().time() - asked_at
 
     async def prepare(self) -> bool:
         """Do all that can be done before the delivery ends; False: that has moved on.

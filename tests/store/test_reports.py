@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from app.audit import Actor
 from app.delivery.content import ContentState
+from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, Upload
@@ -347,6 +348,39 @@ async def test_a_target_that_had_no_time_left_to_answer_in_is_not_silent(
     again = await failing.deliveries.claimed("another")
     failure = Failure(error_type=ErrorType.INTERNAL_ERROR, message="for the test")
     async with patient.of(again, failure) as report:
+        assert report is not None
+
+
+async def test_a_target_that_had_no_time_left_for_a_part_is_not_silent(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had answered before, and then the rows of the files took nearly all there was."""
+    reports = failing.writes(part_size=100)
+    loop, store = asyncio.get_running_loop(), failing.deliveries.store
+    time, files = loop.time, store.files
+    asked = asyncio.Event()
+    passed = 0.0
+
+    async def late(delivery: Delivery) -> AsyncIterator[ManifestFile]:
+        nonlocal passed
+        passed = reports.bound - 1
+        async for file in files(delivery):
+            yield file
+
+    async def silent(*_: Any, **__: Any) -> Upload:
+        asked.set()
+        return await asyncio.Future()
+
+    failure = Failure(error_type=ErrorType.INTERNAL_ERROR, message="for the test")
+    claimed = await failing.deliveries.claimed("c")
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "time", lambda: time() + passed)
+        patched.setattr(store, "files", late)
+        patched.setattr(failing.store, "create_upload", silent)
+        async with reports.of(claimed, failure) as report:
+            assert report is None
+    assert asked.is_set()
+    async with reports.of(claimed, failure) as report:
         assert report is not None
 
 
