@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -232,8 +232,20 @@ async def test_a_target_is_tried_a_few_times_a_minute_and_then_told_of_without(
 NAMED = {"archiveName": "{date}", "prefix": "campaign/{user}"}
 
 
-async def test_a_place_is_told_with_what_is_there(ask: Ask, outside: Outside) -> None:
-    key = f"campaign/{USER}/d/{datetime.now(UTC).date()}.zip"
+async def test_a_place_is_told_with_what_is_there(
+    ask: Ask, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = datetime.now(UTC)
+
+    class Stands(datetime):
+        """A clock on which no midnight comes."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return moment.astimezone(tz)
+
+    monkeypatch.setattr("app.usecases.dry_run.datetime", Stands)
+    key = f"campaign/{USER}/d/{moment.date()}.zip"
     body = request("d") | {"delivery": NAMED}
     assert (await ask(body))["place"] == {"key": key, "free": True}
     outside.put(key, tenant="sentinel", user=USER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from tests.integration.conftest import Deliveries
@@ -32,16 +33,18 @@ async def test_the_last_two_days_are_told_by_the_hour(api: Api, deliveries: Deli
 async def test_what_was_forgotten_is_told_by_the_day_and_what_is_not_known_is_null(
     api: Api, deliveries: Deliveries
 ) -> None:
-    await deliveries.pool.execute(
+    day = await deliveries.pool.fetchval(
         "INSERT INTO figure (tenant, target, day, done, failed, cancelled, bytes) "
-        "SELECT $1, 't', (now() AT TIME ZONE 'UTC')::date - 30, 5, 2, 1, 1000",
+        "SELECT $1, 't', (now() AT TIME ZONE 'UTC')::date - 30, 5, 2, 1, 1000 "
+        "RETURNING day",
         TENANT,
     )
     (found,) = await told(api, "?step=day")
     assert found["step"] == 86400
     assert {len(found[name]) for name in SERIES} == {90}
-    assert [found[name][-31] for name in SERIES] == [5, 2, 1, 1000, None]
-    assert [found[name][-30] for name in SERIES] == [None] * 5
+    at = (day - datetime.fromisoformat(found["begins"]).date()).days
+    assert [found[name][at] for name in SERIES] == [5, 2, 1, 1000, None]
+    assert [found[name][at + 1] for name in SERIES] == [None] * 5
     assert [found[name][-3] for name in SERIES] == [0] * 5
 
 
