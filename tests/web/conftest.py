@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -97,6 +98,12 @@ def token(*, key: str = SECRET, **changes: Any) -> str:
 def bearer(**changes: Any) -> dict[str, str]:
     """Return the header of a caller."""
     return {"Authorization": f"Bearer {token(**changes)}"}
+
+
+@pytest.fixture(autouse=True)
+def _no_tries_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few a minute stay few, however long a machine takes for them."""
+    monkeypatch.setattr("web.guard.limits.time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -98,7 +98,7 @@ class Stream:
     async def next(self) -> dict[str, Any] | None:
         """Return the next event; None at the end."""
         event: dict[str, Any] = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while line := await self._answer.content.readline():
                 text = line.decode().rstrip("\r\n")
                 if not text and "event" in event:
@@ -433,19 +433,24 @@ async def test_a_stream_ends_with_its_token_and_says_so(
     configuration: ConfigurationParts, feed: Feed
 ) -> None:
     """What clocks that differ are granted is not enough to begin another one."""
-    async with real_server(parts_for(configuration, feed=feed)) as url:
-        headers = bearer(exp=int(time.time()) + 4)
-        async with aiohttp.ClientSession(url, headers=headers) as session:
+    expires = int(time.time())
+    async with (
+        real_server(parts_for(configuration, feed=feed)) as url,
+        aiohttp.ClientSession(url, headers=bearer(exp=expires)) as session,
+    ):
+        with pytest.MonkeyPatch.context() as patched:  # the clock of streams stands just before
+            clock = SimpleNamespace(time=lambda: expires - 0.2)
+            patched.setattr("web.api.events.time", clock)
             stream = Stream(await session.get("/deliveries/events"))
-            event = await stream.next()
-            assert event is not None
-            assert event["event"] == "expired"
-            assert "sign in again" in event["data"]["message"]
-            assert await stream.next() is None
-            again = await session.get("/deliveries/events")
-            assert again.status == 401
-            assert "sign in again" in (await again.json())["message"]
-            assert (await session.get("/settings")).status == 200
+        event = await stream.next()
+        assert event is not None
+        assert event["event"] == "expired"
+        assert "sign in again" in event["data"]["message"]
+        assert await stream.next() is None
+        again = await session.get("/deliveries/events")
+        assert again.status == 401
+        assert "sign in again" in (await again.json())["message"]
+        assert (await session.get("/settings")).status == 200
 
 
 async def test_a_stream_lasts_an_hour_at_most(make_api: MakeApi) -> None:
@@ -527,7 +532,7 @@ async def test_a_reader_who_has_heard_nothing_yet_misses_nothing_when_it_comes_a
 ) -> None:
     await deliveries.granted("before")
     answer = await api.call("GET", "/deliveries/events")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (line := await answer.content.readline()).startswith(b"id: "):
             assert line
     answer.close()
