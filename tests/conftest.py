@@ -106,7 +106,7 @@ async def migrated(stack: Stack) -> str:
     admin = await asyncpg.connect(url)
     await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
-    async with open_pool(url.rsplit("/", 1)[0] + "/" + name, size=10, start_timeout=5) as opened:
+    async with open_pool(url.rsplit("/", 1)[0] + "/" + name, size=10, start_timeout=30) as opened:
         await migrate(opened)
     return name
 
@@ -141,7 +141,7 @@ def apart(database: str) -> dict[str, str]:
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
     """A migrated database of the test's own."""
-    async with open_pool(database, size=10, start_timeout=5) as opened:
+    async with open_pool(database, size=10, start_timeout=30) as opened:
         yield opened
 
 

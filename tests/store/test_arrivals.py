@@ -164,7 +164,7 @@ async def test_an_event_that_counts_locks_the_active_delivery_that_it_is_about(
     async with deliveries.store.transaction() as tx:
         again = await tx.record_receipt_and_lock(event, TENANT, delivery.correlation_id)
         assert again is None
-        async with asyncio.timeout(5):  # it is not locked
+        async with asyncio.timeout(30):  # it is not locked
             assert await renewed()
 
 

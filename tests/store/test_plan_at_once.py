@@ -58,7 +58,7 @@ async def test_it_is_ready_as_by_a_transaction(deliveries: Deliveries) -> None:
 async def test_workers_are_told_and_it_is_published(deliveries: Deliveries) -> None:
     delivery = await deliveries.available()
     deliveries.hinted.clear()
-    async with deliveries.work_news().listening() as due, asyncio.timeout(10):
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
         assert await laid_out(deliveries, delivery)
         assert await due() == {Work.TRANSFER}
     assert [hint.kind for hint in deliveries.hinted] == [Kind.TRANSFER]

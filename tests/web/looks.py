@@ -18,12 +18,12 @@ class Looks:
 
     async def one(self) -> None:
         """Have it look once."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             (await self._waiting.get()).set()
 
     async def one_that_changes_nothing(self) -> None:
         """Return once it waits for the next look."""
         await self.one()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             following = await self._waiting.get()
         self._waiting.put_nowait(following)

@@ -249,7 +249,7 @@ async def test_an_expectation_that_is_not_met_is_a_request_like_others(
                     f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: anything\r\nX-Request-ID: mine\r\n"
                     "\r\n".encode()
                 )
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     head = await reader.readuntil(b"\r\n\r\n")
                     length = re.search(rb"Content-Length: (\d+)", head)
                     assert length is not None

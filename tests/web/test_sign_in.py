@@ -193,7 +193,7 @@ async def test_few_passwords_are_asked_for_at_once(entrance: Any, regards: Authe
     asked = [asyncio.ensure_future(enter(api, user=f"u{number}@x.org")) for number in range(21)]
     (busy,), _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
     assert ((await busy).status, (await busy).headers["Retry-After"]) == (503, "5")
-    async with asyncio.timeout(10), regards.came:
+    async with asyncio.timeout(30), regards.came:
         await regards.came.wait_for(lambda: regards.running == 4)
     regards.going.set()
     statuses = [(await answer).status for answer in asked]

@@ -84,7 +84,7 @@ async def api(
     if request.param == "well":
         yield await serve(aiohttp_client, parts_for(configuration))
         return
-    async with open_pool(database, size=2, start_timeout=5) as pool:
+    async with open_pool(database, size=2, start_timeout=30) as pool:
         broken = replace(configuration, store=configuration.over(pool).store)
         tracking = PostgresTracking(pool)
         parts = parts_for(
@@ -207,7 +207,7 @@ async def test_bytes_that_are_no_request_are_answered_without_naming_what_reads_
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
             writer.write(sent)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 told = (await reader.read()).decode()
             assert told.startswith("HTTP/1.0 400"), told
             assert not read(told), told
@@ -279,7 +279,7 @@ async def test_only_operators_are_told_what_a_dependency_says(
     role: str,
     told: bool,
 ) -> None:
-    async with open_pool(database, size=2, start_timeout=5) as pool:
+    async with open_pool(database, size=2, start_timeout=30) as pool:
         parts = parts_for(configuration, tracking=PostgresTracking(pool))
         api = await serve(aiohttp_client, parts)
         await pool.close()
