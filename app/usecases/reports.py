@@ -68,6 +68,9 @@ _A_FILE = 50e-6  # and that long more for each of its files: twice what one take
 _LONGEST = 60.0  # however many there are
 _LEFT_ALONE = 60.0  # seconds that nothing is asked of a target that did not take one in time
 _AT_ONCE = 2  # that appear at a time, at one endpoint each: each keeps a connection to the database
+# Of that bound, for what is done while the delivery is locked: events of other tenants wait behind
+# those of this one. It is more than `_HAD`.
+_UNDER_LOCK = 1 / 2
 # Of what a report may take: a target that had less, as all else took long, is not silent.
 _HAD = 1 / 3
 _CONSEQUENCE = "its client is told of the error without a report"
@@ -151,6 +154,7 @@ class Reports:
             target=target,
             place=report_of(delivery, target),
             stays=settings.delivered_ttl,
+            within=self.bound_of(delivery),
             ends=ends,
         )
 
@@ -170,7 +174,8 @@ class Reports:
     ) -> None:
         cause = str(error)
         if isinstance(error, TimeoutError):
-            cause = f"it took more than {self.bound_of(delivery):.0f} seconds"
+            within = self.bound_of(delivery) if report is None else report.within
+            cause = f"it took more than {round(within, 1):g} seconds"
         elif not isinstance(error, DeliveryError):
             cause = f"{UNFORESEEN}: {error!r}"
         consequence = _CONSEQUENCE
@@ -301,6 +306,7 @@ class Report:
     target: Target
     place: StoredReport
     stays: timedelta  # none: for ever
+    within: float  # seconds, in all; or, from then on, while the delivery is locked
     ends: float  # by the loop's clock: after that it is done without
     _document: Document | None = field(default=None, init=False)
     _turn: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
@@ -366,7 +372,10 @@ class Report:
             self.by._tell_not_written(self.delivery, self, moved_on)  # noqa: SLF001
             return None
         assert self._document is not None  # noqa: S101 - it is prepared
-        left = timedelta(seconds=max(0.0, self.ends - asyncio.get_running_loop().time()))
+        loop = asyncio.get_running_loop()
+        if self.ends > (locked_until := loop.time() + self.by.bound * _UNDER_LOCK):
+            self.ends, self.within = locked_until, self.by.bound * _UNDER_LOCK
+        left = timedelta(seconds=max(0.0, self.ends - loop.time()))
         if not await tx.lock_object_within(self.place.url, self.place.namespace, left):
             kept = RetryableError(f"another delivery keeps {self.place.url} meanwhile")
             self.by._tell_not_written(self.delivery, self, kept)  # noqa: SLF001

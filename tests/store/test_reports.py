@@ -19,7 +19,7 @@ from app.delivery.content import ContentState
 from app.delivery.manifest import ManifestFile
 from app.delivery.marks import marks_of
 from app.delivery.model import Delivery
-from app.delivery.object_store import FoundObject, Upload
+from app.delivery.object_store import FoundObject, StoredPart, Upload
 from app.delivery.orders import OrderStatus
 from app.delivery.report_document import Failure
 from app.delivery.reports import report_marks
@@ -265,6 +265,23 @@ async def test_a_silent_store_is_left_alone_after_the_first_one(failing: Failing
     assert (await failing.deliveries.row(claimed)).state is State.ERROR
 
 
+async def test_a_silent_store_keeps_no_delivery_locked_for_as_long_as_many_files_may_take(
+    failing: Failing,
+) -> None:
+    """What happens to the delivery, and all events behind that, wait for the lock."""
+    failing.store.silent = True
+    failing.written = failing.writes(bound=1.0)
+    claimed = replace(await failing.deliveries.claimed("c"), file_count=1_000_000)
+    assert failing.written.bound_of(claimed) > 50
+    with capture_logs() as logs:
+        async with asyncio.timeout(20):
+            await failing.settlement("w").settle(claimed, REFUSED)
+    assert "reportUrl" not in await terminal(failing.deliveries)
+    (warned,) = [each for each in logs if each["event"] == "report_not_written"]
+    assert warned["cause"] == "it took more than 0.5 seconds"
+    assert failing.store.asked == 1
+
+
 async def test_a_store_that_is_slow_to_take_it_keeps_no_turn_of_anothers(
     failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,7 +374,7 @@ async def test_a_target_that_had_no_time_left_for_a_part_is_not_silent(
     """It had answered before, and then the rows of the files took nearly all there was."""
     reports = failing.writes(part_size=100)
     loop, store = asyncio.get_running_loop(), failing.deliveries.store
-    time, files = loop.time, store.files
+    time, files, put_part = loop.time, store.files, failing.store.put_part
     asked = asyncio.Event()
     passed = 0.0
 
@@ -367,16 +384,18 @@ async def test_a_target_that_had_no_time_left_for_a_part_is_not_silent(
         async for file in files(delivery):
             yield file
 
-    async def silent(*_: Any, **__: Any) -> Upload:
-        asked.set()
-        return await asyncio.Future()
+    async def silent(*given: Any) -> StoredPart:
+        if passed:
+            asked.set()
+            await asyncio.Event().wait()
+        return await put_part(*given)
 
     failure = Failure(error_type=ErrorType.INTERNAL_ERROR, message="for the test")
     claimed = await failing.deliveries.claimed("c")
     with monkeypatch.context() as patched:
         patched.setattr(loop, "time", lambda: time() + passed)
         patched.setattr(store, "files", late)
-        patched.setattr(failing.store, "create_upload", silent)
+        patched.setattr(failing.store, "put_part", silent)
         async with reports.of(claimed, failure) as report:
             assert report is None
     assert asked.is_set()
