@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 
 import aiohttp
 
@@ -14,8 +16,9 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.model import Delivery
 from app.errors import SourceGoneError, SourceNotReadyError, SourceUnavailableError
 from streams.regards.refusals import seen_as
-from streams.regards.requests import Requests, breaking_off
+from streams.regards.requests import Requests, breaking_off, check_success
 from streams.regards.resume import Connection, Resumption, resumed
+from streams.regards.small_files import SMALL, FirstTry, SmallFile, Tell, read_into
 from streams.regards.stall import unstalled
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
@@ -31,55 +34,102 @@ class Downloads:
         self._stall_timeout = stall_timeout
         self._resumption = resumption
 
-    @contextlib.asynccontextmanager
-    async def open(
+    def open(
         self, delivery: Delivery, file: ManifestFile
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a file's bytes; a connection that breaks is resumed in place.
 
         Reading raises SourceNotReadyError (202), what `refusals` makes of refusals (of a 410
         SourceGoneError), and WrongFileError when the file changes while it is read.
         """
-        what = f"file {file.file_id} ({file.member})"
-        validators: dict[str, str] = {}
+        if file.size is not None and file.size <= SMALL:
+            return SmallFile(
+                partial(self._whole, delivery, file), partial(self._resumed, delivery, file)
+            )
+        return self._streamed(delivery, file)
+
+    @contextlib.asynccontextmanager
+    async def _streamed(
+        self, delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        def tell(size: int | None) -> None:
+            stream.size = size
+
+        chunks = self._resumed(delivery, file, tell)
+        stream = FileBytes(chunks)
+        async with aclosing(chunks):
+            yield stream
+
+    async def _whole(
+        self, delivery: Delivery, file: ManifestFile, tell: Tell, first: FirstTry
+    ) -> bytes:
+        """Return a small file's bytes, by one request; of one that is too large its beginning."""
+        assert file.size is not None  # noqa: S101 - else none knows that it is small
+        what = _named(file)
+        asked = self._requests.begin(delivery, _path_of(file), timeout=_UNWATCHED)
+        try:
+            with breaking_off(what):
+                async with asyncio.timeout(self._stall_timeout) as watch, asked as response:
+                    await check_success(response, what)
+                    _check_answer(response, file)
+                    if start := _start_of(response):
+                        raise SourceUnavailableError(f"{what}: asked from byte 0, got from {start}")
+                    first.validators.update(_validators_of(response))
+                    tell(_told_size(response))
+                    size = await read_into(
+                        first.pieces,
+                        response.content,
+                        most=file.size,
+                        watch=watch,
+                        limit=self._stall_timeout,
+                    )
+                    is_whole = size >= file.size or _tells_its_end(response)
+        except SourceGoneError as error:
+            raise _placed(error, file) from None
+        if not is_whole:
+            raise SourceUnavailableError(f"{what} ended after {size} of {file.size} bytes")
+        return b"".join(first.pieces)
+
+    def _resumed(
+        self,
+        delivery: Delivery,
+        file: ManifestFile,
+        tell: Tell,
+        first: FirstTry | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        what = _named(file)
+        validators = {} if first is None else first.validators
+        tried = [] if first is None else [first]
 
         @contextlib.asynccontextmanager
         async def open_at(offset: int) -> AsyncIterator[Connection]:
+            if tried:
+                yield tried.pop().connection()
+                return
             headers = {"Range": f"bytes={offset}-"} | validators if offset else {}
-            path = f"/orders/files/{file.file_id}"
+            path = _path_of(file)
             asked = self._requests.ask(delivery, path, what, headers=headers, timeout=_UNWATCHED)
-            async with _placed(file), asked as response:
-                if response.status == 202:
-                    raise SourceNotReadyError(f"rs-order has not made {what} available yet")
-                if _is_another(response, file):
-                    raise SourceUnavailableError(
-                        f"rs-order's answer for {what} is not that file; {seen_as(response)}: "
-                        "is it a page of a gateway before it? check DELIVERY_RS_ORDER_URL"
-                    )
-                if not offset and (etag := response.headers.get("ETag", "")).startswith('"'):
-                    validators["If-Range"] = etag
+            async with _placing(file), asked as response:
+                _check_answer(response, file)
+                told = None
                 if not offset:
-                    stream.size = _told_size(response)
+                    validators.update(_validators_of(response))
+                    told = _told_size(response)
+                    tell(told)
                 yield Connection(
                     start=_start_of(response),
                     chunks=self._chunks(response, what),
-                    tells_its_end="Content-Length" in response.headers
-                    or "Transfer-Encoding" in response.headers,
-                    size=stream.size,
+                    tells_its_end=_tells_its_end(response),
+                    size=told,
                 )
 
-        chunks = resumed(
+        return resumed(
             open_at,
             what=what,
             size=file.size,
             compared=file.md5 is not None or file.crc32 is not None,
             how=self._resumption,
         )
-        stream = FileBytes(chunks)
-        try:
-            yield stream
-        finally:
-            await chunks.aclose()
 
     async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
         with breaking_off(what):
@@ -88,13 +138,47 @@ class Downloads:
                     yield chunk
 
 
+def _named(file: ManifestFile) -> str:
+    return f"file {file.file_id} ({file.member})"
+
+
+def _path_of(file: ManifestFile) -> str:
+    return f"/orders/files/{file.file_id}"
+
+
 @contextlib.asynccontextmanager
-async def _placed(file: ManifestFile) -> AsyncIterator[None]:
+async def _placing(file: ManifestFile) -> AsyncIterator[None]:
     """Let a refusal that says that a file is gone say where in the archive that is."""
     try:
         yield
     except SourceGoneError as error:
-        raise SourceGoneError(str(error), position=file.position) from None
+        raise _placed(error, file) from None
+
+
+def _placed(error: SourceGoneError, file: ManifestFile) -> SourceGoneError:
+    return SourceGoneError(str(error), position=file.position)
+
+
+def _check_answer(response: aiohttp.ClientResponse, file: ManifestFile) -> None:
+    """Raise SourceNotReadyError or SourceUnavailableError where an answer is not the file."""
+    what = _named(file)
+    if response.status == 202:
+        raise SourceNotReadyError(f"rs-order has not made {what} available yet")
+    if _is_another(response, file):
+        raise SourceUnavailableError(
+            f"rs-order's answer for {what} is not that file; {seen_as(response)}: "
+            "is it a page of a gateway before it? check DELIVERY_RS_ORDER_URL"
+        )
+
+
+def _validators_of(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Return the headers with which the rest of just this file is asked for."""
+    etag = response.headers.get("ETag", "")
+    return {"If-Range": etag} if etag.startswith('"') else {}
+
+
+def _tells_its_end(response: aiohttp.ClientResponse) -> bool:
+    return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 
 
 def _is_another(response: aiohttp.ClientResponse, file: ManifestFile) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import aiohttp
@@ -55,27 +56,48 @@ class Requests:
         Raises what `refusals` makes of an answer without success, but for a status that the caller
         judges.
         """
+        asked = self.begin(
+            delivery, path, method=method, params=params, headers=headers, timeout=timeout
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            with breaking_off(what):
+                async with asyncio.timeout(self._stall_timeout):
+                    response = await stack.enter_async_context(asked)
+                    await check_success(response, what, judged=judged)
+            yield response
+
+    def begin(
+        self,
+        delivery: Delivery,
+        path: str,
+        *,
+        method: str = "GET",
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Return a request as aiohttp has it: neither its time nor its answer is looked at."""
         token = self._signer.token(delivery.tenant, delivery.user)
         headers = {"Authorization": f"Bearer {token}"} | dict(headers or {})
         trace = tracing.current()
         if trace is not None:
             headers[tracing.HEADER] = trace
-        async with contextlib.AsyncExitStack() as stack:
-            with breaking_off(what):
-                async with asyncio.timeout(self._stall_timeout):
-                    response = await stack.enter_async_context(
-                        self._session.request(
-                            method,
-                            self._url + path,
-                            params=params,
-                            headers=headers,
-                            allow_redirects=False,
-                            timeout=timeout or self._session.timeout,
-                        )
-                    )
-                    if not (200 <= response.status < 300 or judged(response.status)):
-                        raise refused(response, what, await detail_of(response))
-            yield response
+        return self._session.request(
+            method,
+            self._url + path,
+            params=params,
+            headers=headers,
+            allow_redirects=False,
+            timeout=timeout or self._session.timeout,
+        )
+
+
+async def check_success(
+    response: aiohttp.ClientResponse, what: str, *, judged: Callable[[int], bool] = _none
+) -> None:
+    """Raise what `refusals` makes of an answer without success; see `Requests.ask`."""
+    if not (200 <= response.status < 300 or judged(response.status)):
+        raise refused(response, what, await detail_of(response))
 
 
 def refused(response: aiohttp.ClientResponse, what: str, detail: str) -> DeliveryError:
