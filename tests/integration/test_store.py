@@ -45,6 +45,13 @@ async def test_a_process_that_does_not_go_on_keeps_its_locks_for_two_minutes(
     assert values == ["2min", "60000", "30", "10", "3"]
 
 
+async def test_statements_are_run_as_they_are_planned_and_not_compiled(pool: asyncpg.Pool) -> None:
+    """Whatever the server has: compiling takes a hundred times as long as a pass of the relay."""
+    jit = await pool.fetchrow("SELECT setting, source FROM pg_settings WHERE name = 'jit'")
+    assert jit is not None
+    assert (jit["setting"], jit["source"]) == ("off", "client")
+
+
 async def test_a_migration_takes_longer_than_any_other_statement_may(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
