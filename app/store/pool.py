@@ -44,8 +44,8 @@ _SILENCE = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "60s",
 }
-# PostgreSQL compiles what it takes for expensive, as a relay's pass while ten thousand messages wait:
-# that takes 80 to 250 ms, to be run in one.
+# PostgreSQL compiles what it takes for expensive, as a relay's pass while ten thousand messages
+# wait: that takes 80 to 250 ms, to be run in one.
 _NOT_COMPILED = {"jit": "off"}
 
 # SQLSTATE: a class of two letters, or a code. Read-only is what a failover leaves for a while.
