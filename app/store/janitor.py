@@ -17,6 +17,8 @@ SQL = load(__name__)
 _DELIVERY_BATCH_SIZE = 1000  # of one statement
 _FILE_BATCH_SIZE = 20_000  # of one statement
 _ROW_BATCH_SIZE = 5000  # of the inbox and of the audit trail, of one statement
+_CONTENTS_LOOKED_AT = 500  # of one look
+_FIRST = UUID(int=0)
 
 
 class PostgresJanitor:
@@ -27,6 +29,7 @@ class PostgresJanitor:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._last_content = _FIRST  # that was looked at
 
     async def forget(self, *, finished: timedelta, audited: timedelta) -> int:
         """Remove deliveries, receipts and changes that are older; return how many deliveries.
@@ -45,12 +48,12 @@ class PostgresJanitor:
                 total += len(ids)
             for batch in (
                 SQL["forget_receipts"](age=finished, limit=_ROW_BATCH_SIZE),
-                SQL["forget_contents"](limit=_ROW_BATCH_SIZE),
                 SQL["forget_asked"](age=finished, limit=_ROW_BATCH_SIZE),
                 SQL["forget_changes"](age=audited, limit=_ROW_BATCH_SIZE),
             ):
                 while len(await self._pool.fetch(*batch)) == _ROW_BATCH_SIZE:
                     pass
+            await self._forget_contents()
             if await self._pool.fetchval(*SQL["any_pause_is_over"](worked_off=WORKED_OFF)):
                 await self._pool.execute(*SQL["forget_pauses"](worked_off=WORKED_OFF))
         return total
@@ -62,6 +65,11 @@ class PostgresJanitor:
             )
         )
         return [row["id"] for row in rows]
+
+    async def _forget_contents(self) -> None:
+        """Look at some contents whose delivery may be gone, at the others the next times."""
+        looked = SQL["forget_contents"](after=self._last_content, limit=_CONTENTS_LOOKED_AT)
+        self._last_content = await self._pool.fetchval(*looked) or _FIRST
 
     async def _forget_files(self, delivery: UUID) -> None:
         last = -1

@@ -48,10 +48,13 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: forget_deliveries
--- Remove deliveries, with their history and what is left of their files; what they came to is counted by day, for :days.
+-- Remove deliveries, with their history, what is left of their files, and contents that nothing is due for; what they came to is counted by day, for :days.
 WITH gone AS (
     DELETE FROM delivery WHERE id = ANY (:ids::uuid[]) AND state IN ({ended}) AND NOT keeps_content
-    RETURNING tenant, target, (finished_at AT TIME ZONE 'UTC')::date AS day, state, error_code, total_bytes
+    RETURNING id, tenant, target, (finished_at AT TIME ZONE 'UTC')::date AS day, state, error_code, total_bytes
+), contents AS (
+    DELETE FROM content
+    WHERE delivery_id = ANY (:ids) AND due_at IS NULL AND delivery_id IN (SELECT id FROM gone)
 ), old AS (
     DELETE FROM figure WHERE day < (now() AT TIME ZONE 'UTC')::date - :days::integer
 )
@@ -71,36 +74,41 @@ ON CONFLICT (tenant, target, day) DO UPDATE SET
     bytes = figure.bytes + excluded.bytes;
 
 -- name: forget_contents
--- Remove up to :limit contents that nothing is due for, unless their delivery is still kept.
-DELETE FROM content
-WHERE delivery_id IN (
-    SELECT delivery_id FROM content
-    WHERE due_at IS NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = content.delivery_id)
-    LIMIT :limit
+-- Of the next :limit contents behind :after that nothing is due for, remove those whose delivery was forgotten before they were
+-- removed; tells the last of them, no row at the end. (As a rule they go with their delivery: looking at all would take as long as
+-- there is of them.)
+WITH looked_at AS MATERIALIZED (
+    SELECT delivery_id FROM content WHERE due_at IS NULL AND delivery_id > :after::uuid ORDER BY delivery_id LIMIT :limit
+), gone AS (
+    -- Neither EXISTS nor a join, here and below: PostgreSQL may read all deliveries that are kept, or all receipts.
+    DELETE FROM content WHERE delivery_id = ANY (ARRAY(
+        SELECT delivery_id FROM looked_at WHERE (SELECT count(*) FROM delivery WHERE id = looked_at.delivery_id) = 0))
 )
-RETURNING delivery_id;
+SELECT delivery_id FROM looked_at ORDER BY delivery_id DESC LIMIT 1;
 
 -- name: forget_receipts
 -- Remove up to :limit receipts of what arrived longer ago than :age, unless its delivery is still kept.
 DELETE FROM inbox
-WHERE ingress_id IN (
+WHERE ingress_id = ANY (ARRAY(
     SELECT ingress_id FROM inbox
     WHERE received_at < now() - :age::interval
-      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = inbox.ingress_id)
+      AND (SELECT count(*) FROM delivery WHERE delivery.id = inbox.ingress_id) = 0
+    ORDER BY received_at
     LIMIT :limit
-)
+))
 RETURNING ingress_id;
 
 -- name: forget_asked
 -- Remove up to :limit requests over HTTP that came longer ago than :age, unless their delivery is
 -- still kept.
 DELETE FROM asked
-WHERE ctid IN (
+WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM asked
     WHERE at < now() - :age::interval
-      AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.id = asked.delivery_id)
+      AND (SELECT count(*) FROM delivery WHERE delivery.id = asked.delivery_id) = 0
+    ORDER BY at
     LIMIT :limit
-)
+))
 RETURNING delivery_id;
 
 -- fragment: pause_is_over
