@@ -30,7 +30,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-round-trips bench-claims bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-round-trips bench-scale bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -170,8 +170,8 @@ bench-quick: setup ## Count what a tiny delivery costs, and a file; fails when a
 bench-notify: setup ## Whether commits that notify workers hold each other up (SECONDS=2)
 	@$(BIN)/python -m tests.bench.notify --seconds $(or $(SECONDS),2)
 
-bench-claims: setup ## Time claims while many deliveries wait (DELIVERIES=100000)
-	@$(BIN)/python -m tests.bench.scale_claims --deliveries $(or $(DELIVERIES),100000)
+bench-scale: setup ## What each operation costs PostgreSQL as tenants, deliveries, workers grow (LIMIT=10000: fewer, nothing is kept)
+	@$(BIN)/python -m tests.bench.scale $(if $(LIMIT),--limit $(LIMIT),--write)
 
 bench-queue: setup ## What many requests at once cost: time, memory, database (REQUESTS=10000)
 	@$(BIN)/python -m tests.bench.scale_queue --requests $(or $(REQUESTS),10000)

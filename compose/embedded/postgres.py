@@ -9,7 +9,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import asyncpg
@@ -92,12 +92,17 @@ def _tls(tls: ServerTls, home: Path, data: Path) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def postgres(
-    folder: Path, *, tls: ServerTls | None = None, durable: bool = True
+    folder: Path,
+    *,
+    tls: ServerTls | None = None,
+    durable: bool = True,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Server]:
     """Run PostgreSQL; its address is that of the database `delivery`.
 
     With `tls`, it is spoken to in no other way, and the address names the client's files. Unless
-    `durable`, it waits for no disk: for tests, whose figures are not kept.
+    `durable`, it waits for no disk: for tests, whose figures are not kept. `settings` are its own,
+    by their names.
     """
     user = _unprivileged()
     home = folder / "postgres"
@@ -140,6 +145,7 @@ async def postgres(
     tuning = _TUNING | {"port": str(port)} | (_tls(tls, home, data) if tls else {})
     if not durable:
         tuning |= _FOR_TESTS
+    tuning |= settings or {}
     options = [f"-c{name}={value}" for name, value in tuning.items()]
     child = start(
         "PostgreSQL",
