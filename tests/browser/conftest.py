@@ -85,11 +85,15 @@ def token(stack: Stack, role: str = "PROJECT_ADMIN") -> str:
     return made.stdout.strip()
 
 
-async def sign_in(page: Page, stack: Stack, role: str = "PROJECT_ADMIN") -> None:
-    """Sign in."""
+async def sign_in(
+    page: Page, stack: Stack, role: str = "PROJECT_ADMIN", *, to: str = "Deliveries"
+) -> None:
+    """Sign in, and go to a page of the navigation."""
     await page.get_by_label("Token").fill(token(stack, role))
     await page.get_by_role("button", name="Sign in").click()
-    await page.get_by_role("heading", name="Deliveries").wait_for()
+    if to != "Overview":  # where operators begin
+        await page.get_by_role("navigation").get_by_role("link", name=to, exact=True).click()
+    await page.get_by_role("heading", name=to, level=1).wait_for()
 
 
 def api(service: str, stack: Stack, role: str = "PROJECT_ADMIN") -> aiohttp.ClientSession:

@@ -27,15 +27,19 @@ async def test_transfers_that_fail_come_first_and_a_delivery_shows_its_attempts(
     for name in names:
         await client.answer(request_for(make_product({"a.txt": b"a"}), correlationId=name))
     await standin.behave()
-    await sign_in(page, stack)
+    await sign_in(page, stack, to="Overview")
     needed = page.get_by_role("region", name="What needs you")
     await expect(needed).to_contain_text("fail one after the other: 3 attempts")
     await expect(needed).to_contain_text("403")
-    await shot(page, "attention")
+    await shot(page, "overview")
     await fits(page)
     await shot(page, "narrow-attention")
     await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+    await expect(page.get_by_role("link", name="1 thing needs attention")).to_be_visible()
+    await expect(page).to_have_title("(1) Overview \N{EN DASH} rs-delivery console")
+    await page.get_by_role("link", name="Deliveries").click()
     await page.get_by_role("link", name=names[-1]).click()
+    await expect(page).to_have_title(f"(1) {names[-1]} \N{EN DASH} rs-delivery console")
     attempts = page.get_by_role("table").filter(
         has=page.get_by_role("columnheader", name="Came to")
     )
@@ -46,7 +50,9 @@ async def test_transfers_that_fail_come_first_and_a_delivery_shows_its_attempts(
     await fits(page)
     # One that goes well ends it, without the page being asked for again.
     await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
-    await page.get_by_role("link", name="Deliveries").click()
+    await page.get_by_role("link", name="1 thing needs attention").click()
     await expect(needed).to_contain_text("3 attempts")
     await client.answer(request_for(make_product({"a.txt": b"a"})))
     await expect(needed).not_to_contain_text("attempts", timeout=40_000)
+    await expect(page.get_by_role("link", name="All is well")).to_be_visible()
+    await expect(page).to_have_title("Overview \N{EN DASH} rs-delivery console")

@@ -90,7 +90,7 @@ async def test_a_token_is_typed_before_the_service_has_said_how_else_to_sign_in(
         await expect(page.get_by_label("Password")).to_be_visible()
         await expect(page.get_by_label("Token")).to_be_focused()
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_focused()
 
 
 async def test_a_second_enter_does_not_sign_in_a_second_time(page: Page, stack: Stack) -> None:
@@ -102,7 +102,7 @@ async def test_a_second_enter_does_not_sign_in_a_second_time(page: Page, stack: 
         await page.evaluate("0")  # by then, a second one would be here
         assert len(held) == 1
         await answered(page, trial)
-    await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_focused()
 
 
 async def test_a_token_that_is_being_tried_signs_nobody_in(page: Page, stack: Stack) -> None:

@@ -94,7 +94,7 @@ async def signed_in(page: Page, provider: OidcProvider) -> None:
     await page.get_by_placeholder("and password").fill("any")
     await page.get_by_role("button", name="Sign-in").click()
     await page.get_by_role("button", name="Continue").click()
-    await expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
 async def test_a_user_signs_in_at_the_provider_and_out_there_too(

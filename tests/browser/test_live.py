@@ -67,6 +67,7 @@ async def test_a_user_who_must_sign_in_again_is_told_why(
 
 async def sign_in_and_out(page: Page, stack: Stack) -> None:
     """Sign in; the page of deliveries may be gone before anybody sees it."""
+    await page.evaluate("location.hash = '#/deliveries'")
     await page.get_by_label("Token").fill(token(stack))
     async with page.expect_request(STREAM):
         await page.get_by_role("button", name="Sign in").click()

@@ -105,5 +105,6 @@ async def test_an_order_of_one_suborder_has_no_table_of_them(
     await client.answer(body)
     await sign_in(page, stack)
     await page.get_by_role("link", name=body["correlationId"]).click()
+    await expect(page.get_by_role("heading", name=body["correlationId"])).to_be_visible()
     await expect(page.get_by_role("cell", name="a.txt")).to_be_visible()
     await expect(page.get_by_role("heading", name="Suborders")).to_have_count(0)

@@ -69,6 +69,11 @@ def test_the_console_knows_the_same_states() -> None:
     assert json.loads(lists["ENDED"]) == [state for state in State if state.ended]
 
 
+def test_the_overview_of_the_console_counts_the_same_states() -> None:
+    script = (ROOT / "web" / "assets" / "console" / "overview.js").read_text("utf-8")
+    assert re.findall(r"^ *([A-Z_]+): \"", script, re.MULTILINE) == list(State)
+
+
 def test_the_documented_table_is_that_of_the_code() -> None:
     document = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     section = document.partition("\n## States\n")[2].partition("\n## ")[0]

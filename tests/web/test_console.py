@@ -28,7 +28,10 @@ async def test_the_page_and_all_that_it_names_are_served(api: Api, prefix: str) 
         if name.endswith(".js"):
             assert answer.content_type == "text/javascript"
             assert "innerHTML =" not in text  # what strangers sent stays text
-            found = {f"console/{other}" for other in re.findall(r'from "\./([\w.-]+)"', text)}
+            found = {
+                f"console/{other}"
+                for other in re.findall(r'(?:from |import\()"\./([\w.-]+)"', text)
+            }
             pending |= found - seen
     assert {"console/app.js", "console/api.js", "console/letters.js"} <= seen
 

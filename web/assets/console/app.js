@@ -2,26 +2,32 @@
 
 import { looksOnly, plainUser, session } from "./api.js";
 import { alertOf, closeDialogs, h } from "./dom.js";
-import { delivery } from "./delivery.js";
 import { forget } from "./draft.js";
-import { health } from "./health.js";
-import { help } from "./help.js";
-import { deadLetters } from "./letters.js";
-import { list } from "./list.js";
-import { mine } from "./mine.js";
-import { ask } from "./new.js";
 import { banner, tell } from "./pauses.js";
 import { arrive, comesBack, wayOut } from "./provider.js";
-import { settings } from "./settings.js";
 import { signIn } from "./sign-in.js";
-import { webhooks } from "./webhooks.js";
+import { entitle, standing } from "./standing.js";
 
 const main = document.querySelector("main");
 const nav = document.querySelector("nav");
 const who = document.querySelector(".who");
 const paused = document.getElementById("paused");
-const OPERATORS_ONLY = ["#/settings", "#/webhooks", "#/dead-letters", "#/health"];
-const PAGES = { mine, deliveries: list, delivery, new: ask, settings, webhooks, "dead-letters": deadLetters, health, help };
+const stands = document.getElementById("standing");
+const OPERATORS_ONLY = ["#/", "#/targets", "#/settings", "#/webhooks", "#/dead-letters", "#/health"];
+// A page's files are loaded when it is shown first.
+const PAGES = {
+  overview: async () => (await import("./overview.js")).overview,
+  mine: async () => (await import("./mine.js")).mine,
+  deliveries: async () => (await import("./list.js")).list,
+  delivery: async () => (await import("./delivery.js")).delivery,
+  new: async () => (await import("./new.js")).ask,
+  targets: async () => (await import("./targets.js")).targets,
+  settings: async () => (await import("./settings.js")).settings,
+  webhooks: async () => (await import("./webhooks.js")).webhooks,
+  "dead-letters": async () => (await import("./letters.js")).deadLetters,
+  health: async () => (await import("./health.js")).health,
+  help: async () => (await import("./help.js")).help,
+};
 
 let leaving = new AbortController();
 
@@ -40,22 +46,26 @@ async function show({ changed = true, why } = {}) {
   }
   const [path, query] = location.hash.slice(2).split("?");
   const [page, ...rest] = path.split("/");
-  // Who administers all tenants has no deliveries.
-  const listed = plainUser() ? "mine" : "deliveries";
-  const home = session.caller.tenant === "instance" ? "dead-letters" : listed;
+  const [home, listed] = plainUser() ? ["mine", "mine"] : ["overview", "deliveries"];
   const name = Object.hasOwn(PAGES, page) ? page : home;
   for (const link of nav.children) {
     link.hidden = (plainUser() && OPERATORS_ONLY.includes(link.hash)) || (looksOnly() && ["#/mine", "#/new"].includes(link.hash));
-    const here = link.hash === `#/${name}` || (name === "delivery" && link.hash === `#/${listed}`);
-    if (here) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    const here = link.hash === (name === "overview" ? "#/" : `#/${name}`) || (name === "delivery" && link.hash === `#/${listed}`);
+    if (here) {
+      link.setAttribute("aria-current", "page");
+      // On a phone it is one line: in its middle.
+      nav.scrollLeft = link.offsetLeft - nav.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
+    } else link.removeAttribute("aria-current");
   }
   const content = h("div", {});
   main.replaceChildren(content);
+  standing(stands, signal);
   banner(paused, signal);
   try {
+    const draw = known && await PAGES[name]().catch(() => unloaded);
+    if (signal.aborted) return;
     const shown = known
-      ? PAGES[name](content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
+      ? draw(content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
       : signIn(content, signal, why);
     // Each page begins with its heading. At once: later, the focus may be elsewhere in the page.
     announce(content.querySelector("h1"), changed);
@@ -65,8 +75,13 @@ async function show({ changed = true, why } = {}) {
   }
 }
 
+async function unloaded(content) {
+  content.append(h("h1", {}, "This page could not be loaded"));
+  throw new Error("Is the service running, and is the network up? Load the console again.");
+}
+
 function announce(heading, changed) {
-  document.title = `${heading.textContent} – rs-delivery console`;
+  entitle(heading.textContent);
   heading.tabIndex = -1;
   // A screen reader tells where it is now; at first, it reads the page from its beginning.
   if (changed) heading.focus({ preventScroll: true });

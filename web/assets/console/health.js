@@ -1,21 +1,15 @@
 // Whether everything works: dependencies, workers, and the tenant's targets.
 
 import { call } from "./api.js";
-import { attention } from "./attention.js";
 import { alertOf, h, seconds, time } from "./dom.js";
-import { history } from "./history.js";
 import { pauses } from "./pauses.js";
 
 export async function health(content, { signal }) {
   const place = h("div", {});
   const aside = h("div", {}); // a target that is silent must not keep the rest from being seen
   const paused = h("div", {});
-  const needed = h("div", {});
-  const ended = h("div", {});
-  content.append(h("h1", {}, "Health"), needed, paused, place, aside, ended);
-  attention(needed, signal);
+  content.append(h("h1", {}, "Health"), paused, place, aside);
   pauses(paused, signal);
-  history(ended, signal);
   draw(aside, signal, async () => {
     const { content: targets } = await call("GET", "/health/targets", { signal, accept: [403] }); // for administrators only
     return targets ? [places(targets)] : [];

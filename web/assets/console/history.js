@@ -1,90 +1,72 @@
-// What became of deliveries: bars by the hour, those that ended well up, the others down; and the same as a table.
+// What became of deliveries, by the hour or by the day: what ended, what was delivered, what had not ended.
 
-import { call, plainUser, session } from "./api.js";
-import { alertOf, clock, h, size } from "./dom.js";
+import { session } from "./api.js";
+import { at, bars, chart, line, short } from "./chart.js";
+import { h, size } from "./dom.js";
+import { look } from "./looking.js";
 
 const LOOK = 60_000; // milliseconds between looks
-const SVG = "http://www.w3.org/2000/svg";
-const BAR = 10; // units of the drawing that a bucket is wide
-const [UP, DOWN] = [60, 30]; // units above the axis, and below it
+const STEPS = [["hour", "#/", "two days, by the hour"], ["day", "#/?step=day", "90 days, by the day"]];
 
-// Tells it in `place`, for as long as the page is shown.
-export async function history(place, signal) {
-  if (plainUser() || signal.aborted) return;
-  try {
-    const { content } = await call("GET", "/stats/history", { signal });
-    draw(place, content);
-  } catch (error) {
-    if (signal.aborted) return;
-    place.replaceChildren(alertOf(error));
-    delete place.dataset.told;
-  }
-  if (!signal.aborted) setTimeout(() => history(place, signal), LOOK);
+// Tells it in `place`, for as long as the page is shown; `step` is hour or day.
+export function history(place, signal, step) {
+  const told = h("div", {});
+  const wanted = step === "day" ? "day" : "hour";
+  place.replaceChildren(h("section", { "aria-label": "What became of deliveries" },
+    h("h2", {}, "What became of deliveries"),
+    h("p", { class: "choices" }, STEPS.map(([name, href, words]) =>
+      h("a", { href, "aria-current": name === wanted && "true" }, words))),
+    told));
+  look(told, signal, { path: wanted === "day" ? "/stats/history?step=day" : "/stats/history", every: LOOK, draw });
 }
 
 function draw(place, found) {
-  const told = JSON.stringify(found);
-  if (place.dataset.told === told) return; // what a user has opened, or has the focus on, stays
-  place.dataset.told = told;
-  const opened = new Set([...place.querySelectorAll("details[open]")].map((each) => each.dataset.of));
-  place.replaceChildren(h("section", { "aria-label": "What ended" }, h("h2", {}, "What ended in the last two days"),
-    found.map((one) => figure(one, opened.has(one.tenant)))));
+  const opened = new Set([...place.querySelectorAll("details[open]")].map(pathOf));
+  const isOpen = (...path) => opened.has(path.join("\n"));
+  if (!found.length) place.replaceChildren(h("p", { class: "dim" }, "No tenant is served."));
+  else if (found.length === 1) place.replaceChildren(charts(found[0], (title) => isOpen(title)));
+  // Of many, those are drawn that are looked at.
+  else place.replaceChildren(...found.map((one) => folded(one, isOpen(one.tenant) || one.tenant === session.caller.tenant, isOpen)));
 }
 
-function figure(one, open) {
-  const whose = one.tenant === session.caller.tenant ? "" : `Tenant ${one.tenant}: `;
-  const said = `${whose}${sum(one.done)} ended well (${size(sum(one.bytes))}), ${sum(one.failed)} failed, ${sum(one.cancelled)} were cancelled`;
-  return h("figure", {}, h("figcaption", {}, said), bars(one, said),
-    h("details", { "data-of": one.tenant, open }, h("summary", {}, "By the hour, as a table"), table(one)));
+function pathOf(details) {
+  const around = details.parentElement.closest("details");
+  return around ? `${around.dataset.of}\n${details.dataset.of}` : details.dataset.of;
+}
+
+function folded(one, open, isOpen) {
+  const whole = h("details", { "data-of": one.tenant, class: "tenant" },
+    h("summary", {}, `Tenant ${one.tenant}: ${ended(one)}`));
+  whole.addEventListener("toggle", () => {
+    if (whole.open && !whole.querySelector("figure")) whole.append(charts(one, (title) => isOpen(one.tenant, title)));
+  });
+  whole.open = open;
+  return whole;
+}
+
+function charts(one, isOpen) {
+  const lost = one.failed.map((failed, number) => (failed ?? 0) + (one.cancelled[number] ?? 0));
+  const draws = (title, said, drawing, ...series) =>
+    chart({ title, said, drawing, series, begins: one.begins, step: one.step, open: isOpen(title) });
+  return h("div", { class: "charts" },
+    draws("Ended", ended(one), bars(one.done, lost), { name: "Ended well", values: one.done },
+      { name: "Failed", values: one.failed }, { name: "Cancelled", values: one.cancelled }),
+    draws("Delivered", `${size(sum(one.bytes))}${most(one, "bytes", size)}`, bars(one.bytes),
+      { name: "Delivered", values: one.bytes, say: size }),
+    draws("Not ended", `${one.active.at(-1) ?? "not known"} now${most(one, "active", String)}`, line(one.active),
+      { name: "Not ended by its end", values: one.active }));
+}
+
+function ended(one) {
+  return `${sum(one.done)} ended well, ${sum(one.failed)} failed, ${sum(one.cancelled)} were cancelled`;
+}
+
+function most(one, name, say) {
+  const highest = Math.max(0, ...one[name]);
+  if (!highest) return "";
+  return `, most: ${say(highest)} (${short(at(one.begins, one.step, one[name].indexOf(highest)), one.step)})`;
 }
 
 function sum(values) {
   return values.reduce((total, value) => total + (value ?? 0), 0);
-}
-
-function bars(one, said) {
-  const most = Math.max(1, ...one.done, ...one.done.map((_, number) => lost(one, number)));
-  const svg = s("svg", { viewBox: `0 0 ${BAR * one.done.length} ${UP + DOWN}`, class: "chart", role: "img",
-    "aria-label": said, preserveAspectRatio: "none" });
-  one.done.forEach((done, number) => {
-    if (done === null) return; // it is not known: no bar, as the table says
-    const [up, down] = [(UP * done) / most, (DOWN * lost(one, number)) / most];
-    const x = number * BAR + 1;
-    if (done) svg.append(s("rect", { class: "good", x, y: UP - up, width: BAR - 2, height: up }));
-    if (down) svg.append(s("rect", { class: "bad", x, y: UP, width: BAR - 2, height: down }));
-  });
-  svg.append(s("path", { class: "axis", d: `M0 ${UP}H${BAR * one.done.length}` }));
-  return svg;
-}
-
-function lost(one, number) {
-  return (one.failed[number] ?? 0) + (one.cancelled[number] ?? 0);
-}
-
-function s(tag, attributes) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
-
-// The newest first. An hour in which nothing was, is left out.
-function table(one) {
-  const columns = [["Since", begins], ["Ended well", number("done")], ["Failed", number("failed")],
-    ["Cancelled", number("cancelled")], ["Delivered", ({ bytes }, at) => (bytes[at] === null ? "not known" : size(bytes[at]))],
-    ["Not ended by then", number("active")]];
-  const hours = one.done.map((_, at) => at).reverse()
-    .filter((at) => [one.done, one.failed, one.cancelled, one.active].some((values) => values[at] !== 0));
-  return h("table", { class: "cards" },
-    h("caption", {}, hours.length ? "Hours in which something ended, or was under way" : "Nothing ended, and nothing is under way"),
-    h("thead", {}, h("tr", {}, columns.map(([name]) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, hours.map((at) => h("tr", {},
-      columns.map(([name, say]) => h("td", { "data-label": name }, say(one, at)))))));
-}
-
-function begins({ begins: first, step }, at) {
-  return clock(new Date(new Date(first).getTime() + at * step * 1000).toISOString());
-}
-
-function number(name) {
-  return (one, at) => (one[name][at] === null ? "not known" : String(one[name][at]));
 }

@@ -1,7 +1,6 @@
 // The live list of deliveries.
 
 import { call, follow, plainUser } from "./api.js";
-import { attention } from "./attention.js";
 import { activity, addressOf, alertOf, bar, codeOf, h, labelled, lasting, liveness, refreshed, seconds, size, state, suborders, time } from "./dom.js";
 
 const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
@@ -41,8 +40,7 @@ export async function list(content, { signal, query }) {
   const more = h("button", { type: "button", hidden: true }, "Older deliveries");
   const said = h("div", {});
   const live = liveness();
-  const needed = h("div", {});
-  content.append(h("h1", {}, "Deliveries"), needed, counts, filters({ wanted, text, label }), live.element, said,
+  content.append(h("h1", {}, "Deliveries"), counts, filters({ wanted, text, label }), live.element, said,
     h("table", { class: "cards" },
       h("caption", {}, "The newest first"),
       h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
@@ -50,7 +48,6 @@ export async function list(content, { signal, query }) {
       body),
     h("p", { class: "actions" }, more));
 
-  attention(needed, signal); // what is silent must not keep the list from being seen
   const shown = new Map(); // by id: the delivery as it was told last, its progress, and its row
   const current = new Map(); // by correlation id: the newest of them
   const matches = (delivery) =>

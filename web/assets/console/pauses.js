@@ -1,4 +1,4 @@
-// What is paused: a banner on every page, and on the page Health what begins and ends pauses.
+// What is paused: a banner on every page, and on the pages Health and Targets what begins and ends pauses.
 
 import { call, plainUser, session } from "./api.js";
 import { alertOf, confirmed, h, say, time } from "./dom.js";
@@ -68,7 +68,7 @@ export async function pauses(place, signal) {
       }, `Resume ${nameOf(pause)}`));
   }
   const begin = h("button", { type: "button", onclick: async () => {
-    const wish = await asked(signal);
+    const wish = await asked(await subjectsOf(signal));
     if (wish) await act(() => call("PUT", pathOf(wish), { body: wish.body }), "Paused.");
   } }, "Pause…");
   place.append(h("h2", {}, "Pauses"), list, h("div", { class: "actions changes" }, begin));
@@ -79,8 +79,18 @@ function nameOf({ scope, name }) {
   return { tenant: "the tenant's transfers", instance: "all transfers", target: `transfers to ${name}`, worker: `worker ${name}` }[scope];
 }
 
-// What is to be paused, and how; null: nothing.
-async function asked(signal) {
+// Pauses the transfers to one of the tenant's targets, if the user wants that; false: nothing was done.
+export async function pauseTarget(name) {
+  const wish = await asked([{ scope: "target", name }]);
+  if (wish) await call("PUT", pathOf(wish), { body: wish.body });
+  return Boolean(wish);
+}
+
+export async function resumeTarget(name) {
+  await call("DELETE", pathOf({ scope: "target", name }));
+}
+
+async function subjectsOf(signal) {
   const [limits, workers] = await Promise.all([
     call("GET", "/limits", { signal, accept: [403] }),
     administersAll() ? call("GET", "/workers", { signal }) : null,
@@ -92,6 +102,11 @@ async function asked(signal) {
   }
   for (const { id } of workers?.content ?? []) subjects.push({ scope: "worker", name: id });
   if (administersAll()) subjects.push({ scope: "instance" });
+  return subjects;
+}
+
+// Which of them is to be paused, and how; null: nothing.
+async function asked(subjects) {
   const what = h("select", { id: "pause-what" }, subjects.map((subject, number) =>
     h("option", { value: number }, subject.scope === "worker" ? `Worker ${subject.name}: drain it` : capital(nameOf(subject)))));
   const reason = h("input", { id: "pause-reason", maxlength: 500, class: "whole" });
@@ -101,8 +116,9 @@ async function asked(signal) {
     h("option", { value: "finish" }, "It may finish"),
     h("option", { value: "stop" }, "It stops, and goes on later from where it is"));
   const label = (field, text) => h("label", { for: field.id }, text);
-  if (!(await confirmed("Pause transfers? What waits says why, and who paused it.", "Pause",
-    label(what, "What"), what, label(reason, "Reason"), reason,
+  const only = subjects.length === 1 && nameOf(subjects[0]);
+  if (!(await confirmed(`Pause ${only || "transfers"}? What waits says why, and who paused it.`, "Pause",
+    ...(only ? [] : [label(what, "What"), what]), label(reason, "Reason"), reason,
     label(hours, "For so many hours"), hours, h("p", { class: "hint", id: "pause-until" }, "Empty: until it is resumed."),
     label(running, "What runs"), running))) return null;
   const body = { reason: reason.value };

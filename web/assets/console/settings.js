@@ -1,6 +1,7 @@
 // The tenant's settings: what is set, what the default is, try, save, put back.
 
 import { call, looksOnly } from "./api.js";
+import { outcome } from "./connection.js";
 import { alertOf, confirmed, h, say } from "./dom.js";
 
 // made by `make docs`: the settings of a tenant
@@ -98,11 +99,6 @@ function draw(place, setting, links, said = null) {
     h("p", { class: "hint" }, "Default: ", h("code", {}, JSON.stringify(setting.defaultValue))),
     found,
     h("div", { class: "actions changes" }, buttons))));
-}
-
-function outcome(check) {
-  return Object.entries(check || {}).flatMap(([label, steps]) => steps.map((step) =>
-    h("p", { class: step.ok ? "up" : "down" }, `${label}, ${step.check}: ${step.ok ? "good" : step.message}`)));
 }
 
 function editorOf(name, value) {

@@ -1,0 +1,177 @@
+"""The start page of operators: trouble first, then counts, workers' slots, what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from compose.embedded.stack import TENANT, Stack
+from tests.browser.conftest import sign_in
+from tests.browser.test_console import accessible
+from tests.browser.test_focus import answered, holding
+from tests.browser.test_suborders import fits
+from tests.client import Client, request_for
+
+pytestmark = pytest.mark.timeout(300)
+
+REFUSAL = {"status": 503, "json": {"message": "the database is away"}}
+
+
+def trouble(code: str = "STATE_STUCK", **changes: Any) -> dict[str, Any]:
+    """What `GET /attention` says of something that is wrong."""
+    return {
+        "code": code,
+        "severity": "problem",
+        "sentence": "Deliveries are READY for longer than they should be: 4",
+        "advice": "`delivery list --state READY` has their causes.",
+        "since": "2026-01-31T12:00:00.000Z",
+        "tenant": TENANT,
+        "subject": "READY",
+        "count": 4,
+    } | changes
+
+
+def worker(number: int, *, alive: bool = True) -> dict[str, Any]:
+    """What `GET /workers` says of one."""
+    return {
+        "id": f"worker-{number}",
+        "version": "1.0.0",
+        "startedAt": "2026-01-31T12:00:00Z",
+        "seenAt": "2026-01-31T12:00:00Z",
+        "alive": alive,
+        "silentFor": 1.5,
+        "slots": 4,
+        "running": number % 5,
+    }
+
+
+async def test_trouble_comes_first_on_the_page_and_in_the_title_of_each_page(
+    page: Page, stack: Stack
+) -> None:
+    wanted = trouble("PAUSED", severity="notice", sentence="Paused: all")
+    found = [trouble(), trouble("DEAD_LETTER", subject=None), wanted]
+    await page.route("**/attention", lambda route: route.fulfill(json={"content": found}))
+    await sign_in(page, stack, to="Overview")
+    needed = page.get_by_role("region", name="What needs you")
+    await expect(needed.get_by_text("for longer than they should be")).to_have_count(2)
+    await expect(page).to_have_title("(2) Overview \N{EN DASH} rs-delivery console")
+    await accessible(page)
+    await page.get_by_role("link", name="Settings").click()
+    line = page.get_by_role("link", name="2 things need attention")
+    await expect(page).to_have_title("(2) Settings \N{EN DASH} rs-delivery console")
+    await line.click()
+    await expect(page.get_by_role("heading", name="Overview")).to_be_focused()
+    await needed.get_by_role("link", name="Show").first.click()
+    await expect(page.get_by_label("State", exact=True)).to_have_value("READY")
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(line).to_have_count(0)
+    await expect(page).to_have_title("Sign in \N{EN DASH} rs-delivery console")
+
+
+async def test_deliveries_are_counted_by_state_and_each_count_leads_to_its_list(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    await client.answer(request_for(make_product({"a.txt": b"a"})))
+    await sign_in(page, stack, to="Overview")
+    counts = page.get_by_role("region", name="Deliveries by state")
+    await expect(counts.get_by_role("link")).to_have_count(8)
+    done = counts.get_by_role("link", name="DONE")
+    await expect(done).to_contain_text("within a day")
+    await done.focus()
+    await client.answer(request_for(make_product({"a.txt": b"a"})))
+    async with page.expect_response("**/stats"):
+        pass
+    await expect(done).to_be_focused()  # though its figure changed
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+    await expect(page.get_by_label("State", exact=True)).to_have_value("DONE")
+
+
+async def test_slots_of_workers_are_bars_and_those_that_are_silent_are_named(
+    page: Page, stack: Stack
+) -> None:
+    crew = [*(worker(number) for number in range(40)), worker(40, alive=False)]
+    await page.route("**/workers", lambda route: route.fulfill(json={"content": crew}))
+    await sign_in(page, stack, to="Overview")
+    workers = page.get_by_role("region", name="Workers")
+    await expect(workers).to_contain_text("80 of 160 slots are taken, at 40 workers")
+    bar = workers.get_by_role("progressbar", name="Slots of worker-7 that are taken")
+    await expect(bar).to_have_attribute("value", "2")
+    await expect(workers.get_by_role("progressbar")).to_have_count(40)
+    await expect(workers.get_by_role("link", name="1 is silent")).to_be_visible()
+    await accessible(page)
+    await fits(page)
+
+
+async def test_without_a_worker_it_says_so(page: Page, stack: Stack) -> None:
+    await page.route("**/workers", lambda route: route.fulfill(json={"content": []}))
+    await sign_in(page, stack, to="Overview")
+    workers = page.get_by_role("region", name="Workers")
+    await expect(workers).to_contain_text("No worker is there")
+    await accessible(page)
+
+
+async def test_each_part_is_there_while_the_others_have_no_answer(page: Page, stack: Stack) -> None:
+    async with holding(page, "/stats") as held:
+        await sign_in(page, stack, to="Overview")
+        await expect(page.get_by_role("region", name="Workers")).to_contain_text("worker-1")
+        await expect(page.get_by_role("region", name="Deliveries by state")).to_have_text(
+            "DeliveriesAsking\u2026"
+        )
+        await accessible(page)
+        await answered(page, await held.first(), status=503, body=json.dumps(REFUSAL["json"]))
+    counts = page.get_by_role("region", name="Deliveries by state")
+    await expect(counts.get_by_role("alert")).to_have_text("the database is away")
+
+
+async def test_what_was_shown_stays_with_its_time_when_an_answer_fails(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack, to="Overview")
+    workers = page.get_by_role("region", name="Workers")
+    await expect(workers).to_contain_text("worker-1")
+    for path in ("attention", "workers", "stats", "stats/history"):
+        await page.route(f"**/{path}", lambda route: route.fulfill(**REFUSAL))
+    await expect(workers.get_by_role("alert")).to_have_text("the database is away")
+    await expect(workers).to_contain_text("What follows is of")
+    await expect(workers).to_contain_text("worker-1")
+    unknown = "What needs attention is not known"
+    await expect(page.get_by_role("link", name=unknown)).to_be_visible()
+    needed = page.get_by_role("region", name="What needs you")
+    await expect(needed).to_contain_text("not known: the database is away")
+    await accessible(page)
+    await fits(page)
+    await page.unroute_all()
+    await expect(workers.get_by_role("alert")).to_have_count(0)
+
+
+async def test_it_is_read_and_left_with_the_keyboard(page: Page, stack: Stack) -> None:
+    await sign_in(page, stack, to="Overview")
+    await expect(page.get_by_role("heading", name="Overview")).to_be_focused()
+    links = page.get_by_role("region", name="Deliveries by state").get_by_role("link")
+    await expect(links).to_have_count(8)
+    await page.keyboard.press("Tab")
+    await expect(links.first).to_be_focused()
+    for _ in range(8):
+        await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="two days, by the hour")).to_be_focused()
+
+
+async def test_a_user_of_their_own_deliveries_is_told_of_no_trouble_of_the_service(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack, "REGISTERED_USER")
+    await expect(page.locator("#standing")).to_be_empty()
+    await expect(page.get_by_role("link", name="Overview")).to_have_count(0)
+
+
+async def test_a_page_whose_file_does_not_come_says_so(page: Page, stack: Stack) -> None:
+    await sign_in(page, stack)
+    await page.route("**/targets.js", lambda route: route.abort())
+    await page.get_by_role("link", name="Targets").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("This page could not be loaded")
+    await expect(page.get_by_role("alert")).to_contain_text("Load the console again")
