@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from multidict import CIMultiDictProxy
 
 from tests.web.conftest import Api
 from web.endpoint import PREFIX
@@ -42,6 +43,28 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(api: Api) -> None:
         "/console/app.js", headers={"If-None-Match": answer.headers["ETag"]}
     )
     assert (again.status, await again.read()) == (304, b"")
+
+
+async def test_a_file_is_sent_compressed_to_those_who_take_that(api: Api) -> None:
+    async def asked(encodings: str, **headers: str) -> tuple[int, CIMultiDictProxy[str], str]:
+        answer = await api.client.get(
+            "/console/app.js", headers={"Accept-Encoding": encodings, **headers}
+        )
+        return answer.status, answer.headers, await answer.text()
+
+    _, plain, text = await asked("identity")
+    _, packed, unpacked = await asked("deflate, gzip")
+    assert "Content-Encoding" not in plain
+    assert packed["Content-Encoding"] == "gzip"
+    assert plain["Vary"] == packed["Vary"] == "Accept-Encoding"
+    assert unpacked == text
+    assert int(packed["Content-Length"]) < int(plain["Content-Length"]) / 2
+    # Other bytes have another tag: what is kept of one is none of the other.
+    assert packed["ETag"] != plain["ETag"]
+    for headers in (plain, packed):
+        again, kept, _ = await asked("gzip", **{"If-None-Match": headers["ETag"]})
+        assert again == (304 if headers is packed else 200)
+        assert kept["Vary"] == "Accept-Encoding"
 
 
 @pytest.mark.parametrize("name", ["..%2fdocs.css", "nothing.js", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
@@ -24,6 +25,7 @@ _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg"
 @dataclass(frozen=True, slots=True)
 class _Asset:
     content: bytes
+    packed: bytes  # by gzip
     kind: str
     etag: str
 
@@ -34,16 +36,23 @@ def _assets() -> dict[str, _Asset]:
         content = path.read_bytes()
         kind = _TYPES[path.name.rpartition(".")[2]]
         etag = hashlib.sha256(content).hexdigest()[:16]
-        found[path.name] = _Asset(content, kind, etag)
+        found[path.name] = _Asset(content, gzip.compress(content, mtime=0), kind, etag)
     return found
 
 
 def _serving(asset: _Asset) -> Handler:
     async def serve(request: web.Request) -> web.Response:
-        if any(tag.value == asset.etag for tag in request.if_none_match or ()):
-            return web.Response(status=304)
-        answer = web.Response(body=asset.content, content_type=asset.kind, charset="utf-8")
-        answer.etag = asset.etag
+        packed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
+        etag = f"{asset.etag}-gzip" if packed else asset.etag  # it is of the bytes
+        if any(tag.value == etag for tag in request.if_none_match or ()):
+            answer = web.Response(status=304)
+        else:
+            content = asset.packed if packed else asset.content
+            answer = web.Response(body=content, content_type=asset.kind, charset="utf-8")
+            if packed:
+                answer.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        answer.etag = etag
+        answer.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
         answer.headers[hdrs.CACHE_CONTROL] = "no-cache"  # asked again, not sent again
         return answer
 
