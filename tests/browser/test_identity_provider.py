@@ -101,7 +101,7 @@ async def test_a_user_signs_in_at_the_provider_and_out_there_too(
     console: tuple[Page, str], provider: OidcProvider
 ) -> None:
     page, home = console
-    async with _renewals(page) as renewed:
+    async with _renewals(page) as renewed, page.expect_response("**/sign-in/refresh"):
         await signed_in(page, provider)
         await expect(page.locator(".who")).to_contain_text(f"{USER}, PROJECT_ADMIN")
         assert page.url == home  # no code is left in it
