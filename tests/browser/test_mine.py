@@ -25,7 +25,7 @@ from tests.standin import StandIn
 pytestmark = pytest.mark.timeout(300)
 
 LISTED = re.compile(r"/deliveries\?")
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 async def enter(page: Page, stack: Stack, user: str = USER, role: str = "REGISTERED_USER") -> None:
@@ -56,11 +56,11 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
     await enter(page, stack)
     await expect(page.get_by_text(LIVE)).to_be_visible()
     body = request_for(
-        make_product({"a.bin": noise(9_000_000)}), delivery={"labels": ["Tiles, Toulouse"]}
+        make_product({"a.bin": noise(9_000_000)}), delivery={"labels": ["Tiles of Toulouse"]}
     )
     await client.send(body)
-    mine = card(page, "Tiles, Toulouse")
-    bar = mine.get_by_role("progressbar", name="Progress of Tiles, Toulouse")
+    mine = card(page, "Tiles of Toulouse")
+    bar = mine.get_by_role("progressbar", name="Progress of Tiles of Toulouse")
     moves = re.compile(r"([5-9]|[1-9][0-9])\.[0-9]")
     await expect(bar).to_have_attribute("value", moves, timeout=60_000)
     await expect(mine).to_contain_text("On its way")
@@ -71,7 +71,7 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
     answer = await client.wait_for(body["correlationId"], "DONE")
     await expect(mine).to_contain_text(answer["md5"])
     await mine.get_by_role("button", name="Copy the MD5").click()
-    await expect(page.locator("#said")).to_contain_text("Copied: the MD5 of Tiles, Toulouse")
+    await expect(page.locator("#said")).to_contain_text("Copied: the MD5 of Tiles of Toulouse")
     assert await page.evaluate("navigator.clipboard.readText()") == answer["md5"]
     async with setting(service, stack, "link_ttl", value=1):
         await mine.get_by_role("button", name="Link").click()
@@ -207,7 +207,7 @@ ENDED = {"activity": None, "finishedAt": NOW.isoformat()}
 DONE = ENDED | {"state": "DONE", "md5": "9" * 32, "archiveBytes": 48_123_456_789, "files": 960}
 MOVING = {"state": "TRANSFERRING", "activity": "moving", "worker": "w", "attempt": 1}
 EVERY_STATE = [
-    listed(1, state="RECEIVED", labels=["A long name: clouds over the Alps, 2019 to 2025"]),
+    listed(1, state="RECEIVED", labels=["A long name: clouds over the Alps from 2019 to 2025"]),
     listed(2, state="ORDERED"),
     listed(3),
     listed(4, **MOVING, progress=PROGRESS),
@@ -215,7 +215,7 @@ EVERY_STATE = [
     listed(6, **MOVING | {"activity": "retrying", "worker": None}, tries=3, code="TARGET_AWAY"),
     listed(7, state="READY", activity="paused", code="PAUSED", lastCause="by o.night"),
     listed(8, state="ORDERED", announcedSubOrders=2, listedSubOrders=1, totalSubOrders=3),
-    listed(9, **DONE, sha256="8" * 64, expires="2026-02-09T12:00:00+00:00"),
+    listed(9, **DONE, sha256="8" * 64, expires=(NOW + timedelta(days=9)).isoformat()),
     listed(10, **DONE, missing=3, archiveName=f"{'long' * 20}.zip"),
     listed(11, **DONE, content="removed", removedAt=NOW.isoformat()),
     listed(12, **ENDED, state="ERROR", code="SOURCE_REFUSED", errorMessage="403", failsAgain=True),
