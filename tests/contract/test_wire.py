@@ -54,15 +54,15 @@ async def empty_broker() -> AsyncIterator[str]:
 async def test_each_side_may_declare_first_and_other_arguments_are_told(empty_broker: str) -> None:
     url = empty_broker
     await declare_as_regards(url)
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection):
+    async with connect(url, start_timeout=30) as connection, open_publisher(connection):
         await declare_as_regards(url)
-    async with connect(url, start_timeout=5) as connection, connection.channel() as channel:
+    async with connect(url, start_timeout=30) as connection, connection.channel() as channel:
         await channel.queue_delete(REQUEST_QUEUE)
         await channel.declare_queue(REQUEST_QUEUE, durable=True)
     with pytest.raises(ConfigurationError, match="with other arguments"):
-        async with connect(url, start_timeout=5) as connection, open_publisher(connection):
+        async with connect(url, start_timeout=30) as connection, open_publisher(connection):
             pass
-    async with connect(url, start_timeout=5) as connection, connection.channel() as channel:
+    async with connect(url, start_timeout=30) as connection, connection.channel() as channel:
         await channel.queue_delete(REQUEST_QUEUE)
 
 
@@ -70,7 +70,7 @@ async def test_an_order_that_reaches_no_queue_stays_owed(empty_broker: str) -> N
     """RabbitMQ confirms what it can route nowhere; a response may be of interest to no client."""
     delivery = make_delivery()
     async with (
-        connect(empty_broker, start_timeout=5) as connection,
+        connect(empty_broker, start_timeout=30) as connection,
         open_publisher(connection) as publisher,
     ):
         await publisher.publish(outgoing.granted(delivery))
@@ -87,7 +87,7 @@ async def test_an_order_that_reaches_no_queue_stays_owed(empty_broker: str) -> N
 async def test_what_there_is_no_connection_for_is_surely_not_sent(empty_broker: str) -> None:
     owed = outgoing.order(make_delivery(), size_limit=1)
     async with (
-        connect(empty_broker, start_timeout=5) as connection,
+        connect(empty_broker, start_timeout=30) as connection,
         open_publisher(connection) as publisher,
     ):
         await connection.close()
@@ -103,14 +103,14 @@ async def test_a_stored_message_whose_name_fits_no_property_is_sent_without_it(
         kind=Kind.ORDER, correlation_id="€" * 128, origin_app="€" * 128, body={"user": USER}
     )
     async with (
-        connect(empty_broker, start_timeout=5) as connection,
+        connect(empty_broker, start_timeout=30) as connection,
         open_publisher(connection) as publisher,
         connection.channel() as channel,
     ):
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(ORDER_REQUESTS)
         await publisher.publish(stored)
-        message = await queue.get(timeout=10)
+        message = await queue.get(timeout=30)
     assert message.app_id is None
     assert json.loads(message.body) == {"user": USER}
 

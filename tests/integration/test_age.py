@@ -106,7 +106,7 @@ async def test_attempts_each_minute_for_hours_fill_no_history(
 
 async def test_the_age_of_an_older_delivery_comes_from_its_history(database: str) -> None:
     """Three attempts at a transfer are one stay in its state; an hour ago it came into it."""
-    async with open_pool(database, size=2, start_timeout=5) as pool:
+    async with open_pool(database, size=2, start_timeout=30) as pool:
         for number, _, sql in steps():
             if number < 9:
                 await pool.execute(sql)

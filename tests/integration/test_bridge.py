@@ -67,7 +67,7 @@ class HeldLog:
 async def held(settings: Settings, arrivals: PostgresArrivals) -> AsyncIterator[HeldLog]:
     await ensure_topics(settings)
     url = settings.amqp_url.get_secret_value()
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection):
+    async with connect(url, start_timeout=30) as connection, open_publisher(connection):
         # What an earlier test gave back waits for the next reader.
         await (await (await connection.channel()).get_queue(REQUEST_QUEUE)).purge()
     async with open_event_log(settings) as log:
@@ -102,7 +102,10 @@ async def bridging(
 ) -> AsyncIterator[AbstractRobustConnection]:
     """Run a bridge; `before_dead_letter` is called before each message that it can't carry."""
     url = url or settings.amqp_url.get_secret_value()
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+    async with (
+        connect(url, start_timeout=30) as connection,
+        open_publisher(connection) as publisher,
+    ):
         dead_letter = publisher.dead_letter
 
         async def told(queue: str, message: Message) -> None:
@@ -485,7 +488,10 @@ async def test_a_bridge_that_does_not_read_its_queues_yet_says_so(
 ) -> None:
     """Whether a process is ready may be asked before its bridge has begun."""
     url = settings.amqp_url.get_secret_value()
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+    async with (
+        connect(url, start_timeout=30) as connection,
+        open_publisher(connection) as publisher,
+    ):
         bridge = made(settings, connection, publisher, held)
         with pytest.raises(BrokerUnavailableError, match="not read yet"):
             await bridge.check()
@@ -517,7 +523,10 @@ async def test_a_bridge_that_reads_some_of_its_queues_is_not_ready(
             await let.wait()
         return await declare(self, channel, queue, exchange)
 
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+    async with (
+        connect(url, start_timeout=30) as connection,
+        open_publisher(connection) as publisher,
+    ):
         monkeypatch.setattr(Topology, "queue", slow)
         bridge = made(settings, connection, publisher, held)
         starting = asyncio.create_task(bridge.start())
@@ -538,7 +547,10 @@ async def test_a_channel_that_can_not_be_opened_again_is_tried_until_it_can(
     """RabbitMQ has closed it, and what its queue is bound to is not there for a while."""
     held.confirmed.set()
     url = settings.amqp_url.get_secret_value()
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection) as publisher:
+    async with (
+        connect(url, start_timeout=30) as connection,
+        open_publisher(connection) as publisher,
+    ):
         opened = []
         channel = connection.channel
 

@@ -42,7 +42,7 @@ async def process(
 
 async def until(parts: ConfigurationParts, hours: int) -> None:
     """Return once this process knows of a time to live."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while parts.tenants.settings(TENANT).request_ttl != timedelta(hours=hours):
             await asyncio.sleep(0.01)
 

@@ -37,7 +37,7 @@ async def test_leases_are_renewed_while_all_long_waits_are_waited(
         await asyncio.Event().wait()
 
     async with contextlib.AsyncExitStack() as held, asyncio.timeout(60):
-        few = await held.enter_async_context(open_pool(database, size=least + 1, start_timeout=5))
+        few = await held.enter_async_context(open_pool(database, size=least + 1, start_timeout=30))
         await held.enter_async_context(PostgresWorkNews(few).listening())  # a worker's one more
         configuration = PostgresConfiguration(few, Vault([make_key()]))
         await held.enter_async_context(configuration.listening())

@@ -132,7 +132,7 @@ async def test_topics_that_are_missing_are_told_and_not_made(settings: Settings)
     assert await lag.measure() == nothing
     assert not set(topics.all) & set(await partitions_of(settings))
     await ensure_topics(settings)
-    async with asyncio.timeout(10):  # brokers hear of new topics a moment later
+    async with asyncio.timeout(30):  # brokers hear of new topics a moment later
         while {partition.topic for partition in (await lag.measure()).behind} != set(
             topics.consumed
         ):

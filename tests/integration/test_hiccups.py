@@ -537,7 +537,7 @@ async def guarded(
     """A worker that knows PostgreSQL through a gate; `pool` is not behind it."""
     async with (
         gate(database) as between,
-        open_pool(between.url, size=5, start_timeout=5) as behind,
+        open_pool(between.url, size=5, start_timeout=30) as behind,
     ):
         # It keeps its slot, and so does not take over from itself.
         patience = replace(QUICK, in_slot=60)

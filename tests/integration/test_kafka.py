@@ -125,5 +125,5 @@ class TestKafka(KafkaContract):
     @pytest.fixture
     async def place(self, settings: Settings) -> AsyncIterator[RealPlace]:
         await ensure_topics(settings)
-        async with open_event_log(settings, confirm_timeout=5) as events:
+        async with open_event_log(settings, confirm_timeout=30) as events:
             yield RealPlace(events=events, settings=settings)

@@ -26,7 +26,7 @@ async def test_a_notice_reaches_who_listens_and_one_that_none_hears_is_no_error(
     wanted = settings.model_copy(update={"notice_roles": ("EXPLOIT",)})
     notice = Notice(tenant="t", about="rs-order", title="No right", message="it answered 401")
     async with (
-        connect(settings.amqp_url.get_secret_value(), start_timeout=10) as connection,
+        connect(settings.amqp_url.get_secret_value(), start_timeout=30) as connection,
         connection.channel() as channel,
     ):
         await channel.exchange_delete(_EXCHANGE)
@@ -39,7 +39,7 @@ async def test_a_notice_reaches_who_listens_and_one_that_none_hears_is_no_error(
             queue = await channel.declare_queue(exclusive=True)
             await queue.bind(_EXCHANGE)
             await publish(notice, publisher=publisher, roles=wanted.notice_roles)
-            message = await queue.get(timeout=10, fail=True)
+            message = await queue.get(timeout=30, fail=True)
             await message.ack()
         await channel.exchange_delete(_EXCHANGE)
     assert message.headers["regards.tenant"] == "t"
@@ -55,7 +55,7 @@ async def test_an_exchange_that_is_gone_leaves_no_response_unconfirmed(
     wanted = settings.model_copy(update={"notice_roles": ("EXPLOIT",)})
     notice = Notice(tenant="t", about="rs-order", title="No right", message="it answered 401")
     async with (
-        connect(settings.amqp_url.get_secret_value(), start_timeout=10) as connection,
+        connect(settings.amqp_url.get_secret_value(), start_timeout=30) as connection,
         open_publisher(connection, topology=topology_of(wanted)) as publisher,
     ):
         async with connection.channel() as channel:

@@ -38,7 +38,7 @@ async def running(settings: Settings) -> AsyncIterator[ProgressTable]:
 async def told(events: EventLog, table: ProgressTable, report: Progress) -> None:
     """Report, and return once the table has it."""
     await events.report(report)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while table.of(ONE) != report:
             await asyncio.sleep(0.02)
 
@@ -87,7 +87,7 @@ async def test_a_transfer_that_reports_nothing_for_long_is_forgotten(settings: S
         await told(events, table, progress(50))
         table.kept = 0.0
         assert table.of(ONE) is None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while table.size:
                 await asyncio.sleep(0.05)
 

@@ -51,7 +51,7 @@ async def test_requests_go_through_quorum_queues(
     await ensure_topics(quorum)
     url = quorum.amqp_url.get_secret_value()
     async with (
-        connect(url, start_timeout=5) as connection,
+        connect(url, start_timeout=30) as connection,
         open_publisher(connection, topology=QUORUM) as publisher,
         open_event_log(quorum) as log,
     ):

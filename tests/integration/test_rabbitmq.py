@@ -32,7 +32,7 @@ class RealPlace(Place):
         # aio-pika waits that long between its attempts to connect.
         async with (
             gate(self.url) as way,
-            connect(f"{way.url}?reconnect_interval=0.1", start_timeout=10) as connection,
+            connect(f"{way.url}?reconnect_interval=0.1", start_timeout=30) as connection,
         ):
             yield Client(connection=connection, cut=way.cut)
 

@@ -96,7 +96,7 @@ async def host(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 async def admin(host: Host) -> AsyncIterator[AbstractRobustConnection]:
     """The connection of one who has declared everything, rs-order's queue, too."""
     async with (
-        connect(host.url("admin"), start_timeout=5) as connection,
+        connect(host.url("admin"), start_timeout=30) as connection,
         open_publisher(connection),
         connection.channel() as channel,
     ):
@@ -145,28 +145,28 @@ async def test_the_service_works_with_exactly_these_rights(
     host: Host, admin: AbstractRobustConnection, case: str
 ) -> None:
     topology, _, _ = CASES[case]
-    async with connect(host.url(case), start_timeout=5) as connection:
+    async with connect(host.url(case), start_timeout=30) as connection:
         assert await missing(connection, topology) == []
         await work(connection, topology)
 
 
 async def test_the_service_that_declares_starts_where_nothing_is(host: Host) -> None:
     async with (
-        connect(host.url("admin"), start_timeout=5) as connection,
+        connect(host.url("admin"), start_timeout=30) as connection,
         connection.channel() as channel,
     ):
         for queue in rights.READS:
             await channel.queue_delete(queue)
         for exchange in (names.DEAD_LETTER_EXCHANGE, *names.EXCHANGES):
             await channel.exchange_delete(exchange)
-    async with connect(host.url("other"), start_timeout=5) as connection:
+    async with connect(host.url("other"), start_timeout=30) as connection:
         with pytest.raises(
             ConfigurationError, match=r"lacks .*regards\.DLX.*delivery topology apply"
         ):
             async with open_publisher(connection, topology=BY_ANOTHER):
                 pass
     async with (
-        connect(host.url("self"), start_timeout=5) as connection,
+        connect(host.url("self"), start_timeout=30) as connection,
         open_publisher(connection),
     ):
         assert await missing_rights(connection, BY_ITSELF) == []
@@ -180,7 +180,7 @@ async def test_each_right_that_is_missing_is_named_and_missed(
     for case, (topology, _, lacking) in CASES.items():
         if not lacking or not case.startswith(start):
             continue
-        async with connect(host.url(case), start_timeout=5) as connection:
+        async with connect(host.url(case), start_timeout=30) as connection:
             assert await missing(connection, topology) == lacking
             with pytest.raises(
                 (ConfigurationError, BrokerUnavailableError), match="ACCESS_REFUSED"
@@ -199,7 +199,7 @@ async def test_trying_rights_moves_no_message(host: Host, admin: AbstractRobustC
         for name, exchange in QUEUES:
             await (await channel.get_queue(name, ensure=False)).purge()
             await (await channel.get_exchange(exchange)).publish(Message(b"one"), "")
-        async with connect(host.url("self"), start_timeout=5) as connection:
+        async with connect(host.url("self"), start_timeout=30) as connection:
             assert await missing(connection, BY_ITSELF) == []
         assert await hears.get(fail=False) is None
         for name, _ in QUEUES:
@@ -223,7 +223,7 @@ async def test_another_user_declares_by_command_and_the_service_reads_again_what
 ) -> None:
     """Where it declares nothing, it waits until another client has declared it again."""
     async with (
-        connect(host.url("admin"), start_timeout=5) as connection,
+        connect(host.url("admin"), start_timeout=30) as connection,
         connection.channel() as channel,
     ):
         for name in rights.READS:
@@ -239,8 +239,8 @@ async def test_another_user_declares_by_command_and_the_service_reads_again_what
     assert "lacks a right: ACCESS_REFUSED" in ended.stderr
     taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     async with (
-        connect(host.url("admin"), start_timeout=5) as owner,
-        connect(host.url("other"), start_timeout=5) as connection,
+        connect(host.url("admin"), start_timeout=30) as owner,
+        connect(host.url("other"), start_timeout=30) as connection,
         owner.channel() as channel,
         connection.channel() as reading,
     ):
@@ -271,7 +271,7 @@ async def test_rights_that_are_taken_and_given_again_while_it_runs_are_waited_fo
         await rabbitmq.control(stack.folder, "set_permissions", "-p", host.name, user, *three)
 
     async with (
-        connect(host.url("other"), start_timeout=5) as connection,
+        connect(host.url("other"), start_timeout=30) as connection,
         open_publisher(connection, topology=BY_ANOTHER) as publisher,
         connection.channel() as reading,
         admin.channel() as channel,

@@ -181,7 +181,7 @@ async def test_lost_events_are_due_before_topics_are_made_again(changed: Setting
         await ensure_topics(changed, lost=dies)
     topics = await partitions_of(changed)
     assert not set(topics) & set(Topics(prefix=changed.kafka_topic_prefix).all)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await ensure_topics(changed)
 
 

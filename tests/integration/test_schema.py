@@ -44,7 +44,7 @@ async def applied(database: str) -> set[int]:
 
 def on(database: str, **fields: Any) -> Settings:
     """Return settings with a database of the test's own."""
-    return Settings(database_url=database, start_timeout=5, **fields)
+    return Settings(database_url=database, start_timeout=30, **fields)
 
 
 @pytest.mark.parametrize("arguments", LOOKS, ids=lambda arguments: arguments[0])
@@ -112,7 +112,7 @@ async def test_a_process_that_may_not_migrate_says_what_to_run(database: str) ->
         async with open_migrated(on(database, migrate_at_start=False)):
             pass
     assert await applied(database) == set()
-    async with open_pool(database, size=1, start_timeout=5) as pool:
+    async with open_pool(database, size=1, start_timeout=30) as pool:
         await migrate(pool)
     async with open_migrated(on(database, migrate_at_start=False)):
         pass
@@ -157,7 +157,7 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
             while not await pool.fetchval(looked):
                 await asyncio.sleep(0.01)
 
-    async with open_pool(database, size=2, start_timeout=5) as other:
+    async with open_pool(database, size=2, start_timeout=30) as other:
         async with pool.acquire() as keeper, pool.acquire() as worker:
             await keeper.execute("SELECT pg_advisory_lock($1)", gate)
             async with worker.transaction():
@@ -188,7 +188,7 @@ async def test_a_right_that_is_missing_while_it_runs_is_named_and_waited_for(
         await migrate(pool, grant_to=role)
         await pool.execute(f"REVOKE SELECT ON delivery FROM {role}")  # noqa: S608 - a name
         place = database.rpartition("@")[2]
-        async with open_pool(f"postgresql://{role}:x@{place}", size=1, start_timeout=5) as limited:
+        async with open_pool(f"postgresql://{role}:x@{place}", size=1, start_timeout=30) as limited:
             with pytest.raises(
                 StoreUnavailableError, match=r"denied for table delivery.*--grant-to"
             ):

@@ -26,7 +26,7 @@ REPEATED = '"request_repeated"'
 async def apart(stack: Stack, apart: dict[str, str]) -> dict[str, str]:
     """A database, topics and a group of the test's own, and queues that hold nothing."""
     url = stack.environment["DELIVERY_AMQP_URL"]
-    async with connect(url, start_timeout=5) as connection, open_publisher(connection):
+    async with connect(url, start_timeout=30) as connection, open_publisher(connection):
         channel = await connection.channel()
         for way in INCOMING:
             # What an earlier test gave back would end a worker that dies of its first message.
