@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.audit import Actor, AuditRecord
 from app.errors import as_cause
@@ -173,8 +173,11 @@ class LettersWaiting:
 class DeadLetterFilter(Query):
     """Which dead letters are looked for; None is any.
 
-    The parameters of `GET /dead-letters`, their checks, and arguments of two statements.
+    The parameters of `GET /dead-letters`, their checks, and arguments of two statements. A name
+    that is unknown is refused: a body says by it what is removed, and a typo would mean all.
     """
+    model_config = ConfigDict(extra="forbid")
+
 
     tenant: Text = Field(None, description="Only of this tenant; of one's own, for most.")
     place: Text = Field(None, description="Only where the queue's or topic's name holds this.")

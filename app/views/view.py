@@ -106,7 +106,10 @@ Time = Annotated[datetime | None, BeforeValidator(_read_time)]
 
 
 class Query(BaseModel):
-    """What is asked for, with the names that a query string has; unknown ones are ignored."""
+    """What is asked for, with the names that a query string has; unknown ones are ignored.
+
+    A subclass that is a body refuses them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -118,6 +121,8 @@ class Query(BaseModel):
         except ValidationError as error:
             broken = error.errors(include_input=False, include_url=False)[0]
             name, context = broken["loc"][0], broken.get("ctx", {})
+            if broken["type"] == "extra_forbidden":
+                raise InvalidRequestError([f"{name}: {broken['msg']}"]) from None
             # Validators say what a value must be; of enums pydantic does.
             choices = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
             what = context.get("error", f"one of {choices}")

@@ -226,6 +226,7 @@ async def test_a_link_holds_as_long_as_is_asked_for_but_no_longer_than_the_tenan
         {"path": "\0"},
         {"path": "a\n"},
         {"path": "\x85"},
+        {"tll": 60},
     ],
 )
 async def test_what_is_asked_of_a_link_is_checked(world: World, body: Any) -> None:

@@ -130,6 +130,7 @@ async def test_a_letter_is_shown_whole_and_mended(api: Api, table: PostgresDeadL
         ({"base64": "!"}, "text, base64: can't be read"),
         ({"text": "a", "base64": "YQ=="}, "give one of them"),
         ({}, "give one of them"),
+        ({"text": GOOD, "tennant": TENANT}, "tennant: "),
         ({"tenant": "\0", "force": True}, "the body holds a NUL character"),
         ({"text": 5}, "text: Input should be a valid string"),
         ({"text": GOOD, "tenant": "swot"}, "it is of another tenant than sentinel"),
@@ -178,6 +179,30 @@ async def test_a_choice_that_is_none_is_told(api: Api, body: Any, said: str) -> 
         answer = await api.call("POST", path, json=body)
         assert answer.status == 422
         assert said in (await answer.json())["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"filter": {"tennant": TENANT}}, "filter.tennant: "),
+        ({"filter": {}, "dryrun": True}, "dryrun: "),
+        ({"ids": ["amqp:requests:a"], "dryrun": True}, "dryrun: "),
+    ],
+)
+async def test_a_choice_with_a_name_that_is_unknown_touches_none(
+    api: Api, table: PostgresDeadLetters, body: Any, said: str
+) -> None:
+    await table.keep([letter("a")], again=True)
+    for path in ("/dead-letters/requeue", "/dead-letters/remove"):
+        answer = await api.call("POST", path, json=body)
+        assert answer.status == 422
+        assert said in (await answer.json())["message"]
+    assert (await got(api))["total"] == 1
+
+
+async def test_a_parameter_that_is_unknown_is_ignored(api: Api, table: PostgresDeadLetters) -> None:
+    await table.keep([letter("a")], again=True)
+    assert (await got(api, "/dead-letters?tennant=swot"))["total"] == 1
 
 
 async def test_a_dry_run_tells_which_and_touches_none(api: Api, table: PostgresDeadLetters) -> None:

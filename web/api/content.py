@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
 from aiohttp import hdrs, web
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app.audit import AuditTrail
 from app.codes import Code
@@ -69,7 +69,12 @@ _PATH = Field(
 
 
 class LinkRequest(Query):
-    """What a link shall lead to, and for how long."""
+    """What a link shall lead to, and for how long.
+
+    A name that is unknown is refused: a typo would make a link to more, or for longer.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     path: Path = _PATH
     ttl: Annotated[

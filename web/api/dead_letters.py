@@ -50,6 +50,8 @@ class DeadLetterQuery(DeadLetterFilter):
     """Which dead letters, and which page of them."""
 
     size: Annotated[int, Whole(1, _PAGE_SIZE)] = Field(_PAGE_SIZE, description="Entries at most.")
+    model_config = ConfigDict(extra="ignore")
+
     after: Annotated[int, Whole(0)] = Field(0, description="From the link `next`.")
 
 
@@ -63,7 +65,7 @@ def _texts(given: object) -> object:
 class DeadLetterChoice(BaseModel):
     """Which letters are put back or removed: `ids`, or all that a `filter` finds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     ids: Annotated[list[str], Field(min_length=1, max_length=_BATCH_SIZE)] | None = None
     filter: Annotated[DeadLetterFilter | None, BeforeValidator(_texts)] = Field(
@@ -81,7 +83,7 @@ class DeadLetterChoice(BaseModel):
 class Mending(BaseModel):
     """What is put back in the place of a letter's body: one of `text`, `base64`."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     text: str | None = None
     base64: str | None = None
