@@ -89,7 +89,9 @@ async def test_a_connection_too_many_is_told_to_come_again(
                 assert b" 200 " in await reader.readline()
             async with session.get(url) as refused:
                 assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
-                assert "too much to do" in (await refused.json())["message"]
+                told = await refused.json()
+                assert "too much to do" in told["message"]
+                assert told["code"] == "TOO_MANY_CALLS"
             held[0][1].close()
             async with asyncio.timeout(20):  # until the server sees it
                 while True:

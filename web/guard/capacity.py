@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Collection
 
 from aiohttp import web
@@ -12,12 +13,14 @@ from app.telemetry.metrics import HTTP_REFUSED_CONNECTIONS, HTTP_UNDER_WAY
 from web.answers import refusal
 from web.endpoint import Handler
 from web.guard.access import route_of
+from web.schemas import ErrorView
 
 _FULL = "this process has too much to do; come again in a moment"
+_BODY = json.dumps(ErrorView(message=_FULL, code=Code.TOO_MANY_CALLS.value).body()).encode()
 _ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nServer: rs-delivery\r\nRetry-After: 1\r\n"
     b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
-)
+) % (len(_BODY), _BODY)
 _REQUEST_TIMEOUT = 2.0  # seconds for a client that is not taken in to ask
 
 
@@ -60,8 +63,7 @@ class _NotTakenIn(asyncio.Protocol):
 
     def data_received(self, _data: bytes) -> None:
         if self._transport is not None:
-            said = b'{"message": "%s"}' % _FULL.encode()
-            self._transport.write(_ANSWER % (len(said), said))
+            self._transport.write(_ANSWER)
             self._transport.close()
             self._transport = None
 
