@@ -8,12 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
+from botocore.awsrequest import AWSRequest
 from botocore.loaders import JSONFileLoader
 
 from app.errors import TargetRefusedError, TargetUnavailableError
 from sinks.stores.s3.clients import S3Clients
 from sinks.stores.s3.managed import open_store
+from sinks.stores.s3.session import GuardedSession
 from tests.builders import make_target
+from tests.servers import serving
 
 TARGET = make_target(endpoint="http://127.0.0.1:9")
 
@@ -72,6 +76,18 @@ async def test_a_target_that_s3s_rules_allow_not_is_refused_in_words(flaw: dict[
         async with clients.of(replace(TARGET, **flaw)):
             pass
     await clients.aclose()
+
+
+async def test_a_session_that_was_closed_makes_connections_again() -> None:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    session: Any = GuardedSession(judge=lambda _: None, scheme="http")
+    async with serving(answer) as port:
+        asked = AWSRequest(method="GET", url=f"http://127.0.0.1:{port}/").prepare()
+        for _ in range(2):
+            async with session:
+                assert await (await session.send(asked)).content == b"here"
 
 
 async def test_the_cas_of_the_system_are_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from ssl import SSLContext
+from types import TracebackType
 from typing import Any
 
 import aiohttp
@@ -80,6 +81,15 @@ class GuardedSession(AIOHTTPSession):
                 made = super()._create_connector  # type: ignore[misc]
                 self._connectors[proxy_url] = await asyncio.to_thread(made, proxy_url)
             return _Direct(await super()._get_session(proxy_url))  # type: ignore[misc]
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connectors.clear()  # they are closed with their sessions
+        await super().__aexit__(kind, error, traceback)
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.BaseConnector:
         return self._connectors[proxy_url]
