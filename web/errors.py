@@ -58,8 +58,8 @@ _AWAY = (
     "the cause, beside the X-Request-ID of this answer)"
 )
 _NO_PROVIDER = (
-    "the identity provider can't be asked for now, so that this token is neither taken nor "
-    "refused; come again in a moment"
+    "the identity provider can't be asked for now; that refuses no token and no sign-in: come "
+    "again in a moment"
 )
 
 

@@ -198,7 +198,7 @@ async def test_a_start_without_the_provider_is_told_and_made_up_for(
         answer = await api.client.get(path, headers=given(token))
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         said = (await answer.json())["message"]
-        assert "neither taken nor refused" in said
+        assert "refuses no token and no sign-in" in said
         assert provider.issuer not in said
     # What is told to any client, and tokens by other keys, do not wait for it.
     assert (await api.client.get("/health/ready", headers=given(token))).status == 200
