@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from aiohttp import ClientError
+from aiohttp.test_utils import make_mocked_request
+from structlog.testing import capture_logs
 
+from app.audit import Actor
 from app.run.wiring.tenants import ConfigurationParts
 from tests.builders import make_token
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import PLENTY, SECRET, TENANT, Api, MakeClient, parts_for, serve
 from tests.web.looks import Looks
 from tests.web.test_events import Stream, streaming
-from web.feed import Feed
+from web.api.events import StreamLimits, _Stream
+from web.endpoint import ACTOR
+from web.feed import Feed, Frame, Subscriber
 from web.guard.auth import TokenVerifier
 from web.guard.gate import Gate
 from web.guard.keys import TokenKeys
+from web.guard.permits import PERMIT, Permit
 
 OTHER = "another-secret-" * 6
 
@@ -95,3 +105,51 @@ async def test_a_stream_whose_key_was_withdrawn_ends_with_a_word_and_others_go_o
     answer = await api.client.get("/deliveries/events", headers=headers)
     assert answer.status == 200
     answer.close()
+
+
+async def test_a_stream_whose_watching_breaks_off_ends_and_that_is_told(
+    configuration: ConfigurationParts, aiohttp_client: MakeClient, feed: Feed
+) -> None:
+    looks = Looks()
+
+    async def look() -> None:
+        await looks()
+        raise RuntimeError("a fault of the watching")
+
+    gate = Gate(
+        TokenVerifier(secret=SECRET, public_key=""),
+        configuration.tenants,
+        limits=PLENTY,
+        until_look=look,
+    )
+    api = await serve(aiohttp_client, parts_for(configuration, feed=feed, gate=gate))
+    async with streaming(api, "/deliveries/events") as stream:
+        with capture_logs() as logs:
+            await looks.one()
+            with pytest.raises(ClientError):  # it is broken off: its client comes again
+                await events(stream)
+    (told,) = [line for line in logs if line["event"] == "stream_not_watched"]
+    assert (told["log_level"], told["tenant"], told["exc_info"]) == ("error", TENANT, True)
+
+
+async def test_a_permit_that_is_withdrawn_as_the_time_is_over_ends_the_stream_with_its_word() -> (
+    None
+):
+    faults: list[dict[str, Any]] = []
+    loop, permit = asyncio.get_running_loop(), Permit()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+
+    class Withdrawn(Subscriber):
+        async def frames(self) -> list[Frame] | None:
+            # In the turn in which the time is over, right behind that.
+            loop.call_soon(lambda: permit.withdraw("the key was taken away", signed_out=True))
+            return await super().frames()
+
+    request = make_mocked_request("GET", "/deliveries/events")
+    request[PERMIT], request[ACTOR] = permit, Actor(name="u", role="ADMIN", tenant=TENANT)
+    stream = _Stream(request, Withdrawn(TENANT, None), lambda _: False, StreamLimits(), ends=False)
+    await stream.write([], until=time.time())
+    assert faults == []
+    writer: Any = request.writer
+    written = b"".join(call.args[0] for call in writer.write.call_args_list)
+    assert b"the key was taken away" in written

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from aiohttp import web
@@ -212,8 +213,9 @@ def _end(actor: Actor, duration: float) -> float:
     return min(actor.expires, now + duration)
 
 
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
+def _end_now(limit: asyncio.Timeout) -> None:
+    if not limit.expired():  # else its own time was over in this very turn
+        limit.reschedule(asyncio.get_running_loop().time())
 
 
 class _Stream:
@@ -248,7 +250,7 @@ class _Stream:
             with contextlib.suppress(ConnectionResetError):
                 try:
                     async with asyncio.timeout(until - time.time()) as limit:
-                        permit.ends_by(lambda: limit.reschedule(_loop_time()))
+                        permit.ends_by(partial(_end_now, limit))
                         try:
                             await self._follow(response, told)
                         finally:

@@ -154,12 +154,25 @@ class Gate:
     ) -> web.StreamResponse:
         """Answer with what lasts, as long as its caller may have it."""
         permit = request[PERMIT] = Permit()
-        watching = asyncio.create_task(self._watch(endpoint, roles, request, permit))
+        watching = asyncio.create_task(self._watched(endpoint, roles, request, permit))
         try:
             return await endpoint.handler(request)
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+    async def _watched(
+        self, endpoint: Endpoint, roles: frozenset[str], request: web.Request, permit: Permit
+    ) -> None:
+        """Watch; a fault of that breaks off what is watched, as none may go on unwatched."""
+        try:
+            await self._watch(endpoint, roles, request, permit)
+        except Exception:
+            actor = request[ACTOR]
+            log.exception("stream_not_watched", tenant=actor.tenant, actor=actor.name)
+            # Its client comes again, and is looked at as with any request.
+            if request.transport is not None:
+                request.transport.abort()
 
     async def _watch(
         self, endpoint: Endpoint, roles: frozenset[str], request: web.Request, permit: Permit
