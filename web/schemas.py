@@ -17,7 +17,7 @@ _ERRORS = {
     400: "The body is not JSON, or not such a form.",
     401: "No token, or none that is accepted.",
     403: "The token's role does not suffice, or its tenant is not served here.",
-    404: "There is no such setting, or delivery.",
+    404: "There is no such delivery.",
     408: "The body did not come in time.",
     409: "It is not in a state for that.",
     410: "It is not there any more.",
@@ -120,9 +120,10 @@ def answer(description: str, model: type[BaseModel], *, etag: bool = False) -> d
     }
 
 
-def errors(*statuses: int) -> dict[int, Mapping[str, Any]]:
-    """Return the answers to what goes wrong."""
-    return {status: answer(_ERRORS[status], ErrorView) for status in statuses}
+def errors(*statuses: int, absent: str = _ERRORS[404]) -> dict[int, Mapping[str, Any]]:
+    """Return the answers to what goes wrong; `absent` says of 404 what there is not."""
+    words = _ERRORS | {404: absent}
+    return {status: answer(words[status], ErrorView) for status in statuses}
 
 
 def json_body(schema: str | type[BaseModel], *, required: bool = True) -> dict[str, Any]:

@@ -37,6 +37,7 @@ log = get_logger(__name__)
 
 _MAX_PATH = MAX_MEMBER_BYTES  # characters: no file of an archive has more
 _MAX_SECONDS = 7 * 86400
+_NO_FILE = "There is no such delivery, or no such file of it."
 _PIECE = 256 * 1024  # bytes that are written at once
 _WRITE_TIMEOUT = 60.0  # seconds in which a client takes as many; slower ones hold a place for ever
 _LOOK_INTERVAL = 1.0  # seconds between looks whether a client is still there, while the store reads
@@ -246,7 +247,7 @@ class ContentApi:
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
-        always = schemas.errors(401, 403, 404, 409, 410, 422, 429, 503)
+        always = schemas.errors(401, 403, 404, 409, 410, 422, 429, 503, absent=_NO_FILE)
         by_name = (schemas.path("correlation_id", "Correlation id of the delivery."),)
         by_id = (schemas.path("id", "Id of the delivery.", {"format": "uuid"}),)
         ranged = (

@@ -29,6 +29,7 @@ from web.parameters import Whole, read
 _PAGE_SIZE = 500
 _BATCH_SIZE = 500  # letters that one request puts back or removes
 _MAX_ID = 255  # characters
+_NO_LETTER = "There is no such dead letter."
 _MAX_NUMBER = 2**63 - 1  # of a letter, in the database
 
 
@@ -220,7 +221,7 @@ class DeadLettersApi:
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
         errors = schemas.errors(401, 403, 429, 503)
-        changing = schemas.errors(400, 404, 408, 409, 413, 415, 422) | errors
+        changing = schemas.errors(400, 404, 408, 409, 413, 415, 422, absent=_NO_LETTER) | errors
         handled = {200: schemas.answer("What became of each.", DeadLettersHandled)}
         whole = {200: schemas.answer("The letter.", WholeDeadLetterView)}
 
@@ -283,7 +284,7 @@ class DeadLettersApi:
                 "getDeadLetter",
                 self.one,
                 "A dead letter with its body",
-                responses=whole | schemas.errors(404) | errors,
+                responses=whole | schemas.errors(404, absent=_NO_LETTER) | errors,
             ),
             endpoint(
                 "PUT",
@@ -300,7 +301,7 @@ class DeadLettersApi:
                 "requeueDeadLetter",
                 self.requeue_one,
                 "Put a dead letter back where it was, mended where it is",
-                responses=handled | schemas.errors(404, 409) | errors,
+                responses=handled | schemas.errors(404, 409, absent=_NO_LETTER) | errors,
             ),
             endpoint(
                 "DELETE",
@@ -308,7 +309,7 @@ class DeadLettersApi:
                 "removeDeadLetter",
                 self.remove_one,
                 "Remove a dead letter for good",
-                responses=handled | schemas.errors(404, 409) | errors,
+                responses=handled | schemas.errors(404, 409, absent=_NO_LETTER) | errors,
             ),
         ]
 

@@ -22,6 +22,7 @@ from web import schemas
 from web.answers import body_as, shown
 from web.endpoint import ACTOR, OPERATORS, READERS, Endpoint, Handler
 
+_NO_PAUSE = "There is no such pause, or no such target or worker."
 _INSTANCE_ADMIN = frozenset({"INSTANCE_ADMIN"})
 
 
@@ -143,8 +144,8 @@ class PausesApi:
                 in_maintenance=True,
                 whole_instance=not of_tenant,
                 parameters=parameters,
-                responses={200: schemas.answer(said, PauseAnswer)}
-                | schemas.errors(*codes, 401, 403, 404, 429, 503),
+                responses={200: schemas.answer("The pause.", PauseAnswer)}
+                | schemas.errors(*codes, 401, 403, 404, 429, 503, absent=_NO_PAUSE),
                 **more,
             )
 

@@ -25,6 +25,7 @@ from web.guard.checks import Checks
 from web.parameters import read
 
 _VERSION = re.compile(r"[0-9]{1,18}")
+_NO_SETTING = "There is no such setting."
 
 
 class SettingContentView(View):
@@ -201,7 +202,7 @@ class SettingsApi:
                 roles=ADMINS | READERS,
                 query=SettingsQuery,
                 responses={200: schemas.answer("The settings.", Settings)}
-                | schemas.errors(404)
+                | schemas.errors(404, absent=_NO_SETTING)
                 | errors,
             ),
             Endpoint(
@@ -213,7 +214,7 @@ class SettingsApi:
                 tag="settings",
                 roles=ADMINS | READERS,
                 parameters=named,
-                responses=answer | schemas.errors(404) | errors,
+                responses=answer | schemas.errors(404, absent=_NO_SETTING) | errors,
             ),
             Endpoint(
                 method="PUT",
@@ -226,7 +227,9 @@ class SettingsApi:
                 parameters=(*named, schemas.IF_MATCH),
                 query=CheckQuery,
                 body=schemas.json_body("SettingChange"),
-                responses=answer | schemas.errors(400, 404, 408, 412, 413, 415, 422) | errors,
+                responses=answer
+                | schemas.errors(400, 404, 408, 412, 413, 415, 422, absent=_NO_SETTING)
+                | errors,
             ),
             Endpoint(
                 method="DELETE",
@@ -237,7 +240,7 @@ class SettingsApi:
                 tag="settings",
                 roles=ADMINS,
                 parameters=(*named, schemas.IF_MATCH),
-                responses=answer | schemas.errors(404, 412) | errors,
+                responses=answer | schemas.errors(404, 412, absent=_NO_SETTING) | errors,
             ),
         ]
 

@@ -35,7 +35,8 @@ from web.parameters import LAST, Whole, read
 _PER_MINUTE = 5  # pings of a tenant
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
-_MAX_IDS = 200  # as many as a request's first line can have
+_NO_WEBHOOK = "There is no such webhook."
+_MAX_IDS = 200  # they are 8,000 of the 8,192 bytes that a request's first line may have
 
 
 class Webhooks(View):
@@ -186,7 +187,7 @@ class WebhooksApi:
                 parameters=named,
                 query=DeadQuery,
                 responses={200: schemas.answer("A page.", DeadEvents)}
-                | schemas.errors(404, 422)
+                | schemas.errors(404, 422, absent=_NO_WEBHOOK)
                 | always,
             ),
             Endpoint(
@@ -200,7 +201,7 @@ class WebhooksApi:
                 parameters=named,
                 query=ResendQuery,
                 responses={202: schemas.answer("So many are owed again.", Resent)}
-                | schemas.errors(404, 422)
+                | schemas.errors(404, 422, absent=_NO_WEBHOOK)
                 | always,
             ),
             Endpoint(
@@ -213,7 +214,7 @@ class WebhooksApi:
                 roles=ADMINS,
                 parameters=named,
                 responses={200: schemas.answer("What came of it.", Tried)}
-                | schemas.errors(404)
+                | schemas.errors(404, absent=_NO_WEBHOOK)
                 | always,
             ),
         ]
