@@ -81,7 +81,7 @@ def _encoded(event: Event, number: int = 0) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Addressed:
     """A frame, and who may have it."""
 
     tenant: str
@@ -90,13 +90,13 @@ class _Told:
     frame: Frame
 
 
-def _told(change: Change) -> _Told:
+def _changed(change: Change) -> _Addressed:
     delivery = change.tracked.delivery
-    return _Told(delivery.tenant, delivery.id, delivery.user, step_frame(change))
+    return _Addressed(delivery.tenant, delivery.id, delivery.user, step_frame(change))
 
 
-def _reported(report: Progress) -> _Told:
-    return _Told(report.tenant, report.delivery, None, progress_frame(report))
+def _reported(report: Progress) -> _Addressed:
+    return _Addressed(report.tenant, report.delivery, None, progress_frame(report))
 
 
 class Subscriber:
@@ -122,7 +122,7 @@ class Subscriber:
         elif not self.lost:
             self._queue.put_nowait(frames)
 
-    def own(self, told: Sequence[_Told]) -> list[Frame]:
+    def own(self, told: Sequence[_Addressed]) -> list[Frame]:
         """Return what of it is the user's: steps of their deliveries, and how far those are.
 
         Whose delivery reports its progress, only the steps before it tell.
@@ -194,9 +194,8 @@ class Feed(Service):
                 await self.tick(progress=progress)
             except DeliveryError as error:
                 log.warning("feed_waits", cause=str(error))
-            progress = (
-                not progress
-            )  # each second is often enough: every write counts a thousand times
+            # Each second is often enough: every write counts a thousand times.
+            progress = not progress
             await self.sleep(_INTERVAL)
 
     async def tick(self, *, progress: bool = True) -> None:
@@ -224,14 +223,14 @@ class Feed(Service):
             self._last = last
             return last
 
-    async def _read_changes(self) -> list[_Told]:
+    async def _read_changes(self) -> list[_Addressed]:
         if self._last is None:
             return []
         found = await self._changes.since(
             self._last, missing=list(self._missing), limit=_BATCH_SIZE
         )
         # Before they count as told: a subscriber that comes meanwhile is told them, too.
-        told = await in_slices(_told, found)
+        told = await in_slices(_changed, found)
         newest = max([self._last, *(change.step.id for change in found)])
         seen = {change.step.id for change in found}
         waited = {n: looks - 1 for n, looks in self._missing.items() if looks > 1 and n not in seen}
@@ -240,9 +239,9 @@ class Feed(Service):
         self._last = newest
         return told
 
-    def _hand_over(self, told: Sequence[_Told]) -> None:
+    def _hand_over(self, told: Sequence[_Addressed]) -> None:
         """Push to each its own. One delivery is told by its id: others may have its name."""
-        of_tenant: dict[str, list[_Told]] = defaultdict(list)
+        of_tenant: dict[str, list[_Addressed]] = defaultdict(list)
         of_one: dict[tuple[str, UUID | None], list[Frame]] = defaultdict(list)
         for each in told:
             of_tenant[each.tenant].append(each)

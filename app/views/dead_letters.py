@@ -120,9 +120,8 @@ class KeptLetter:
     letter: BuriedLetter
     buried_at: datetime  # lately
     mend: Mend | None = None
-    is_whole: bool = (
-        True  # the body is in the database to its end, also where this has its beginning
-    )
+    # The body is in the database to its end, also where this has its beginning.
+    is_whole: bool = True
     # Of a message, in words; the desk reads them where one letter is asked for.
     headers: Mapping[str, str] | None = None
 
@@ -176,8 +175,8 @@ class DeadLetterFilter(Query):
     The parameters of `GET /dead-letters`, their checks, and arguments of two statements. A name
     that is unknown is refused: a body says by it what is removed, and a typo would mean all.
     """
-    model_config = ConfigDict(extra="forbid")
 
+    model_config = ConfigDict(extra="forbid")
 
     tenant: Text = Field(None, description="Only of this tenant; of one's own, for most.")
     place: Text = Field(None, description="Only where the queue's or topic's name holds this.")

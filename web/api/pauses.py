@@ -132,7 +132,6 @@ class PausesApi:
         def endpoint(
             method: str, operation: str, handler: Handler, summary: str, *codes: int, **more: Any
         ) -> Endpoint:
-            said = "The pause."
             return Endpoint(
                 method=method,
                 path=path,
