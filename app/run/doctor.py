@@ -249,42 +249,42 @@ def owed(troubles: Sequence[Trouble]) -> list[Finding]:
     return _unless(troubles, Need.MESSAGE_OWED, "postgresql", "owed", fine)
 
 
+def _counted(what: str, found: Sequence[tuple[int, float]], *, otherwise: str) -> str:
+    """Say how many there are, and for how long the first; `found` are numbers, and seconds."""
+    count = sum(number for number, _ in found)
+    if not count:
+        return otherwise
+    longest = max(seconds for _, seconds in found)
+    return f"{what}: {count}, the first for {longest / 60:.0f} minutes"
+
+
 def parked(depths: Sequence[Depth], troubles: Sequence[Trouble]) -> list[Finding]:
     """Report which archives wait long for the next suborder of their order; else how many wait."""
-    waiting = sum(depth.parked for depth in depths)
-    fine = "no archive waits for a further suborder"
-    if waiting:
-        longest = max(depth.oldest_parked for depth in depths)
-        fine = (
-            f"half-made archives that wait for the next suborder of their order: {waiting}, the "
-            f"first for {longest / 60:.0f} minutes"
-        )
+    fine = _counted(
+        "half-made archives that wait for the next suborder of their order",
+        [(depth.parked, depth.oldest_parked) for depth in depths],
+        otherwise="no archive waits for a further suborder",
+    )
     return _unless(troubles, Need.SUBORDER_AWAITED, "deliveries", "suborders", fine)
 
 
 def places(held: Sequence[PlacesHeld], troubles: Sequence[Trouble]) -> list[Finding]:
     """Report which orders have long kept a place at rs-order although all of them is delivered."""
-    count = sum(kept.places for kept in held)
-    fine = "no delivered order may keep its user's place at rs-order"
-    if count:
-        longest = max(kept.oldest for kept in held)
-        fine = (
-            f"delivered orders that may keep their users' places at rs-order: {count}, the first "
-            f"for {longest / 60:.0f} minutes"
-        )
+    fine = _counted(
+        "delivered orders that may keep their users' places at rs-order",
+        [(kept.places, kept.oldest) for kept in held],
+        otherwise="no delivered order may keep its user's place at rs-order",
+    )
     return _unless(troubles, Need.PLACE_HELD, "deliveries", "places", fine)
 
 
 def contents(overdue: Sequence[OverdueContents], troubles: Sequence[Trouble]) -> list[Finding]:
     """Report what of what was delivered stays hours after its end; else what is to be removed."""
-    count = sum(target.contents for target in overdue)
-    fine = "all that is to be removed from targets is removed"
-    if count:
-        longest = max(each.oldest for each in overdue)
-        fine = (
-            f"deliveries whose content is to be removed by now: {count}, the first for "
-            f"{longest / 60:.0f} minutes"
-        )
+    fine = _counted(
+        "deliveries whose content is to be removed by now",
+        [(target.contents, target.oldest) for target in overdue],
+        otherwise="all that is to be removed from targets is removed",
+    )
     return _unless(troubles, Need.CONTENT_OVERDUE, "deliveries", "retention", fine)
 
 
