@@ -112,6 +112,7 @@ class Console:
 
     def endpoints(self) -> list[Endpoint]:
         """Return what the page asks before a user is signed in."""
+        refused = schemas.errors(400, 401, 408, 413, 415, 422, 429, 503)
         return [
             Endpoint(
                 method="GET",
@@ -140,8 +141,7 @@ class Console:
                 summary="Get tokens for a code of the identity provider",
                 tag="console",
                 body=schemas.json_body(ConsoleCode),
-                responses={200: schemas.answer("Tokens.", GivenTokens)}
-                | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
+                responses={200: schemas.answer("Tokens.", GivenTokens)} | refused,
             ),
             Endpoint(
                 method="POST",
@@ -151,8 +151,7 @@ class Console:
                 summary="Get a token of the identity provider in place of one that ends",
                 tag="console",
                 body=schemas.json_body(ConsoleRefresh),
-                responses={200: schemas.answer("Tokens.", GivenTokens)}
-                | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
+                responses={200: schemas.answer("Tokens.", GivenTokens)} | refused,
             ),
             Endpoint(
                 method="POST",
@@ -162,7 +161,6 @@ class Console:
                 summary="Get a token for a user and a password of REGARDS",
                 tag="console",
                 body=schemas.json_body(ConsoleSignIn),
-                responses={200: schemas.answer("A token.", ConsoleToken)}
-                | schemas.errors(400, 401, 408, 413, 415, 422, 429, 503),
+                responses={200: schemas.answer("A token.", ConsoleToken)} | refused,
             ),
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -28,8 +29,8 @@ from web.parameters import Whole, read
 
 _PAGE_SIZE = 500
 _BATCH_SIZE = 500  # letters that one request puts back or removes
-_MAX_ID = 255  # characters
 _NO_LETTER = "There is no such dead letter."
+_MAX_ID = 255  # characters
 _MAX_NUMBER = 2**63 - 1  # of a letter, in the database
 
 
@@ -50,9 +51,9 @@ class DeadLetters(View):
 class DeadLetterQuery(DeadLetterFilter):
     """Which dead letters, and which page of them."""
 
-    size: Annotated[int, Whole(1, _PAGE_SIZE)] = Field(_PAGE_SIZE, description="Entries at most.")
     model_config = ConfigDict(extra="ignore")
 
+    size: Annotated[int, Whole(1, _PAGE_SIZE)] = Field(_PAGE_SIZE, description="Entries at most.")
     after: Annotated[int, Whole(0)] = Field(0, description="From the link `next`.")
 
 
@@ -125,6 +126,9 @@ class DeadLettersHandled(View):
     )
 
 
+_Act = Callable[[Actor, str | None, Sequence[str]], Awaitable[Handled]]
+
+
 class DeadLettersApi:
     """The handlers."""
 
@@ -168,27 +172,8 @@ class DeadLettersApi:
         )
         return shown(WholeDeadLetterView.whole(kept))
 
-    async def requeue(self, request: web.Request) -> web.Response:
-        """Put dead letters back where they were."""
-        return await self._many(request, self._desk.requeue)
-
-    async def remove(self, request: web.Request) -> web.Response:
-        """Forget dead letters for good."""
-        return await self._many(request, self._desk.remove)
-
-    async def requeue_one(self, request: web.Request) -> web.Response:
-        """Put a dead letter back where it was."""
-        return await self._one(request, self._desk.requeue)
-
-    async def remove_one(self, request: web.Request) -> web.Response:
-        """Forget a dead letter for good."""
-        return await self._one(request, self._desk.remove)
-
-    async def _many(
-        self,
-        request: web.Request,
-        act: Callable[[Actor, str | None, Sequence[str]], Awaitable[Handled]],
-    ) -> web.Response:
+    async def many(self, act: _Act, request: web.Request) -> web.Response:
+        """Put dead letters back where they were, or forget them for good."""
         asked = await body_as(DeadLetterChoice, request)
         if (asked.ids is None) == (asked.filter is None):
             raise InvalidRequestError([f"ids, filter: give one; 1 to {_BATCH_SIZE} ids"])
@@ -210,11 +195,8 @@ class DeadLettersApi:
         done = await act(actor, whose, ids) if ids else Handled(where={}, failed={})
         return shown(_handled(done, left=left, last=last))
 
-    async def _one(
-        self,
-        request: web.Request,
-        act: Callable[[Actor, str | None, Sequence[str]], Awaitable[Handled]],
-    ) -> web.Response:
+    async def each(self, act: _Act, request: web.Request) -> web.Response:
+        """Do so with one."""
         actor = request[ACTOR]
         return shown(_handled(await act(actor, _scope(actor), [_id(request)])))
 
@@ -264,7 +246,7 @@ class DeadLettersApi:
                 "POST",
                 "/dead-letters/requeue",
                 "requeueDeadLetters",
-                self.requeue,
+                partial(self.many, self._desk.requeue),
                 "Put dead letters back where they were, mended where they are",
                 body=schemas.json_body(DeadLetterChoice),
                 responses=handled | changing,
@@ -273,7 +255,7 @@ class DeadLettersApi:
                 "POST",
                 "/dead-letters/remove",
                 "removeDeadLetters",
-                self.remove,
+                partial(self.many, self._desk.remove),
                 "Remove dead letters for good",
                 body=schemas.json_body(DeadLetterChoice),
                 responses=handled | changing,
@@ -299,7 +281,7 @@ class DeadLettersApi:
                 "POST",
                 "/dead-letters/{id}/requeue",
                 "requeueDeadLetter",
-                self.requeue_one,
+                partial(self.each, self._desk.requeue),
                 "Put a dead letter back where it was, mended where it is",
                 responses=handled | schemas.errors(404, 409, absent=_NO_LETTER) | errors,
             ),
@@ -307,7 +289,7 @@ class DeadLettersApi:
                 "DELETE",
                 "/dead-letters/{id}",
                 "removeDeadLetter",
-                self.remove_one,
+                partial(self.each, self._desk.remove),
                 "Remove a dead letter for good",
                 responses=handled | schemas.errors(404, 409, absent=_NO_LETTER) | errors,
             ),
