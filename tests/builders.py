@@ -51,6 +51,16 @@ async def at_any_time() -> None:
     """Allow an object to be put."""
 
 
+class Clock:
+    """Stands still until it is set; in seconds."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def make_delivery(**changes: Any) -> Delivery:
     """Return a delivery that was granted just now."""
     now = datetime.now(UTC)

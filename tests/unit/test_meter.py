@@ -9,17 +9,7 @@ import pytest
 from app.delivery.progress import Phase, Progress
 from app.views.progress import ProgressView, rate, seconds_left, stalled_for
 from sinks.pipeline.meter import Meter
-from tests.builders import make_delivery
-
-
-class Clock:
-    """A clock that is set."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
+from tests.builders import Clock, make_delivery
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from streams.amqp.names import EXCHANGES
 from streams.amqp.notices import encode
 from streams.amqp.rights import needed
 from streams.channels import NOTICES
-from tests.builders import make_delivery
+from tests.builders import Clock, make_delivery
 
 _NOTICE = Notice(tenant="t", about="target far", title="Target far refuses", message="no bucket")
 
@@ -50,20 +50,13 @@ class Published:
         self.notices.append(notice)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def _turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def test_a_thing_is_told_once_in_its_time_and_other_things_and_tenants_beside_it() -> None:
-    published, clock = Published(), Clock()
+    published, clock = Published(), Clock(0.0)
     notices = Notices(published.publish, interval=60, clock=clock)
     for _ in range(100):
         notices.tell(_NOTICE)
@@ -83,7 +76,7 @@ async def test_a_thing_is_told_once_in_its_time_and_other_things_and_tenants_bes
 
 
 async def test_what_was_not_published_is_tried_again_once_a_minute() -> None:
-    published, clock = Published(), Clock()
+    published, clock = Published(), Clock(0.0)
     notices = Notices(published.publish, interval=3600, clock=clock)
     published.away = True
     with capture_logs() as logs:

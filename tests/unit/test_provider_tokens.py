@@ -19,7 +19,7 @@ from app.roles import role_map
 from streams.oidc.jwks import read_keys
 from streams.oidc.known import KnownProvider
 from streams.oidc.provider import Provider
-from tests.builders import make_token
+from tests.builders import Clock, make_token
 from tests.identity import (
     AUDIENCE,
     CLIENT,
@@ -42,16 +42,6 @@ async def provider() -> AsyncIterator[StandInProvider]:
     """A provider, on a port."""
     async with stand_in_provider() as made:
         yield made
-
-
-class Clock:
-    """Stands still until it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -294,7 +284,7 @@ async def test_a_user_is_named_by_the_first_claim_that_may_be_believed(
 
 
 async def test_a_key_that_is_new_is_looked_up_once(
-    provider: StandInProvider, verifier: TokenVerifier, clock: Clock
+    provider: StandInProvider, verifier: TokenVerifier
 ) -> None:
     await verifier.actor_of(provider.token())
     assert provider.asked.count("/jwks") == 1
@@ -422,7 +412,7 @@ async def test_invented_keys_make_few_looks(
 
 
 async def test_an_outage_keeps_the_last_keys_and_no_request_waits_for_it(
-    provider: StandInProvider, verifier: TokenVerifier, known: KnownProvider, clock: Clock
+    provider: StandInProvider, verifier: TokenVerifier, clock: Clock
 ) -> None:
     await verifier.actor_of(provider.token())
     provider.away = True
@@ -432,7 +422,6 @@ async def test_an_outage_keeps_the_last_keys_and_no_request_waits_for_it(
     provider.going.clear()  # from now on it is silent
     assert (await verifier.actor_of(provider.token())).tenant == TENANT
     provider.going.set()
-    await known.close()
 
 
 async def test_a_new_key_can_not_be_told_while_the_provider_is_away(

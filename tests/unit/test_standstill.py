@@ -6,19 +6,10 @@ from aiokafka import TopicPartition
 from structlog.testing import capture_logs
 
 from streams.kafka.standstill import Standstills
+from tests.builders import Clock
 
 HERE, ELSEWHERE = TopicPartition("t", 0), TopicPartition("t", 1)
 MINUTE = 60.0
-
-
-class Clock:
-    """Shows what it is set to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def told(*looks: dict[TopicPartition, tuple[int, int]] | None) -> list[dict[str, object]]:
