@@ -8,7 +8,8 @@ from typing import Any
 from app.audit import Actor, AuditRecord
 from app.errors import InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
-from app.tenants.definitions import PLACE, S3_SERVER, Definitions
+from app.tenants.definitions import Definitions
+from app.tenants.deployment_key import PLACE, S3_SERVER
 from app.tenants.masks import noted, same_secrets
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants

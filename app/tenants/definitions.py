@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +30,7 @@ from app.delivery.templates import PLACEHOLDERS, ArchiveName
 from app.delivery.templates import Prefix as PrefixTemplate
 from app.delivery.webhooks import WEBHOOKS
 from app.errors import InvalidSettingError, TargetUnavailableError, UnknownSettingError
-from app.network.hosts import canonical, endpoint_of, port_of
+from app.network.hosts import port_of
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
@@ -101,7 +100,7 @@ class Definition:
     # What holds until a tenant of this name sets it: what the deployment's static settings say.
     default: Callable[[Settings, str], Any]
     java_class: str  # of its value, in a configuration file of REGARDS
-    of_regards: bool = True  # else REGARDS complains of it in a file
+    of_regards: bool = False  # else REGARDS complains of it in a file
     sensitive: bool = False  # it holds secrets
     of_place: bool = False  # it tells where something is, which only those see who may set it
     # Places that a value names, which an operator may forbid, each with the path that leads to it.
@@ -118,6 +117,7 @@ class Definition:
 
 
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
+_TRUE_OR_FALSE = TypeAdapter(Annotated[bool, Field(strict=True)])
 _MAX_HOURS = 876_000  # hours; what a date can hold
 MAX_LINK_HOURS = 168  # the most that S3, Azure and Google sign for
 
@@ -199,6 +199,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
             default=_request_ttl,
             java_class="java.lang.Integer",
+            of_regards=True,
         ),
         Definition(
             name="s3_server",
@@ -208,6 +209,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(S3Server),
             default=_s3_server,
             java_class="fr.cnes.regards.modules.delivery.domain.settings.S3DeliveryServer",
+            of_regards=True,
             sensitive=True,
             # Of the default target, which is of the first kind.
             places=lambda server: [("", {"s3_server": server})],
@@ -221,6 +223,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Bucket),
             default=lambda settings, tenant: settings.build_bucket.replace(TENANT, tenant),
             java_class="java.lang.String",
+            of_regards=True,
             of_place=True,
         ),
         Definition(
@@ -231,6 +234,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Bucket),
             default=lambda settings, tenant: settings.delivery_bucket.replace(TENANT, tenant),
             java_class="java.lang.String",
+            of_regards=True,
             of_place=True,
         ),
         Definition(
@@ -241,6 +245,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, lt=2**63)]),
             default=lambda settings, _: settings.order_size_limit_bytes,
             java_class="java.lang.Long",
+            of_regards=True,
         ),
         Definition(
             name="max_suborders",
@@ -251,7 +256,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, lt=2**31)]),
             default=lambda settings, _: settings.max_suborders,
             java_class="java.lang.Integer",
-            of_regards=False,
         ),
         Definition(
             name="delivery_format",
@@ -262,7 +266,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(FormatName),
             default=lambda _settings, _tenant: DEFAULT_FORMAT,
             java_class="java.lang.String",
-            of_regards=False,
         ),
         Definition(
             name="archive_name",
@@ -274,7 +277,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(ArchiveName),
             default=lambda _settings, _tenant: "",
             java_class="java.lang.String",
-            of_regards=False,
         ),
         Definition(
             name="prefix",
@@ -285,7 +287,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(PrefixTemplate),
             default=lambda _settings, _tenant: "",
             java_class="java.lang.String",
-            of_regards=False,
         ),
         Definition(
             name="manifest",
@@ -294,10 +295,9 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             description="Whether `manifest.json` is put beside each archive, once that is there: "
             "it lists all files with their sizes and checksums. Files that are delivered as they "
             "are have one in any case.",
-            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            type=_TRUE_OR_FALSE,
             default=lambda settings, _: settings.manifest,
             java_class="java.lang.Boolean",
-            of_regards=False,
         ),
         Definition(
             name="report",
@@ -306,10 +306,9 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             description="Whether `report.json` is put where the archive would be when a delivery "
             "fails, and ERROR tells it by `reportUrl`: every file, what happened to it, and what "
             "to do. A target that does not take it in time holds up no response.",
-            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            type=_TRUE_OR_FALSE,
             default=lambda settings, _: settings.report,
             java_class="java.lang.Boolean",
-            of_regards=False,
         ),
         Definition(
             name="sha256",
@@ -317,10 +316,9 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             takes="true or false",
             description="Whether the SHA-256 of each archive is told to clients, and in manifests "
             "that of each file, too.",
-            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            type=_TRUE_OR_FALSE,
             default=lambda settings, _: settings.sha256,
             java_class="java.lang.Boolean",
-            of_regards=False,
         ),
         Definition(
             name="compression_threshold",
@@ -332,7 +330,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[float, Field(strict=True, ge=0, le=1)]),
             default=lambda settings, _: settings.compression_threshold,
             java_class="java.lang.Double",
-            of_regards=False,
         ),
         Definition(
             name="progress_events",
@@ -340,10 +337,9 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             takes="true or false",
             description="Whether clients hear over AMQP how far their deliveries are, on an "
             "exchange of its own (DeliveryProgressDtoEvent), every few seconds.",
-            type=TypeAdapter(Annotated[bool, Field(strict=True)]),
+            type=_TRUE_OR_FALSE,
             default=lambda _settings, _tenant: False,
             java_class="java.lang.Boolean",
-            of_regards=False,
         ),
         Definition(
             name="delivered_ttl",
@@ -354,7 +350,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
             default=_delivered_ttl,
             java_class="java.lang.Integer",
-            of_regards=False,
         ),
         Definition(
             name="link_ttl",
@@ -366,7 +361,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAX_LINK_HOURS)]),
             default=lambda settings, _: settings.link_ttl,
             java_class="java.lang.Integer",
-            of_regards=False,
         ),
         Definition(
             name="quota",
@@ -380,7 +374,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(QuotaValue),
             default=lambda _settings, _tenant: QuotaValue().model_dump(mode="json"),
             java_class="java.util.Map",
-            of_regards=False,
         ),
         Definition(
             name="delivery_targets",
@@ -391,7 +384,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             type=TypeAdapter(targets),
             default=lambda _settings, _tenant: {},
             java_class="java.util.Map",
-            of_regards=False,
             sensitive=True,
             places=lambda places: (
                 (f"delivery_targets.{name}.", place) for name, place in places.items()
@@ -409,7 +401,6 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             ),
             default=lambda _settings, _tenant: {},
             java_class="java.util.Map",
-            of_regards=False,
             sensitive=True,
             forbids=webhooks.flaws,
         ),
@@ -462,46 +453,6 @@ def _entry(kinds: TargetKinds) -> Any:
 def _in_words(name: str, where: tuple[int | str, ...], what: str) -> str:
     path = ".".join([name, *(str(part)[:100] for part in where)])
     return f"{path}: {what.removeprefix('Value error, ')}"
-
-
-S3_SERVER = "s3_server"
-S3_KEY = ("key", "secret")  # what requests to it are signed with
-# What says where the default target is, and so where the deployment's own S3 key is used.
-PLACE = (S3_SERVER, "delivery_bucket")
-
-
-def place_of(values: Mapping[str, Any]) -> tuple[str, str]:
-    """Return endpoint and bucket of the default target."""
-    return endpoint_of(values["s3_server"]).lower(), values["delivery_bucket"]
-
-
-def shares_credentials(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
-    """Whether requests for a tenant are signed with the deployment's own S3 key."""
-    return all(
-        secrets.compare_digest(
-            str(values["s3_server"][name]).encode(), str(default["s3_server"][name]).encode()
-        )
-        for name in S3_KEY
-    )
-
-
-def copies_key(server: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
-    """Whether an S3 server of a tenant's is the deployment's own, with the deployment's key.
-
-    At another server it is none of ours: what is signed with the next one does not go there.
-    """
-    values, own = {"s3_server": server}, {"s3_server": default}
-    return is_same_server(server, default) and shares_credentials(values, own)
-
-
-def is_same_server(server: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether scheme, host and port are the same."""
-    return canonical(endpoint_of(server)) == canonical(endpoint_of(other))
-
-
-def leads_elsewhere(values: Mapping[str, Any], default: Mapping[str, Any]) -> bool:
-    """Whether the deployment's own S3 key is used at another server, or for another bucket."""
-    return shares_credentials(values, default) and place_of(values) != place_of(default)
 
 
 def resolve(

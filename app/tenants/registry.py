@@ -16,8 +16,8 @@ from app.errors import SecretUnreadableError
 from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.telemetry.logs import get_logger
-from app.tenants import definitions
-from app.tenants.definitions import Definitions
+from app.tenants import deployment_key
+from app.tenants.definitions import Definitions, resolve
 from app.tenants.masks import masked
 from app.tenants.values import Configuration, Setting, StoredValue, TenantSettings
 
@@ -79,10 +79,8 @@ class ConfiguredTenants:
         default = self.defaults(tenant)
         values = default | dict(own)
         prefix = self.static.delivery_prefix.replace(TENANT, tenant)
-        shared = definitions.shares_credentials(values, default)
-        return definitions.resolve(
-            values, self.kinds, tenant=tenant, prefix=prefix if shared else ""
-        )
+        shared = deployment_key.shares_credentials(values, default)
+        return resolve(values, self.kinds, tenant=tenant, prefix=prefix if shared else "")
 
     def targets(self) -> Iterator[Target]:
         """Iterate over all targets of all tenants that are worked for."""
@@ -181,13 +179,13 @@ class ConfiguredTenants:
 
     def copies_key(self, tenant: str, name: str, value: Any) -> bool:
         """Whether a value has the deployment's own S3 key, for the deployment's own server."""
-        return name == definitions.S3_SERVER and definitions.copies_key(
+        return name == deployment_key.S3_SERVER and deployment_key.copies_key(
             value, self.defaults(tenant)[name]
         )
 
     def copying(self) -> list[str]:
         """Return the tenants with such a value of which nothing says yet that it is one."""
-        name = definitions.S3_SERVER
+        name = deployment_key.S3_SERVER
         return [
             tenant
             for tenant, own in self._configuration.settings.items()
@@ -207,9 +205,10 @@ class ConfiguredTenants:
         """
         default = self.defaults(tenant)
         values = default | dict(own)
-        if self.static.tenants_choose_buckets or not definitions.leads_elsewhere(values, default):
+        if self.static.tenants_choose_buckets:
             return None
-        return definitions.place_of(values)
+        elsewhere = deployment_key.leads_elsewhere(values, default)
+        return deployment_key.place_of(values) if elsewhere else None
 
     def borrowing(self) -> dict[str, tuple[str, str]]:
         """Return the tenants that use the deployment's S3 key where nothing allows it, and where.
@@ -237,6 +236,6 @@ class ConfiguredTenants:
 
 def _in_effect(stored: StoredValue, default: Any) -> Any:
     """Return a value with the deployment's S3 key as it is now, where it is one with that."""
-    if not stored.deployment_key or not definitions.is_same_server(stored.value, default):
+    if not stored.deployment_key or not deployment_key.is_same_server(stored.value, default):
         return stored.value
-    return stored.value | {name: default[name] for name in definitions.S3_KEY}
+    return stored.value | {name: default[name] for name in deployment_key.S3_KEY}

@@ -72,6 +72,7 @@ OUTSIDE = {
     "app/telemetry/metrics.py": "dashboards know the names and words of figures",
     "app/tenants/configure.py": CONTRACT,
     "app/tenants/definitions.py": CONTRACT,
+    "app/tenants/deployment_key.py": CONTRACT,
     "app/tenants/registry.py": CONTRACT,
     "streams/operators/asyncapi.py": "in the AsyncAPI document",
     "web/api/settings.py": "in the OpenAPI document",
