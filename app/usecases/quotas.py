@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from app.delivery import outgoing
@@ -38,11 +39,16 @@ _REPORTED_FOR = 30.0
 
 
 async def let_in(
-    tx: UnitOfWork, opened: Sequence[Delivery], *, tenants: ConfiguredTenants
+    tx: UnitOfWork,
+    opened: Sequence[Delivery],
+    *,
+    tenants: ConfiguredTenants,
+    checks: Callable[[], object] = lambda: None,
 ) -> tuple[list[Delivery], dict[UUID, Over]]:
     """Let new deliveries through that quotas have places for; return all, as they are now.
 
-    And why those wait that are still held, by their ids.
+    And why those wait that are still held, by their ids. Of the places that there are by now, those
+    that waited before may have some: `checks` is called on commit where any has.
     """
     current = {delivery.id: delivery for delivery in opened}
     held = [delivery for delivery in opened if delivery.held]
@@ -52,6 +58,7 @@ async def let_in(
         quota = tenants.settings(tenant).quota
         waiting = [delivery for delivery in held if delivery.tenant == tenant]
         while waiting and (admitted := await tx.admit(tenant, quota)):
+            _tell_others(tx, [each for each in admitted if each.id not in current], checks)
             current |= {delivery.id: delivery for delivery in admitted}
             waiting = [each for each in waiting if current[each.id].held]
             if quota.over_requests == "wait":
@@ -65,6 +72,16 @@ async def let_in(
             why = over_requests(quota, usage[user], tenant=tenant, user=user, behind=True)
             over[delivery.id] = why or Over(words="others wait before it", retry_after=1.0)
     return [current[delivery.id] for delivery in opened], over
+
+
+def _tell_others(
+    tx: UnitOfWork, admitted: Sequence[Delivery], checks: Callable[[], object]
+) -> None:
+    """Tell of requests that waited, and go on as another came."""
+    for delivery in admitted:
+        tx.on_commit(partial(log.info, "request_admitted", **delivery.log_context))
+    if admitted:
+        tx.on_commit(checks)
 
 
 async def note_waits(

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.codes import Code
 from app.delivery.ingress import IncomingMessage
@@ -171,6 +172,24 @@ async def test_what_waits_goes_on_when_a_delivery_ends_the_first_first(
         assert waiter.event.is_set()
         assert await check_all(deliveries) == [following]
     assert await held(deliveries) == []
+
+
+async def test_what_waits_and_goes_on_as_another_request_comes_is_told_and_checked(
+    deliveries: Deliveries,
+) -> None:
+    give(deliveries, user_active=1)
+    await ask(deliveries, "a", "b")
+    await check_all(deliveries)
+    await end(deliveries, "a")
+    checks = Wakeup()
+    waiter = checks.waiter()
+    with capture_logs() as logs:
+        await deliveries.receive(asked(deliveries, "c"), checks=checks)
+    assert waiter.event.is_set()
+    admitted = [each["correlation_id"] for each in logs if each["event"] == "request_admitted"]
+    assert admitted == ["b"]
+    assert await held(deliveries) == ["c"]
+    assert await check_all(deliveries) == ["b"]
 
 
 async def test_of_a_tenant_without_a_quota_nothing_is_asked(
