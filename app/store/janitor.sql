@@ -9,6 +9,8 @@ SELECT id FROM (
           -- What counts in a quota of today, or of this minute, is kept for it.
           AND coalesce(charged_at < now() - interval '1 day', true)
           AND coalesce(admitted_at < now() - interval '1 minute', true)
+          -- A report of it may be there that no client was told of: that is removed first.
+          AND report_until IS NULL
         ORDER BY finished_at, id
         LIMIT :deliveries
     ) oldest

@@ -135,6 +135,22 @@ async def test_deliveries_that_ended_long_ago_are_forgotten_and_no_others(
     assert await deliveries.pool.fetchval("SELECT count(*) FROM asked") == 3
 
 
+async def test_a_delivery_is_kept_while_a_report_of_it_may_be_there_that_none_was_told_of(
+    deliveries: Deliveries,
+) -> None:
+    for name in ("told", "untold"):
+        await deliveries.done(name)
+    await deliveries.pool.execute(
+        "UPDATE delivery SET finished_at = now() - interval '8 days', "
+        "report_until = CASE correlation_id WHEN 'untold' THEN now() END"
+    )
+    week = timedelta(days=7)
+    assert await PostgresJanitor(deliveries.pool).forget(finished=week, audited=week) == 1
+    assert [row.correlation_id for row in await deliveries.rows()] == ["untold"]
+    await deliveries.pool.execute("UPDATE delivery SET report_until = NULL")
+    assert await PostgresJanitor(deliveries.pool).forget(finished=week, audited=week) == 1
+
+
 async def test_what_is_forgotten_is_counted_by_the_day_that_it_ended_on(
     deliveries: Deliveries,
 ) -> None:
