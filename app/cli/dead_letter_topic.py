@@ -13,6 +13,7 @@ from app.cli.mended import refuse_mended
 from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.run.wiring.database import open_database
+from app.run.wiring.dead_letters import DEAD_LETTERS_JOB
 from app.run.wiring.kafka import open_events
 from app.settings import load_settings
 from app.views.audit import DeadLetterTrail
@@ -93,11 +94,16 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
     if bool(ids) == everything:
         raise click.UsageError("give IDs (`delivery dlt list` shows them), or --all")
     settings = load_settings()
-    found = _dead()
-    chosen = found if everything else pick(found, ids)
 
     async def run() -> None:
-        async with open_database(settings) as database, open_events(settings) as events:
+        async with (
+            open_database(settings) as database,
+            database.alone(DEAD_LETTERS_JOB),
+            open_events(settings) as events,
+        ):
+            # Not before: what others put back meanwhile is not there any more.
+            found = await look(settings)
+            chosen = found if everything else pick(found, ids)
             trail = DeadLetterTrail(
                 trail=database.audit,
                 actor=caller(INSTANCE),

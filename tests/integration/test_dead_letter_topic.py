@@ -12,16 +12,18 @@ import pytest
 
 from app.run.worker import running_worker
 from app.settings import Settings
-from app.store import PostgresArrivals
+from app.store import PostgresArrivals, alone
 from streams.channels import CANCELS, REQUESTS
 from streams.events import CancelRequested, RequestReceived
 from streams.kafka.agents import process
-from streams.kafka.dead_letters import DeadEvent, look
+from streams.kafka.dead_letters import DeadEvent, look, put_back
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
+from streams.operators.dead_letters import JOB
 from tests.builders import make_event, make_message
 from tests.client import Client, request_for
 from tests.command import delivery
+from tests.deliveries import blocked_sessions
 
 
 @pytest.fixture
@@ -76,6 +78,42 @@ async def test_events_that_failed_are_listed_and_put_back(
     assert (again.returncode, "no dead event" in again.stderr) == (1, True)
     assert delivery("dlt", "requeue", "--all", **here).stdout.count("put back") == 2
     assert delivery("dlt", "list", **here).stdout == "no dead events\n"
+
+
+async def test_what_is_put_back_is_looked_for_once_none_else_has_letters_in_its_hands(
+    settings: Settings,
+    database: str,
+    pool: asyncpg.Pool,
+    events: EventLog,
+    arrivals: PostgresArrivals,
+) -> None:
+    """What another had put back meanwhile went back twice."""
+    here = {
+        "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
+        "DELIVERY_DATABASE_URL": database,
+    }
+
+    async def fail(values: object) -> None:
+        raise ZeroDivisionError("of this test")
+
+    await process(
+        [make_event(b"event", key=b"sentinel/c")],
+        topic=events.topics.of(REQUESTS),
+        handler=fail,
+        events=events,
+        arrivals=arrivals,
+        tries=1,
+    )
+    (dead,) = await look(settings)
+    async with alone(pool, JOB):
+        asked = asyncio.to_thread(delivery, "dlt", "requeue", "--all", **here)
+        putting = asyncio.create_task(asked)
+        while not putting.done() and not await blocked_sessions(pool):
+            await asyncio.sleep(0.05)
+        assert not putting.done()
+        await put_back(dead, events)
+    put = await putting
+    assert (put.returncode, put.stdout, put.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
