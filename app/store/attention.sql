@@ -1,15 +1,3 @@
--- fragment: is_paused
--- Transfers of a delivery's tenant, or to its target, are paused, or were until a while ago.
-(d.state IN ('READY', 'TRANSFERRING') AND EXISTS (
-    SELECT 1 FROM pause p
-    WHERE (p.until IS NULL OR p.until > now() - :worked_off::interval)
-      AND (p.scope = 'instance' OR p.tenant = d.tenant
-           AND (p.scope = 'tenant' OR p.scope = 'target' AND p.name = d.target))))
-
--- fragment: waits_late
--- It waits for its quota, and has less than half of its time left.
-(d.held AND now() > d.requested_at + (d.expires_at - d.requested_at) / 2)
-
 -- name: troubles
 -- What is wrong now, of some :tenants (null: of all), by the words of `app/views/attention.py`: since when, by the oldest row
 -- that it is about; of what, and how many. What is of no tenant concerns all; what is of '' none that is served.
@@ -36,16 +24,14 @@ WITH paused AS (
         SELECT max(good.ended) AS at FROM delivery_attempt good
         WHERE good.tenant = failing.tenant AND good.target = failing.target AND good.outcome = 'done') last
     JOIN delivery_attempt a ON a.tenant = failing.tenant AND a.target = failing.target
-         AND a.outcome IN ('postponed', 'error') AND (last.at IS NULL OR a.ended > last.at)
-    WHERE (a.cause IS NULL OR NOT starts_with(a.cause, 'cancelled by '))
-      AND (a.code IS NULL OR a.code <> ALL (:waiting::text[])) -- ordinary waiting is no failure
+         AND {failed} AND (last.at IS NULL OR a.ended > last.at)
     GROUP BY failing.tenant, failing.target
     HAVING count(*) >= :failed_times AND max(a.ended) > now() - :failed_within::interval
     UNION ALL
     SELECT 'STATE_STUCK', d.tenant, d.state, min(d.state_since), count(*), NULL
     FROM delivery d JOIN unnest(:states::text[], :ages::interval[]) AS most (state, age) ON most.state = d.state
     WHERE d.state NOT IN ({ended}) AND NOT d.held AND d.state_since < now() - most.age
-      AND NOT {is_paused}
+      AND NOT {is_paused} AND NOT {awaits_maintenance}
     GROUP BY d.tenant, d.state
     UNION ALL
     SELECT 'QUOTA_AWAITED', d.tenant, d.state, min(d.state_since), count(*),

@@ -2,7 +2,7 @@
 
 A file has blocks that begin with `-- name: x`, so that SQL is read, linted and explained as SQL.
 What several of them have in common is a block that begins with `-- fragment: y`, and stands where
-they say `{y}`.
+they say `{y}`. What several files have in common is one of `fragments/`, which all may say.
 Arguments have names (`:owner`), which become PostgreSQL's `$1`, `$2`, … when the module is
 imported: asyncpg is given the same text at every call, and prepares it once a connection.
 """
@@ -153,8 +153,21 @@ def _statement(name: str, text: str) -> Statement:
 _ENDED = ", ".join(f"'{state}'" for state in State if state.ended)
 
 
+def _shared() -> Mapping[str, str]:
+    """Return the fragments that every file may have."""
+    found = {}
+    for file in files("app.store").joinpath("fragments").iterdir():
+        _, *parts = _NAME.split(file.read_text(encoding="utf-8"))
+        for name, block in zip(parts[1::3], parts[2::3], strict=True):
+            found[name] = _SENTENCE.sub("", block.strip())
+    return MappingProxyType(found)
+
+
+_SHARED = _shared()
+
+
 def load(module: str) -> Mapping[str, Statement]:
     """Return the statements that lie beside a module, which gives its `__name__`."""
     package, _, name = module.rpartition(".")
     file = files(package).joinpath(f"{name}.sql")
-    return MappingProxyType(parse(file.read_text(encoding="utf-8"), ended=_ENDED))
+    return MappingProxyType(parse(file.read_text(encoding="utf-8"), ended=_ENDED, **_SHARED))

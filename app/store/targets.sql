@@ -1,8 +1,3 @@
--- fragment: failed
--- Whether an attempt failed; what was cancelled has not, nor what is :waiting by its code.
-a.outcome IN ('postponed', 'error') AND (a.cause IS NULL OR NOT starts_with(a.cause, 'cancelled by '))
-AND (a.code IS NULL OR a.code <> ALL (:waiting::text[]))
-
 -- name: targets
 -- Each target of some :tenants that was sent to, or that something waits for: what its attempts came to, at last and
 -- :lately. (Names are found one after the other by the index: attempts may be many, targets are few.)

@@ -114,25 +114,14 @@ SELECT w.*, extract(epoch FROM now() - w.seen_at)::float8 AS silent_for,
         WHERE d.work IN ('transfer', 'transfer-part') AND d.lease_owner = w.id AND d.lease_until >= now()) AS running
 FROM worker w ORDER BY w.id;
 
--- fragment: is_paused
--- Transfers of a delivery's tenant, or to its target, are paused, or were until a while ago.
-(d.state IN ('READY', 'TRANSFERRING') AND EXISTS (
-    SELECT 1 FROM pause p
-    WHERE (p.until IS NULL OR p.until > now() - :worked_off::interval)
-      AND (p.scope = 'instance' OR p.tenant = d.tenant
-           AND (p.scope = 'tenant' OR p.scope = 'target' AND p.name = d.target))))
-
--- fragment: waits_late
--- It waits for its quota, and has less than half of its time left.
-(d.held AND now() > d.requested_at + (d.expires_at - d.requested_at) / 2)
-
 -- name: depth
 -- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
 -- however often it was tried there; how many of them wait for the next suborder of their order, and the
--- longest of those waits; how many wait for their quota, and of those how many have less than half of their time left. The oldest is none of those, nor of what waits for a pause,
+-- longest of those waits; how many wait for their quota, and of those how many have less than half of their time left. The oldest is none of those, nor of what waits for a pause or a maintenance,
 -- or did until a while ago (:worked_off): they are not stuck. (Parking is the last change of what is parked.)
 SELECT tenant, state, count(*) AS deliveries,
-       greatest(0, extract(epoch FROM now() - min(state_since) FILTER (WHERE NOT held AND NOT {is_paused})))::float8 AS oldest,
+       greatest(0, extract(epoch FROM now() - min(state_since)
+           FILTER (WHERE NOT held AND NOT {is_paused} AND NOT {awaits_maintenance})))::float8 AS oldest,
        count(*) FILTER (WHERE parked) AS parked,
        coalesce(greatest(0, extract(
            epoch FROM now() - min(updated_at) FILTER (WHERE parked))), 0)::float8 AS oldest_parked,

@@ -110,8 +110,8 @@ FILES_LEFT_OUT = Counter(
 )
 REPORTS = Counter(
     "delivery_reports",
-    "Reports of deliveries that failed: `written`, or `not-written` as their target did not take "
-    "them in time.",
+    "Reports of deliveries that failed: `written`, or `not-written`, for whatever cause: the event "
+    "`report_not_written` tells it.",
     ("tenant", "outcome"),
 )
 CONTENTS_REMOVED = Counter(

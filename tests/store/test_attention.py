@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.delivery.pauses import PauseScope, PauseSubject, Running
+from app.delivery.pauses import WORKED_OFF, PauseScope, PauseSubject, Running
 from app.delivery.states import State, Work
 from app.errors import (
     FolderBusyError,
@@ -20,6 +20,7 @@ from compose.embedded.stack import TENANT
 from tests.builders import make_buried
 from tests.deliveries import Deliveries
 from tests.store.conftest import OTHER
+from tests.twins.users import MemoryUsers
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -157,6 +158,27 @@ async def test_what_is_stuck_is_told_since_it_came_into_its_state_but_not_while_
     assert (paused.code, paused.subject, paused.tenant) == (Need.PAUSED, "tenant", TENANT)
     assert paused.cause == "disks are exchanged (ana)"
     assert await troubles(deliveries, OTHER) == {}
+
+
+async def test_what_waits_for_the_end_of_a_maintenance_is_not_stuck(deliveries: Deliveries) -> None:
+    async def stuck(tenant: str) -> tuple[int, float]:
+        found = (await troubles(deliveries, tenant)).get(Need.STATE_STUCK)
+        (depth,) = [each for each in await deliveries.overview.depths() if each.tenant == tenant]
+        return found.count if found else 0, round(depth.oldest / 60)
+
+    for tenant in (TENANT, OTHER):
+        await deliveries.receive(deliveries.message("c", tenant=tenant), users=MemoryUsers())
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.maintain(active=True)
+    await deliveries.elapse(20 * MINUTE)
+    await deliveries.presence("w").heartbeat()
+    assert await stuck(TENANT) == (0, 0)
+    assert await stuck(OTHER) == (1, 20)
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.maintain(active=False)
+    assert await stuck(TENANT) == (0, 0)  # a worker that asks for its user comes to it now
+    await deliveries.elapse(WORKED_OFF + MINUTE)
+    assert (await stuck(TENANT))[0] == 1
 
 
 async def begin(deliveries: Deliveries, subject: PauseSubject) -> None:

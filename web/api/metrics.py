@@ -64,7 +64,7 @@ class DatabaseCollector(Collector):
         oldest = GaugeMetricFamily(
             "delivery_active_oldest_seconds",
             "How long the oldest of them has been in that state, however often it was tried there; "
-            "but for those that wait for a quota or a pause.",
+            "but for those that wait for a quota, a pause or a maintenance.",
             labels=("tenant", "state"),
         )
         parked = GaugeMetricFamily(

@@ -100,7 +100,11 @@ class MemoryAttention:
             if row.waits_late(session.now):
                 why = row.delivery.last_cause
                 late.setdefault((tenant, row.state), []).append((row.state_since, why))
-            waits = row.delivery.held or row.waits_for(pauses)
+            waits = (
+                row.delivery.held
+                or row.waits_for(pauses)
+                or self._database.awaits_maintenance(session, row)
+            )
             if row.state_since < session.now - most and not waits:
                 stuck.setdefault((tenant, row.state), []).append((row.state_since, None))
         for (tenant, state), rows in stuck.items():

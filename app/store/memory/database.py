@@ -15,7 +15,7 @@ from uuid import UUID
 
 from app.audit import AuditEntry
 from app.delivery.pauses import WORKED_OFF, Pause, Pauses, PauseSubject
-from app.delivery.states import Work
+from app.delivery.states import State, Work
 from app.store.memory.locks import Locks
 from app.store.memory.rows import (
     ArrivalRow,
@@ -198,6 +198,15 @@ class MemoryDatabase:
         """Whether a tenant is in maintenance, as a transaction sees it."""
         found = session.get(self.maintenance, tenant)
         return found is not None and found.active
+
+    def awaits_maintenance(self, session: Session, row: DeliveryRow) -> bool:
+        """Whether it waits for the end of its tenant's maintenance, or did until a while ago."""
+        found = session.get(self.maintenance, row.delivery.tenant)
+        return (
+            row.state is State.RECEIVED
+            and found is not None
+            and (found.active or found.updated_at > session.now - WORKED_OFF)
+        )
 
     def pauses_in_effect(self, session: Session) -> list[Pause]:
         """Return the pauses in effect, as a transaction sees them, with what is left of each."""

@@ -277,11 +277,14 @@ class MemoryTracking:
     async def depths(self) -> list[Depth]:
         """Count deliveries before their end."""
         alike: dict[tuple[str, State], list[DeliveryRow]] = {}
+        wanted = set()  # which a person lets wait
         async with self._database.session() as session:
             pauses = self._database.pauses_worked_off(session)
             for _, row in session.rows(self._database.deliveries):
                 if not row.state.ended:
                     alike.setdefault((row.delivery.tenant, row.state), []).append(row)
+                if row.waits_for(pauses) or self._database.awaits_maintenance(session, row):
+                    wanted.add(row.delivery.id)
 
         def longest(times: list[datetime]) -> float:
             return max(0.0, (session.now - min(times)).total_seconds()) if times else 0.0
@@ -298,7 +301,7 @@ class MemoryTracking:
                         [
                             row.state_since
                             for row in rows
-                            if not row.delivery.held and not row.waits_for(pauses)
+                            if not row.delivery.held and row.delivery.id not in wanted
                         ]
                     ),
                     parked=len(parked),
