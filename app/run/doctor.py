@@ -19,7 +19,7 @@ from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import has_keys, require_sign_in, weaknesses
-from app.views.attention import AttentionView, Need, Trouble
+from app.views.attention import CATALOGUE, AttentionView, Need, Trouble
 from app.views.deliveries import Depth, Filter, OverdueContents, Overview, PlacesHeld, Tracking
 from app.views.findings import Finding, bad, good
 from app.views.webhooks import webhooks_found
@@ -32,7 +32,13 @@ _ERROR_WINDOW = timedelta(hours=1)
 _RENEWED_LONG_BEFORE = 14  # days: what renews by itself has done it by then
 _PROBE_CONCURRENCY = 8  # targets at once
 # Of what needs an operator: what no check here tells of.
-_LOOKED_AT = {Need.TRANSFERS_FAIL, Need.WORKER_SILENT, Need.STATE_STUCK, Need.DEAD_LETTER}
+_LOOKED_AT = {
+    Need.TRANSFERS_FAIL,
+    Need.WORKER_SILENT,
+    Need.STATE_STUCK,
+    Need.QUOTA_AWAITED,
+    Need.DEAD_LETTER,
+}
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
@@ -182,7 +188,8 @@ async def _workers(overview: Overview) -> Finding:
     workers = await overview.workers()
     alive = [worker for worker in workers if worker.alive]
     if not alive:
-        return bad("workers", "alive", "no worker is there", "start `delivery worker`")
+        known = CATALOGUE[Need.NO_WORKER]
+        return bad("workers", "alive", known.sentence, known.advice)
     summary = ", ".join(
         f"{worker.id} ({worker.version}, {worker.running}/{worker.slots})" for worker in alive
     )

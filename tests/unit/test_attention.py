@@ -52,13 +52,14 @@ def test_what_is_stuck_is_told_by_the_limits_of_the_alert() -> None:
     )
 
 
-def test_what_matters_most_is_told_by_doctor_in_the_same_words() -> None:
+@pytest.mark.parametrize("need", [Need.STATE_STUCK, Need.QUOTA_AWAITED, Need.DEAD_LETTER])
+def test_what_matters_most_is_told_by_doctor_in_the_same_words(need: Need) -> None:
     (fine,) = noticed([make_trouble(Need.PAUSED)])
     assert fine.ok
-    (found,) = noticed([make_trouble(Need.STATE_STUCK)])
-    view = AttentionView.of(make_trouble(Need.STATE_STUCK))
+    (found,) = noticed([make_trouble(need)])
+    view = AttentionView.of(make_trouble(need))
     assert not found.ok
-    assert found.check == "STATE_STUCK"
+    assert found.check == need
     assert (
         found.message == f"tenant t: {view.sentence}, since 2026-01-31 12:00:00Z; last cause: why"
     )
