@@ -10,12 +10,13 @@ import click
 
 from app.cli.options import chosen_tenant, tenant_option
 from app.cli.who import caller
+from app.delivery.object_store import MAX_LINK
 from app.errors import UnknownDeliveryError
 from app.run.wiring.services import open_services
 from app.settings import load_settings
 from app.views.deliveries import Tracked, Tracking
 
-_MAX_SECONDS = 7 * 86400
+_MAX_SECONDS = int(MAX_LINK.total_seconds())
 
 
 @click.command()
