@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from app.codes import Code
 from app.delivery.model import Delivery
 from app.delivery.ports import DeliveryStore
 from app.delivery.report_document import Failure
 from app.errors import ErrorType
 from app.usecases.fail import fail
-from app.usecases.reports import Reports, no_report
-
-_REPORTED_FOR = 30.0  # seconds of one look that reports may take: the others' ends wait behind them
+from app.usecases.reports import Reports, report_on, reported_until
 
 
 async def expire(*, store: DeliveryStore, limit: int, reports: Reports | None = None) -> int:
@@ -27,16 +23,14 @@ async def expire(*, store: DeliveryStore, limit: int, reports: Reports | None = 
     comes again.
     """
     total = 0
-    loop = asyncio.get_running_loop()
-    reported_until = loop.time() + _REPORTED_FOR
+    until = reported_until()
     while True:
         overdue = await store.expired(limit)
         ended = 0
         for delivery in overdue:
             failure = Failure(error_type=ErrorType.EXPIRED, message=_message(delivery))
-            late = loop.time() > reported_until
             async with (
-                no_report() if reports is None or late else reports.of(delivery, failure) as report,
+                report_on(reports, delivery, failure, until=until) as report,
                 store.transaction() as tx,
             ):
                 current = await tx.lock(delivery.tenant, delivery.correlation_id)

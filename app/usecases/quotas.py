@@ -7,7 +7,6 @@ waits for no other, and nothing is asked of tenants without a quota.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,12 +29,9 @@ from app.errors import DayQuotaError, DeliveryError
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
-from app.usecases.reports import Reports, no_report
+from app.usecases.reports import Reports, report_on, reported_until
 
 log = get_logger(__name__)
-
-# Seconds of one look that reports of a tenant may take: what ends of others waits behind them.
-_REPORTED_FOR = 30.0
 
 
 async def let_in(
@@ -215,14 +211,15 @@ class Quotas:
                     pass
                 async with self.store.transaction() as tx:
                     over = await tx.over_day(tenant, most)
-                reported_until = time.monotonic() + _REPORTED_FOR
+                until = reported_until()
                 for delivery in over:
-                    late = time.monotonic() > reported_until
-                    await self._end(delivery, quota, None if late else reports)
+                    await self._end(delivery, quota, reports, until)
             except DeliveryError as error:
                 log.warning("quota_waits", tenant=tenant, cause=str(error))
 
-    async def _end(self, delivery: Delivery, quota: Quota, reports: Reports | None) -> None:
+    async def _end(
+        self, delivery: Delivery, quota: Quota, reports: Reports | None, until: float
+    ) -> None:
         try:
             _check_fits_any_day(delivery, delivery.total_bytes, quota)
             async with self.store.transaction() as tx:
@@ -233,7 +230,7 @@ class Quotas:
         else:
             return
         async with (
-            no_report() if reports is None else reports.of(delivery, failure) as report,
+            report_on(reports, delivery, failure, until=until) as report,
             self.store.transaction() as tx,
         ):
             current = await tx.lock(delivery.tenant, delivery.correlation_id)

@@ -73,6 +73,7 @@ _AT_ONCE = 2  # that appear at a time, at one endpoint each: each keeps a connec
 _UNDER_LOCK = 1 / 2
 # Of what a report may take: a target that had less, as all else took long, is not silent.
 _HAD = 1 / 3
+REPORTED_FOR = 30.0  # seconds, of one look that ends many
 _CONSEQUENCE = "its client is told of the error without a report"
 _LATER = timedelta(hours=1)  # until there is another look at what could not be removed
 _ABORT = 5.0  # seconds that an abort is waited for
@@ -266,9 +267,23 @@ class Reports:
 
 
 @asynccontextmanager
-async def no_report() -> AsyncIterator[None]:
-    """Prepare none."""
-    yield None
+async def report_on(
+    reports: Reports | None, delivery: Delivery, failure: Failure, *, until: float | None = None
+) -> AsyncIterator[Report | None]:
+    """Prepare the report of a delivery that is about to fail, as `Reports.of` does.
+
+    None where none are written, or, as `reported_until` has it, not any more.
+    """
+    if reports is None or (until is not None and time.monotonic() > until):
+        yield None
+        return
+    async with reports.of(delivery, failure) as report:
+        yield report
+
+
+def reported_until() -> float:
+    """Return until when one look writes reports: the ends of others wait behind them."""
+    return time.monotonic() + REPORTED_FOR
 
 
 async def clear_report(

@@ -38,7 +38,7 @@ from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.usecases.fail import fail
 from app.usecases.leaving_out import tell_left_out
-from app.usecases.reports import Reports, no_report
+from app.usecases.reports import Reports, report_on
 from app.usecases.retried import next_retry
 from app.waiting.backoff import Backoff
 
@@ -207,7 +207,7 @@ class Settlement:
             error = await self._nothing(delivery)
         failure = Failure.of(*_told(delivery, error_type, error), error)
         async with (
-            no_report() if self.reports is None else self.reports.of(delivery, failure) as report,
+            report_on(self.reports, delivery, failure) as report,
             self.store.transaction() as tx,
         ):
             current: Delivery | None = delivery
@@ -232,7 +232,7 @@ class Settlement:
             return
         failure = Failure(error_type=ending.error_type, message=ending.message)
         async with (
-            no_report() if self.reports is None else self.reports.of(delivery, failure) as report,
+            report_on(self.reports, delivery, failure) as report,
             self.store.transaction() as tx,
         ):
             if report is not None:

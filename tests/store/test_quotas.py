@@ -658,7 +658,7 @@ async def test_reports_of_a_tenant_that_take_long_hold_up_no_ends_of_others(
     assert (await held(deliveries), reported) == ([], ["first"])
     await lay_out(deliveries, "second", 60)
     give(deliveries, user_bytes_per_day=50)
-    monkeypatch.setattr("app.usecases.quotas._REPORTED_FOR", -1.0, raising=False)
+    monkeypatch.setattr("app.usecases.reports.REPORTED_FOR", -1.0)
     await quotas(deliveries).end_over(reports=reports)
     assert (await held(deliveries), reported) == ([], ["first"])
 

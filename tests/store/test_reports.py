@@ -584,7 +584,7 @@ async def test_one_whose_time_is_over_has_a_report(failing: Failing) -> None:
 async def test_reports_that_take_long_hold_up_the_ends_of_others_for_half_a_minute(
     failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.usecases.expire._REPORTED_FOR", -1.0)
+    monkeypatch.setattr("app.usecases.reports.REPORTED_FOR", -1.0)
     await failing.plan()
     await failing.deliveries.elapse(timedelta(hours=13))
     reports = failing.written
