@@ -74,16 +74,16 @@ class Failure:
     @classmethod
     def of(cls, error_type: ErrorType, message: str, error: DeliveryError) -> Failure:
         """Return what an error is; its client is told type and message."""
-        fates = {
-            SourceGoneError: Fate.EXPIRED,
-            SourceRefusedError: Fate.REFUSED,
-            WrongFileError: Fate.WRONG,
-        }
-        for kind, fate in fates.items():
-            if isinstance(error, kind):
-                position = getattr(error, "position", None)
-                return cls(error_type=error_type, message=message, position=position, fate=fate)
-        return cls(error_type=error_type, message=message)
+        match error:
+            case SourceGoneError(position=position):
+                fate = Fate.EXPIRED
+            case SourceRefusedError(position=position):
+                fate = Fate.REFUSED
+            case WrongFileError(position=position):
+                fate = Fate.WRONG
+            case _:
+                return cls(error_type=error_type, message=message)
+        return cls(error_type=error_type, message=message, position=position, fate=fate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
