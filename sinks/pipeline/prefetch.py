@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _SHARES = 4  # of the budget: no file has more than one
 # next. Of one further behind no more could be read than its share, and each that is broken off, as
 # an attempt ends, counts for its user's quota and is fetched again.
 _LARGE = 2
+# What the loop is woken for where it waits for room: waking it costs more than a small file's rest.
+_FILES, _BYTES = 16, 1024 * 1024
 
 
 def share_of(budget: int) -> int:
@@ -67,6 +70,12 @@ class Prefetcher:
         self._freed = asyncio.Event()
         self._opened: queue.SimpleQueue[Opened | Seam | BaseException | None] = queue.SimpleQueue()
         self._live: set[ByteQueue] = set()
+        # Files that the thread has read. The loop takes their shares back when it needs them; only
+        # where it waits for that is it woken.
+        self._done: deque[Opened] = deque()
+        self._waits = False
+        self._untold = (0, 0)  # files and bytes that were given back since it was woken
+        self._worth_telling = min(_BYTES, share_of(budget))
         self._over = False  # no more files are opened
         self.cut = False  # it paused before its last file, or seam
 
@@ -111,19 +120,37 @@ class Prefetcher:
 
     async def _all_archived(self) -> None:
         """Wait until the archiving thread has read every file to its end."""
+        self._take_back()
         while self._live:
-            self._freed.clear()
-            await self._freed.wait()
+            await self._more_is_back()
 
     def _share(self, file: ManifestFile) -> int:
         most = share_of(self._budget)
         return most if file.size is None else min(max(file.size, _MIN_SHARE), most)
 
     async def _reserve(self, share: int) -> None:
+        self._take_back()
         while self._free < share:
-            self._freed.clear()
-            await self._freed.wait()
+            await self._more_is_back()
         self._free -= share
+
+    async def _more_is_back(self) -> None:
+        """Wait until the archiving thread has given shares back."""
+        self._freed.clear()
+        self._waits = True
+        if not self._take_back():  # what came before it could see that this waits
+            await self._freed.wait()
+            self._take_back()
+        self._waits = False
+
+    def _take_back(self) -> bool:
+        """Take the shares back of what the thread has read; tell whether that is anything."""
+        is_any = bool(self._done)
+        while self._done:
+            opened = self._done.popleft()
+            self._live.discard(opened.chunks)
+            self._free += opened.share
+        return is_any
 
     async def _download(
         self, file: ManifestFile, chunks: ByteQueue, turns: Sequence[asyncio.Semaphore]
@@ -153,19 +180,27 @@ class Prefetcher:
 
         Blocks; for the archiving thread only.
         """
+        if self._done and self._opened.empty():
+            self._tell()  # what it waits for may be all that the loop has room for
         opened = self._opened.get()
+        if not isinstance(opened, Opened):
+            self._tell()  # behind a seam it may take no more
         if isinstance(opened, BaseException):
             raise opened
         return opened
 
     def done(self, opened: Opened) -> None:
         """Give a file's share back; for the archiving thread."""
-        self._loop.call_soon_threadsafe(self._release, opened)
+        self._done.append(opened)
+        files, size = self._untold
+        self._untold = files + 1, size + opened.share
+        if files + 1 >= _FILES or size + opened.share >= self._worth_telling:
+            self._tell()
 
-    def _release(self, opened: Opened) -> None:
-        self._live.discard(opened.chunks)
-        self._free += opened.share
-        self._freed.set()
+    def _tell(self) -> None:
+        if self._waits:
+            self._untold = (0, 0)
+            self._loop.call_soon_threadsafe(self._freed.set)
 
     def pause(self) -> None:
         """Open no more files: behind those that are open, the archive pauses.

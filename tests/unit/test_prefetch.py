@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.delivery.manifest import ManifestFile
+from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.errors import SourceRefusedError
 from sinks.pipeline.handover import AbortedError
@@ -116,3 +119,109 @@ async def test_of_small_files_as_many_are_open_as_there_are_connections() -> Non
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+class Ready:
+    """A source whose files have their bytes at once."""
+
+    @contextlib.asynccontextmanager
+    async def download(
+        self, _delivery: Delivery, file: ManifestFile
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield self._bytes(file)
+
+    async def _bytes(self, file: ManifestFile) -> AsyncIterator[bytes]:
+        yield bytes(file.size or 0)
+
+
+def read_all(ahead: Prefetcher) -> list[tuple[int, int]]:
+    """Read every file as the archiving thread does; return numbers and sizes."""
+    found: list[tuple[int, int]] = []
+    while (opened := ahead.next()) is not None:
+        if isinstance(opened, Opened):
+            size = 0
+            while chunks := opened.chunks.get():
+                size += sum(map(len, chunks))
+            found.append((opened.file.file_id, size))
+            ahead.done(opened)
+    return found
+
+
+async def listed(*files: ManifestFile | Seam) -> AsyncIterator[ManifestFile | Seam]:
+    for file in files:
+        yield file
+
+
+@given(
+    sizes=st.lists(st.one_of(st.just(None), st.integers(0, 700_000)), max_size=40).map(
+        lambda sizes: [Seam.WAIT if size is None else size for size in sizes]
+    ),
+    budget=st.integers(4, 3 * MIB),
+    connections=st.integers(1, 8),
+)
+async def test_all_files_are_read_with_whatever_room_there_is(
+    sizes: list[Seam | int], budget: int, connections: int
+) -> None:
+    """Neither side waits for the other, whichever of them is told of shares, and when."""
+    files = [
+        size if isinstance(size, Seam) else make_file(file_id=number, size=size)
+        for number, size in enumerate(sizes)
+    ]
+    ahead = Prefetcher(make_transfer(), Ready(), budget=budget, connections=connections)
+    async with asyncio.timeout(60):
+        found, _ = await asyncio.gather(
+            asyncio.to_thread(read_all, ahead), ahead.run(listed(*files))
+        )
+    assert found == [(file.file_id, file.size) for file in files if isinstance(file, ManifestFile)]
+
+
+async def test_the_loop_is_not_told_of_each_file_that_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it has room, of none; and where it waits for some, of many at once."""
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+    tell = loop.call_soon_threadsafe
+
+    def counted(act: Callable[[], object]) -> None:
+        told.append(act)
+        tell(act)
+
+    async def read(budget: int) -> int:
+        """Return how often the loop was told of a hundred files."""
+        ahead = Prefetcher(make_transfer(), Ready(), budget=budget, connections=8)
+        running = asyncio.create_task(ahead.run(listed(*of_size(1, 100))))
+        for _ in range(10_000):  # until all are opened, or there is no room for more
+            await asyncio.sleep(0)
+        told.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "call_soon_threadsafe", lambda *act: counted(partial(*act)))
+            found = await asyncio.to_thread(read_all, ahead)
+        await running
+        assert len(found) == 100
+        return len(told) - 1  # the thread's own end
+
+    assert await read(budget=100 * 64 * 1024) == 0
+    assert 1 <= await read(budget=32 * 64 * 1024) <= 50
+
+
+async def test_what_was_read_before_a_pause_is_told() -> None:
+    """The loop waits for it, and the archiving thread asks for nothing more."""
+    went_on = asyncio.Event()
+
+    async def files() -> AsyncIterator[ManifestFile | Seam]:
+        yield make_file(file_id=1, size=1)
+        yield Seam.SEGMENT
+        yield Seam.WAIT
+        went_on.set()
+
+    ahead = Prefetcher(make_transfer(), Ready(), budget=BUDGET, connections=8)
+    running = asyncio.create_task(ahead.run(files()))
+    opened = await asyncio.to_thread(ahead.next)
+    assert isinstance(opened, Opened)
+    await asyncio.sleep(0)
+    ahead.done(opened)
+    ahead.pause()
+    assert await asyncio.to_thread(ahead.next) is Seam.SEGMENT
+    await went_on.wait()
+    await running
