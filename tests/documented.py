@@ -226,6 +226,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     },
     "docs/alerts.md": {"the alerts": figures.alerts},
     "docs/commands.md": {"the commands": commands.commands},
+    "docs/client-commands.md": {"the commands of the client": commands.commands_of_the_client},
     "docs/http-api.md": {
         "what any endpoint may answer": http_api.told_once,
         "the HTTP API": http_api.http_api,

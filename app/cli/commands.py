@@ -13,7 +13,8 @@ from rs_delivery_client.cli.commands import Entry
 
 # Those that are the client's alone: they ask the HTTP API.
 _CLIENT = (
-    *("download", "files", "login", "logout", "profiles", "status", "verify", "wait", "whoami"),
+    *("completion", "download", "files", "login", "logout", "profiles", "status", "verify", "wait"),
+    "whoami",
 )
 _HTTP = ("--url", "--profile")  # name a service
 

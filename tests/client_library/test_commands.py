@@ -12,6 +12,7 @@ from tests.client_library.archives import FILES, MAKERS, manifest_of, write
 from tests.client_library.fake import TOKEN, Fake
 from tests.client_library.program import PROGRAMS
 from tests.client_library.program import called as program_called
+from tests.client_library.test_client import progress, state
 
 each_program = pytest.mark.parametrize("program", PROGRAMS)
 
@@ -157,3 +158,44 @@ async def test_a_request_is_sent_and_waited_for(fake: Fake, tmp_path: Path) -> N
         1,
         "rs-delivery: d 1/é ended in ERROR (EXPIRED): too late\n",
     )
+
+
+async def test_what_happens_is_told_a_line_each(fake: Fake) -> None:
+    fake.delivery |= {"url": "s3://b/k"}
+    frames = [state(1, "TRANSFERRING"), progress(1), progress(1), progress(5), state(2, "DONE")]
+    fake.frames = [frames]
+    code, out, err = await called("rs-delivery", "watch", "d 1/é", url=fake.url)
+    assert (code, err) == (0, "")
+    *told, last = out.splitlines()
+    assert [line.partition("  ")[2] for line in told] == [
+        "d 1/é  TRANSFERRING",
+        "10 %, 1 B of 10 B, 0/0 files",
+        "50 %, 5 B of 10 B, 0/0 files",
+        "d 1/é  DONE",
+    ]
+    assert last == "d 1/é is done: s3://b/k"
+
+
+async def test_a_request_is_sent_waited_for_and_fetched_in_one_call(
+    fake: Fake, tmp_path: Path
+) -> None:
+    archive = MAKERS["ours.zip-auto"][1](FILES, tmp_path)
+    fake.hold(archive, "a.zip", manifest_of(FILES, archive))
+    request = tmp_path / "r.json"
+    request.write_text('{"correlationId": "d", "order": {}}')
+    arguments = ("submit", request, "--target", "t", "--download", tmp_path / "to")
+    code, out, _ = await called("rs-delivery", *arguments, url=fake.url)
+    assert code == 0
+    assert out.splitlines()[:2] == ["d 1/é", str(tmp_path / "to" / "a.zip")]
+    assert fake.bodies == [{"correlationId": "d", "order": {}, "targetDelivery": "t"}]
+    assert (tmp_path / "to" / "a.zip").read_bytes() == archive
+
+
+async def test_a_link_is_printed_alone(fake: Fake) -> None:
+    fake.hold(b"", "a.zip", None)
+    code, out, err = await called("rs-delivery", "link", "d 1/é", "--ttl", 60, url=fake.url)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{fake.url}/o/")
+    fake.has_links = False
+    code, out, err = await called("rs-delivery", "link", "d 1/é", url=fake.url)
+    assert (code, out, err) == (5, "", "rs-delivery: this place gives no links\n")

@@ -10,19 +10,25 @@ from typing import Any
 import click
 
 import app.cli
+import rs_delivery_client.cli
 from tests.pages.markdown import sentence, table
 
 
 def commands() -> str:
     """Return a section for each command, in the order of `delivery --help`."""
-    return "\n".join(_sections(app.cli.cli, None))
+    return "\n".join(_sections(app.cli.cli, None, "delivery"))
 
 
-def _sections(command: click.Command, parent: click.Context | None) -> Iterator[str]:
+def commands_of_the_client() -> str:
+    """Return the same of `rs-delivery`."""
+    return "\n".join(_sections(rs_delivery_client.cli.cli, None, "rs-delivery"))
+
+
+def _sections(command: click.Command, parent: click.Context | None, program: str) -> Iterator[str]:
     context = click.Context(
         command,
         parent=parent,
-        info_name=command.name if parent else "delivery",
+        info_name=command.name if parent else program,
         **command.context_settings,
     )
     if parent is not None and not (isinstance(command, click.Group) and not _options(command)):
@@ -33,7 +39,7 @@ def _sections(command: click.Command, parent: click.Context | None) -> Iterator[
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             if inner is not None and not inner.hidden:
-                yield from _sections(inner, context)
+                yield from _sections(inner, context, program)
 
 
 def _section(command: click.Command, context: click.Context) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,8 @@ import pytest
 from app.errors import NotAcceptedError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresTracking
+from rs_delivery_client.cli.completion import known
+from rs_delivery_client.cli.place import Place
 from tests.client_library.program import called
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import TENANT, MakeClient, parts_for, serve, token
@@ -227,3 +230,67 @@ async def test_delivery_asks_over_http_where_a_service_is_named(
     code, _, err = await called("delivery", "list", environment=where | more)
     assert code == 69
     assert err.count("\n") == 1
+
+
+async def test_a_request_is_judged_sent_and_steered(
+    signed_in: Call, deliveries: Deliveries, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.json"
+    order = {"user": "u@x.org", "queries": ["providerId:P"]}
+    file.write_text(json.dumps({"correlationId": "d", "order": order}))
+    code, out, err = await signed_in("submit", file, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith("it would be granted")
+    assert (await signed_in("show", "d"))[0] == 3
+    code, out, err = await signed_in("submit", file, "--label", "x", "--wait", "--timeout", "1")
+    assert (code, out) == (8, "d\n")
+    assert err.splitlines()[-1] == "rs-delivery: d has not ended within 1 s; it goes on"
+    code, out, _ = await signed_in("list", "--label", "x", "--json", "correlationId")
+    assert json.loads(out) == {"correlationId": "d"}
+    assert (await signed_in("wait", "d", "--timeout", "0.5"))[0] == 8
+    assert (await signed_in("cancel", "d", "--dry-run"))[1] == "d: GRANTED, waiting\n"
+    assert await signed_in("cancel", "d", "--reason", "enough") == (0, "d cancelled\n", "")
+    code, out, err = await signed_in("cancel", "d")
+    assert (code, out, err.count("\n")) == (5, "", 1)
+    code, _, err = await signed_in("watch", "d")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "enough" in err
+    code, out, err = await signed_in("retry", "d", "none")
+    assert (code, out) == (1, "d is tried again (GRANTED)\n")
+    assert err.splitlines()[-1] == "rs-delivery: 1 of 2 were refused"
+
+
+async def test_what_would_be_denied_is_told_rule_by_rule(signed_in: Call, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"correlationId": "d", "order": {"user": "u", "queries": []}}))
+    code, out, err = await signed_in("submit", file, "--dry-run")
+    assert code == 1
+    assert re.search(r"^broken: .*queries", out, re.MULTILINE)
+    assert err.startswith("rs-delivery: it would be denied (")
+    code, out, err = await signed_in("submit", file)
+    assert (code, out) == (1, "")
+    assert "queries" in err
+
+
+async def test_a_shell_completes_ids_with_what_they_are(
+    url: str, deliveries: Deliveries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deliveries.ready("d-ready")
+    await deliveries.granted("other")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = Place(url=url, token=token())
+    found = await asyncio.to_thread(known, place, "d", patience=60)
+    assert found == [("d-ready", "READY")]
+    code, out, _ = await called("rs-delivery", "completion", "zsh")
+    assert (code, "_RS_DELIVERY_COMPLETE=zsh_complete" in out) == (0, True)
+    environment = {
+        "_RS_DELIVERY_COMPLETE": "zsh_complete",
+        "COMP_WORDS": "rs-delivery show d",
+        "COMP_CWORD": "2",
+        "DELIVERY_URL": url,
+        "DELIVERY_TOKEN": place.token or "",
+        "XDG_CACHE_HOME": tmp_path,
+    }
+    # At once, or, on a machine that is busy, as it was told before.
+    code, out, err = await called("rs-delivery", environment=environment)
+    assert (code, out, err) == (0, "plain\nd-ready\nREADY\n", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -248,6 +248,31 @@ class DeliveryClient:
         )
         return Delivery.of(found["content"])
 
+    async def retry(self, which: str | Delivery, *, force: bool = False) -> Delivery:
+        """Try again: at once what waits for it, by a new request what ended in ERROR.
+
+        It is asked once. Raises ConflictError, also for what would fail again, unless `force`.
+        """
+        path, _ = _named(which)
+        found = await self._service.ask(
+            "POST", f"{path}/retry", again=False, query={"force": "true"} if force else None
+        )
+        return Delivery.of(found["content"])
+
+    async def validate(
+        self, request: Mapping[str, Any], *, priority: int | None = None
+    ) -> Mapping[str, Any]:
+        """Return what would become of a whole request, as the service tells; nothing is kept."""
+        found = await self._service.ask(
+            "POST",
+            "/deliveries/validate",
+            again=True,
+            body=dict(request),
+            query={"priority": priority},
+        )
+        content: Mapping[str, Any] = found["content"]
+        return content
+
     async def watch(
         self, which: str | Delivery, *, last_event: int | None = None
     ) -> AsyncGenerator[Event]:
@@ -307,15 +332,17 @@ class DeliveryClient:
         which: str | Delivery,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - the caller's word for it
+        on_event: Callable[[Event], None] | None = None,
     ) -> Delivery:
-        """Wait until a delivery is done, and return it.
+        """Wait until a delivery is done, and return it; `on_event` is told what happens meanwhile.
 
         Raises DeliveryFailedError when it ends in ERROR, TimeoutError after `timeout` seconds.
         """
         async with asyncio.timeout(timeout):
             async with contextlib.aclosing(self.watch(which)) as events:
-                async for _ in events:
-                    pass
+                async for event in events:
+                    if on_event is not None:
+                        on_event(event)
             ended = await self.delivery(which)
         if not ended.done:
             raise DeliveryFailedError(

@@ -21,6 +21,13 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry] = {
+    "cancel": Entry(
+        f"{_HERE}.interventions:cancel", "End deliveries now; their clients are told ERROR."
+    ),
+    "completion": Entry(
+        f"{_HERE}.completion:completion",
+        "Print what a shell needs to complete commands, options and ids.",
+    ),
     "download": Entry(
         f"{_HERE}.download:download",
         "Fetch what was delivered for ID, and verify it; no key of its place is needed.",
@@ -31,11 +38,19 @@ COMMANDS: Mapping[str, Entry] = {
     "files": Entry(
         f"{_HERE}.deliveries:files", "List the files of a delivery, as they are in its archive."
     ),
+    "link": Entry(
+        f"{_HERE}.interventions:link",
+        "Print a link by which any client that has it has what was delivered.",
+    ),
     "list": Entry(f"{_HERE}.deliveries:list_", "List deliveries, the newest first."),
     "login": Entry(f"{_HERE}.sign_in:login", "Sign in to a service, and keep what lets you in."),
     "logout": Entry(f"{_HERE}.sign_in:logout", "Forget what lets you in; the address stays known."),
     "profiles": Entry(
         f"{_HERE}.sign_in:profiles", "List the services that you have signed in to; choose one."
+    ),
+    "retry": Entry(
+        f"{_HERE}.interventions:retry",
+        "Try again: at once what waits for a later attempt, from the start what ended in ERROR.",
     ),
     "show": Entry(
         f"{_HERE}.deliveries:show",
@@ -58,8 +73,12 @@ COMMANDS: Mapping[str, Entry] = {
         "Check TARGET (an archive, its address, or a folder) against its manifest.",
     ),
     "wait": Entry(
-        f"{_HERE}.wait:wait",
+        f"{_HERE}.follow:wait",
         "Wait until a delivery is done; exit code 1 when it ends in ERROR.",
+    ),
+    "watch": Entry(
+        f"{_HERE}.follow:watch",
+        "Tell what happens to a delivery until it has ended; it ends as `wait` does.",
     ),
     "whoami": Entry(
         f"{_HERE}.sign_in:whoami", "Tell who you are to the service, and for how long."

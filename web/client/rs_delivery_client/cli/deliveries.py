@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rs_delivery_client.cli.completion import DELIVERY_ID
 from rs_delivery_client.cli.ends import printable, run
 from rs_delivery_client.cli.fields import DELIVERY, FILE, WHOLE_DELIVERY, JsonCommand, fields_option
 from rs_delivery_client.cli.place import Where, place_option
@@ -133,7 +134,7 @@ def why(delivery: Delivery) -> str | None:
 
 
 @click.command(cls=JsonCommand)
-@click.argument("correlation_id", metavar="ID")
+@click.argument("correlation_id", metavar="ID", type=DELIVERY_ID)
 @place_option
 @fields_option(WHOLE_DELIVERY)
 def show(correlation_id: str, where: Where, fields: Sequence[str] | None) -> None:
@@ -220,7 +221,7 @@ def follow_ups(delivery: Delivery) -> Sequence[str]:
 
 
 @click.command(cls=JsonCommand)
-@click.argument("correlation_id", metavar="ID")
+@click.argument("correlation_id", metavar="ID", type=DELIVERY_ID)
 @place_option
 @fields_option(FILE)
 def files(correlation_id: str, where: Where, fields: Sequence[str] | None) -> None:
@@ -254,7 +255,7 @@ _HELPS = {
 
 
 @click.command()
-@click.argument("correlation_id", metavar="ID")
+@click.argument("correlation_id", metavar="ID", type=DELIVERY_ID)
 @place_option
 def explain(correlation_id: str, where: Where) -> None:
     """Tell why a delivery failed or waits, and what to do.

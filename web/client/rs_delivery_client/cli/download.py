@@ -7,15 +7,17 @@ from typing import Any
 
 import click
 
+from rs_delivery_client.cli.completion import DELIVERY_ID
 from rs_delivery_client.cli.ends import printable, run
 from rs_delivery_client.cli.options import json_flag
 from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.reports import bar, tell_end, teller
 from rs_delivery_client.client import DeliveryClient
+from rs_delivery_client.models import Delivery
 
 
 @click.command()
-@click.argument("correlation_id", metavar="ID")
+@click.argument("correlation_id", metavar="ID", type=DELIVERY_ID)
 @click.option(
     "--to",
     type=click.Path(path_type=Path, file_okay=False),
@@ -45,12 +47,25 @@ def download(
 
     What broke off is taken up by the next call.
     """
+    fetch(where, correlation_id, to, unpack=unpack, parallel=parallel, as_json=as_json)
+
+
+def fetch(
+    where: Where,
+    which: str | Delivery,
+    to: Path,
+    *,
+    unpack: bool,
+    parallel: int,
+    as_json: bool,
+) -> None:
+    """Fetch a delivery, and say what it came to. Raises Ended."""
     client = where.client()
     with bar(quiet=as_json) as progress:
         got = run(
             _download(
                 client,
-                correlation_id,
+                which,
                 to,
                 unpack=unpack,
                 parallel=parallel,
@@ -63,6 +78,6 @@ def download(
     tell_end(got.report, as_json=as_json, path=str(got.path))
 
 
-async def _download(client: DeliveryClient, correlation_id: str, to: Path, **options: Any) -> Any:
+async def _download(client: DeliveryClient, which: str | Delivery, to: Path, **options: Any) -> Any:
     async with client:
-        return await client.download(correlation_id, to, **options)
+        return await client.download(which, to, **options)
