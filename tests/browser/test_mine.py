@@ -63,8 +63,7 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
     bar = mine.get_by_role("progressbar", name="Progress of Tiles of Toulouse")
     moves = re.compile(r"([5-9]|[1-9][0-9])\.[0-9]")
     await expect(bar).to_have_attribute("value", moves, timeout=60_000)
-    await expect(mine).to_contain_text("On its way")
-    await expect(mine).to_contain_text("MB/s")
+    await expect(mine).to_contain_text(re.compile(r"On its way.*[kM]B/s"))
     await mine.get_by_role("link").first.focus()
     await expect(mine).to_contain_text("Ready", timeout=60_000)
     await expect(mine.get_by_role("link").first).to_be_focused()  # though the card changed
@@ -86,10 +85,6 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
         async with page.expect_download() as linked:
             await mine.get_by_role("button", name="Download").click()
         assert (await (await linked.value).path()).stat().st_size > 9_000_000
-    # Without links, it comes through the service.
-    async with page.expect_download() as through:
-        await mine.get_by_role("button", name="Download").click()
-    assert (await (await through.value).path()).stat().st_size > 9_000_000
 
 
 async def test_no_other_users_delivery_is_on_it_and_none_comes(

@@ -201,6 +201,6 @@ async function fetched(delivery, path, signal) {
   }
   if (signal.aborted) return;
   // What a link leads to is sent to be saved: the page stays.
-  h("a", { href: address, download: name || true, rel: "noreferrer" }).click();
+  h("a", { href: address, download: name || true, rel: name ? undefined : "noreferrer" }).click();
   say(name ? "Downloaded." : `The browser downloads it${delivery.archiveBytes ? `: ${size(delivery.archiveBytes)}` : ""}.`);
 }
