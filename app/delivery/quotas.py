@@ -16,7 +16,8 @@ from uuid import UUID
 OverRequests = Literal["wait", "deny"]
 OverBytes = Literal["wait", "error"]
 
-AT_ONCE = 500  # deliveries that one statement lets through: they are read whole, with their orders
+# Deliveries that one statement lets through: they are read whole, with their orders.
+BATCH_SIZE = 500
 MINUTE = timedelta(minutes=1)
 _ENDS_WITHIN = 30.0  # seconds: when a delivery ends is not known; then it is worth another try
 

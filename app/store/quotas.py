@@ -9,7 +9,7 @@ import asyncpg
 
 from app.codes import Code
 from app.delivery.model import Delivery
-from app.delivery.quotas import AT_ONCE, Quota, Usage, Use, Waiting, fitting
+from app.delivery.quotas import BATCH_SIZE, Quota, Usage, Use, Waiting, fitting
 from app.delivery.states import State
 from app.store.rows import delivery_of
 from app.store.sql import load
@@ -20,7 +20,7 @@ SQL = load(__name__)
 class QuotasInTransaction:
     """The part of a `UnitOfWork` that is about quotas."""
 
-    at_once = AT_ONCE  # that one statement lets through
+    at_once = BATCH_SIZE  # that one statement lets through
     _connection: asyncpg.pool.PoolConnectionProxy
 
     async def admit(self, tenant: str, quota: Quota) -> list[Delivery]:

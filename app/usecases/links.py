@@ -36,7 +36,7 @@ Publish = Callable[[OutgoingMessage], Awaitable[None]]
 
 _CONCURRENCY = 10  # links to one target, for what is told at the end, that are made at once
 _TIMEOUT = 5.0  # seconds that a target has for one, once it is asked
-_PATIENCE = 15.0  # seconds after which a client is told without, whatever that is waited for
+_LINK_TIMEOUT = 15.0  # seconds after which a client is told without, whatever that is waited for
 # In which no link to a target is made that was silent: each time, all that is told waits for it.
 _REST = Backoff(first=30.0, longest=300.0)
 
@@ -210,7 +210,7 @@ class Links:
         turns: Mapping[tuple[str, str], _Turns],
     ) -> OutgoingMessage:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_LINK_TIMEOUT):
                 tracked = await self.delivered.tracking.one(owed.tenant, owed.delivery_id)
                 if tracked is None:
                     return owed
@@ -218,7 +218,7 @@ class Links:
                     item = await self.delivered.find(tracked, None)
                     made = await self._made(tracked, item, int(longest.total_seconds()))
         except (DeliveryError, TimeoutError) as error:
-            cause = str(error) or f"it was not made within {_PATIENCE:g} s"
+            cause = str(error) or f"it was not made within {_LINK_TIMEOUT:g} s"
             # Of a store that makes none, it is no news.
             tell = log.info if isinstance(error, NotPossibleError) else log.warning
             tell(

@@ -16,7 +16,7 @@ from app.tenants.registry import ConfiguredTenants
 from app.views.deliveries import WorkerSeen
 
 MAX_REASON = 500  # characters
-LONGEST = timedelta(days=3660)
+MAX_PAUSE = timedelta(days=3660)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,6 @@ def _flaws(reason: str, until: datetime | None, lasts: timedelta | None) -> Sequ
         )
     if until is not None and lasts is not None:
         flaws.append("an end is a time, or so long from now: not both")
-    if lasts is not None and not timedelta() < lasts <= LONGEST:
+    if lasts is not None and not timedelta() < lasts <= MAX_PAUSE:
         flaws.append("a pause lasts more than a moment, and ten years at most")
     return flaws

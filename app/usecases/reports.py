@@ -65,10 +65,11 @@ log = get_logger(__name__)
 
 _BOUND = 15.0  # seconds that a response waits for its report, at most
 _A_FILE = 50e-6  # and that long more for each of its files: twice what one takes on a busy machine
-_LONGEST = 60.0  # however many there are
+_MAX_BOUND = 60.0  # however many there are
 _LEFT_ALONE = 60.0  # seconds that nothing is asked of a target that did not take one in time
-_AT_ONCE = 2  # that appear at a time, at one endpoint each: each keeps a connection to the database
-# Of that bound, for what is done while the delivery is locked: events of other tenants wait behind
+# That appear at a time, at one endpoint each: each keeps a connection to the database.
+_CONCURRENCY = 2
+# Of `_BOUND`, for what is done while the delivery is locked: events of other tenants wait behind
 # those of this one. It is more than `_HAD`.
 _UNDER_LOCK = 1 / 2
 # Of what a report may take: a target that had less, as all else took long, is not silent.
@@ -92,7 +93,7 @@ class Reports:
     bound: float = _BOUND  # seconds
     part_size: int = PART  # bytes
     limit: int = 100  # reports in one look
-    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CONCURRENCY))
     # By endpoint: one that does not answer keeps one place; what waits for it keeps none.
     _turns: defaultdict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
@@ -136,7 +137,7 @@ class Reports:
 
     def bound_of(self, delivery: Delivery) -> float:
         """Return how many seconds the report of a delivery may take: many files take longer."""
-        return min(self.bound + delivery.file_count * _A_FILE, max(self.bound, _LONGEST))
+        return min(self.bound + delivery.file_count * _A_FILE, max(self.bound, _MAX_BOUND))
 
     def _report(self, delivery: Delivery, failure: Failure, ends: float) -> Report:
         self.tenants.check_secrets(delivery.tenant)

@@ -16,7 +16,7 @@ log = get_logger(__name__)
 
 _MAX_AGE = 300.0  # seconds after which it is read again: a key that was withdrawn is good so long
 _PAUSE = 10.0  # seconds between two looks, whatever callers bring, once there were some at once
-_AT_ONCE = 3  # looks that need not wait for each other: keys may be changed right after one
+_MAX_SPARE = 3  # looks that need not wait for each other: keys may be changed right after one
 _MAX_WAITING = 50  # requests that wait for one
 
 
@@ -45,7 +45,7 @@ class KnownProvider:
         self._max_waiting = max_waiting
         self._clock = clock
         self._begun = 0  # looks
-        self._spare = float(_AT_ONCE)  # looks that may be made now; more come with time
+        self._spare = float(_MAX_SPARE)  # looks that may be made now; more come with time
         self._spare_at = clock()
         self._absent: dict[str, float] = {}  # when keys were not found that were looked for
         self._state: ProviderState | None = None
@@ -113,8 +113,8 @@ class KnownProvider:
     def _until_spare(self) -> float:
         """Return in how many seconds a key that is not known may be looked for."""
         now = self._clock()
-        passed = (now - self._spare_at) / self._pause if self._pause else _AT_ONCE
-        self._spare = min(_AT_ONCE, self._spare + passed)
+        passed = (now - self._spare_at) / self._pause if self._pause else _MAX_SPARE
+        self._spare = min(_MAX_SPARE, self._spare + passed)
         self._spare_at = now
         return max(0.0, 1.0 - self._spare) * self._pause
 

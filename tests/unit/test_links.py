@@ -483,13 +483,13 @@ async def test_a_target_with_more_to_link_than_it_has_turns_is_not_taken_for_sil
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The wait for a turn is no time of the target's: what had none says nothing of it."""
-    monkeypatch.setattr("app.usecases.links._PATIENCE", 0.05)
+    monkeypatch.setattr("app.usecases.links._LINK_TIMEOUT", 0.05)
     world = make_world(_hang)
     with structlog.testing.capture_logs() as logged:
         await asyncio.gather(*[world.publish(await world.deliver()) for _ in range(15)])
     assert all("httpUrl" not in told.body for told in world.published)
     assert {line["cause"] for line in logged} == {"it was not made within 0.05 s"}
-    monkeypatch.setattr("app.usecases.links._PATIENCE", 15.0)
+    monkeypatch.setattr("app.usecases.links._LINK_TIMEOUT", 15.0)
     world.store.before = None
     await world.publish(await world.deliver())
     assert "httpUrl" in world.published[-1].body

@@ -15,7 +15,7 @@ from app.audit import Actor
 from app.delivery.pauses import PauseScope, PauseSubject, Running
 from app.encoding import flaw_of
 from app.errors import InvalidRequestError
-from app.usecases.pausing import LONGEST, MAX_REASON, Pausing
+from app.usecases.pausing import MAX_PAUSE, MAX_REASON, Pausing
 from app.views.pauses import PauseView
 from app.views.view import View
 from web import schemas
@@ -36,7 +36,7 @@ class PauseWish(BaseModel):
     reason: str = Field(min_length=1, max_length=MAX_REASON)
     until: AwareDatetime | None = Field(None, description="Its end; left out: until it is resumed.")
     for_seconds: int | None = Field(
-        None, ge=1, le=int(LONGEST.total_seconds()), description="Instead: how long it lasts."
+        None, ge=1, le=int(MAX_PAUSE.total_seconds()), description="Instead: how long it lasts."
     )
     running: Running | None = Field(
         None,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.codes import Code
 from app.delivery.model import Delivery
-from app.delivery.quotas import AT_ONCE, MINUTE, Quota, Usage, Use, Waiting, day_of, fitting
+from app.delivery.quotas import BATCH_SIZE, MINUTE, Quota, Usage, Use, Waiting, day_of, fitting
 from app.delivery.states import State
 from app.store.memory import deliveries
 from app.store.memory.locks import Mode
@@ -24,7 +24,7 @@ _ANY_NUMBER = 2**31 - 1
 class QuotasInTransaction(Statements):
     """The part of a `UnitOfWork` that is about quotas."""
 
-    at_once = AT_ONCE  # that one statement lets through
+    at_once = BATCH_SIZE  # that one statement lets through
 
     @statement
     async def _lock_quota(self, tenant: str) -> None:
