@@ -67,7 +67,7 @@ async def test_a_request_that_is_checked_says_what_would_become_of_it_and_orders
     await expect(refused).not_to_contain_text("would go to")
     await fits(page)
     await page.get_by_role("link", name="Deliveries").click()
-    await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+    await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_focused()
     await expect(page.get_by_role("link", name=name)).to_have_count(0)
     assert client.heard(name) == []
 

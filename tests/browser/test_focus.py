@@ -146,7 +146,7 @@ async def test_a_late_401_of_what_was_asked_before_signing_in_again_signs_nobody
         await page.evaluate("location.hash = '#/deliveries'")
         await sign_in(page, stack, "INSTANCE_ADMIN")  # by another token
         await answered(page, request, **refusal)
-    await expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_visible()
     await page.get_by_role("link", name="Settings").click()
     await expect(page.get_by_role("heading", name="Settings")).to_be_focused()
     async with holding(page, "/workers") as held:  # the token of now is another matter

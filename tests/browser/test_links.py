@@ -70,7 +70,7 @@ async def test_a_link_stays_on_the_page_that_it_was_asked_for_on(
         await link.click()
         await expect(dialog).to_be_visible()
         await page.go_back()
-        await expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_visible()
         await expect(dialog).to_have_count(0)
         # Nor does one come there whose answer is late.
         await page.get_by_role("link", name=body["correlationId"]).click()
@@ -85,7 +85,7 @@ async def test_a_link_stays_on_the_page_that_it_was_asked_for_on(
         await link.click()
         await asked.wait()
         await page.go_back()
-        await expect(page.get_by_role("heading", name="Deliveries")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_visible()
         async with page.expect_response("**/link?*") as answered:
             left.set()
         assert (await answered.value).ok

@@ -87,7 +87,7 @@ async def test_deliveries_are_counted_by_state_and_each_count_leads_to_its_list(
         pass
     await expect(done).to_be_focused()  # though its figure changed
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="Deliveries")).to_be_focused()
+    await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_focused()
     await expect(page.get_by_label("State", exact=True)).to_have_value("DONE")
 
 

@@ -64,7 +64,7 @@ async def test_a_delivery_that_has_all_its_files_has_no_panel_of_missing_ones(
     await client.answer(body)
     await sign_in(page, stack)
     await page.get_by_role("link", name=body["correlationId"]).click()
-    await expect(page.get_by_role("cell", name="a.txt")).to_be_visible()
+    await expect(page.get_by_role("cell", name="a.txt", exact=True)).to_be_visible()
     await expect(page.get_by_role("heading", name="Missing files")).to_have_count(0)
 
 
