@@ -27,6 +27,7 @@ async def service(stack: Stack) -> AsyncIterator[str]:
     extra = {
         "DELIVERY_WORKER_ID": "worker-1",  # the pictures in docs/ show it
         "DELIVERY_WEBHOOK_ALLOWED_HOSTS": "*,127.0.0.1/32",
+        "DELIVERY_CONTENT_DOWNLOADS": "4",
     }
     async with running_service(stack, extra=extra) as (_, url):
         yield url

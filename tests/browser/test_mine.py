@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from typing import Any
 from uuid import UUID
 
@@ -85,6 +86,21 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
         async with page.expect_download() as linked:
             await mine.get_by_role("button", name="Download").click()
         assert (await (await linked.value).path()).stat().st_size > 9_000_000
+
+
+async def test_where_there_are_no_links_it_is_downloaded_through_the_service(
+    page: Page, stack: Stack, client: Client, make_product: Callable[..., str]
+) -> None:
+    body = request_for(make_product({"a.txt": b"a"}), delivery={"labels": ["Without links"]})
+    answer = await client.answer(body)
+    await enter(page, stack)
+    mine = card(page, "Without links")
+    async with page.expect_download() as begun:
+        await mine.get_by_role("button", name="Download").click()
+    had = await begun.value
+    assert answer["url"].endswith(f"/{had.suggested_filename}")
+    assert md5((await had.path()).read_bytes()).hexdigest() == answer["md5"]
+    await expect(page.locator("#said")).to_have_text("Downloaded.")
 
 
 async def test_no_other_users_delivery_is_on_it_and_none_comes(
