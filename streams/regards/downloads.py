@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -19,7 +18,7 @@ from streams.regards.refusals import seen_as
 from streams.regards.requests import Requests, breaking_off, check_success
 from streams.regards.resume import Connection, Resumption, resumed
 from streams.regards.small_files import SMALL, FirstTry, SmallFile, Tell, read_into
-from streams.regards.stall import unstalled
+from streams.regards.stall import unstalled, watched
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 # The bytes are watched by `unstalled`.
@@ -69,7 +68,7 @@ class Downloads:
         asked = self._requests.begin(delivery, _path_of(file), timeout=_UNWATCHED)
         try:
             with breaking_off(what):
-                async with asyncio.timeout(self._stall_timeout) as watch, asked as response:
+                async with watched(self._stall_timeout) as watch, asked as response:
                     await check_success(response, what)
                     _check_answer(response, file)
                     if start := _start_of(response):

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
+
+
+@contextlib.asynccontextmanager
+async def watched(limit: float) -> AsyncIterator[asyncio.Timeout]:
+    """Let nothing come for `limit` seconds; what comes moves the end of the time that it gives.
+
+    Raises aiohttp.SocketTimeoutError, as `unstalled`.
+    """
+    watch = asyncio.timeout(limit)
+    try:
+        async with watch:
+            yield watch
+    except TimeoutError:
+        if not watch.expired():
+            raise
+        raise aiohttp.SocketTimeoutError(f"no byte for {limit:g} s") from None
 
 
 async def unstalled(content: aiohttp.StreamReader, *, limit: float) -> AsyncGenerator[bytes, None]:

@@ -101,6 +101,32 @@ async def test_passwords_of_other_programs_are_not_sent(
     assert fake.tokens == [f"Bearer {TOKEN}"] * len(fake.tokens)
 
 
+async def test_a_password_is_sent_to_no_other_address() -> None:
+    """An answer that leads to another one is refused: what was sent would be sent there, too."""
+    had: list[Any] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        had.append(await request.json())
+        return web.json_response({"token": "another's"})
+
+    other, here = web.Application(), web.Application()
+    other.router.add_post("/console/sign-in", elsewhere)
+    async with TestServer(other) as there:
+        moved = web.HTTPTemporaryRedirect(there.make_url("/console/sign-in"))
+
+        async def leads(_: web.Request) -> web.Response:
+            raise moved
+
+        here.router.add_post("/console/sign-in", leads)
+        async with TestServer(here) as server:
+            client = DeliveryClient(str(server.make_url("")), pauses=AT_ONCE)
+            async with client:
+                with pytest.raises(ServiceError) as refused:
+                    await client.sign_in(tenant="t", user="u", password="secret")
+    assert refused.value.status == 307
+    assert had == []
+
+
 async def test_what_is_left_out_is_not_sent(fake: Fake, client: DeliveryClient) -> None:
     await client.submit(ORDER)
     assert fake.bodies == [{"order": ORDER}]

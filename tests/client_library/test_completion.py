@@ -6,7 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from rs_delivery_client.cli import cli, completion
 from rs_delivery_client.cli.completion import Entry, known
 from rs_delivery_client.cli.place import Place
 
@@ -45,3 +47,28 @@ def test_a_service_that_is_silent_or_away_gives_those_of_the_last_time(cache: Pa
     assert known(Place(url=PLACE.url, token="another"), "d") == []
     (file,) = (cache / "rs-delivery").iterdir()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def offered(*words: str) -> list[str]:
+    """Return what a shell offers for the last of these words."""
+    shell = ShellComplete(cli, {}, "rs-delivery", "_RS_DELIVERY_COMPLETE")
+    return [item.value for item in shell.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_no_id_that_a_shell_would_run_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = ["$(touch x)", "`touch x`", "a;b", "a b", "*", "~root", "-f", "a&b", "a>b", "'", "é"]
+    names = [*ran, "d-1", "user@example.org:1/2"]
+    monkeypatch.setattr(completion, "_asked", lambda *_: [(name, "READY") for name in names])
+    monkeypatch.setenv("DELIVERY_URL", PLACE.url)
+    monkeypatch.setattr(completion, "PATIENCE", 60)
+    assert offered("show", "") == ["d-1", "user@example.org:1/2"]
+
+
+def test_nothing_is_offered_nor_said_where_no_service_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DELIVERY_URL", raising=False)
+    monkeypatch.setenv("DELIVERY_PROFILES", str(tmp_path / "none.json"))
+    assert offered("show", "d") == []
+    (tmp_path / "none.json").write_text("damaged")
+    assert offered("show", "d") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -156,6 +157,26 @@ def test_the_token_of_a_profile_goes_to_no_other_address(profiles: Profiles) -> 
     assert resolved(profiles, url=Given(value=OTHER)) == (OTHER, None)
     assert resolved(profiles, url=in_call(OTHER), profile=in_call("site")) == (OTHER, None)
     assert resolved(profiles, url=in_call(f"{URL}/")) == (f"{URL}/", "kept")
+
+
+def test_the_token_of_the_environment_does_not_go_to_a_profile_that_is_named(
+    profiles: Profiles,
+) -> None:
+    profiles.keep(Profile(name="site", url=URL, token=None))
+    named = Given(value="site", in_call=True)
+    where = Where(url=Given(value=OTHER), token=Given(value="other's"), profile=named)
+    place = where.place(profiles)
+    assert (place.url, place.token) == (URL, None)
+
+
+def test_a_token_that_is_replaced_is_left_in_no_keyring(
+    profiles: Profiles, keyring: Keyring
+) -> None:
+    profiles.keep(KEPT)
+    profiles.keep(replace(KEPT, url=OTHER, token="moved"))
+    assert list(keyring.held.values()) == ["moved"]
+    profiles.keep(replace(KEPT, url=OTHER), keyring=False)
+    assert keyring.held == {}
 
 
 def test_where_nothing_is_said_the_way_to_say_it_is_told(profiles: Profiles) -> None:

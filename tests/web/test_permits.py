@@ -147,7 +147,9 @@ async def test_a_permit_that_is_withdrawn_as_the_time_is_over_ends_the_stream_wi
 
     request = make_mocked_request("GET", "/deliveries/events")
     request[PERMIT], request[ACTOR] = permit, Actor(name="u", role="ADMIN", tenant=TENANT)
-    stream = _Stream(request, Withdrawn(TENANT, None, None), lambda _: False, StreamLimits(), ends=False)
+    stream = _Stream(
+        request, Withdrawn(TENANT, None, None), lambda _: False, StreamLimits(), ends=False
+    )
     await stream.write([], until=time.time())
     assert faults == []
     writer: Any = request.writer

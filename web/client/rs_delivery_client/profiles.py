@@ -106,6 +106,9 @@ class Profiles:
             )
         content = self._read()
         kept = self._placed(profile, keyring) if profile.token else profile
+        before = self.find(kept.name)
+        if before is not None and not (kept.in_keyring and before.url == kept.url):
+            _forget(before)
         entry: dict[str, Any] = {"url": kept.url}
         entry |= {"keyring": True} if kept.in_keyring else {}
         entry |= {} if kept.token is None else {"token": kept.token}
@@ -123,10 +126,7 @@ class Profiles:
 
     def sign_out(self, profile: Profile) -> None:
         """Forget what lets its user in; the address stays."""
-        if profile.in_keyring:
-            keyring = _keyring()
-            with _keyring_errors(), contextlib.suppress(keyring.errors.PasswordDeleteError):
-                keyring.delete_password(_service(profile), profile.name)
+        _forget(profile)
         content = self._read()
         content["profiles"][profile.name] = {"url": profile.url}
         self._write(content)
@@ -205,6 +205,15 @@ def _keyring() -> Any:
             "the token is in the keyring, and the library for it is not installed: "
             "pip install 'rs-delivery-client[keyring]', or sign in again"
         ) from None
+
+
+def _forget(profile: Profile) -> None:
+    """Remove what lets its user in from the keyring, where it is in that."""
+    if not profile.in_keyring:
+        return
+    keyring = _keyring()
+    with _keyring_errors(), contextlib.suppress(keyring.errors.PasswordDeleteError):
+        keyring.delete_password(_service(profile), profile.name)
 
 
 @contextlib.contextmanager

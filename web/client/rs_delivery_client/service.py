@@ -119,7 +119,13 @@ class Service:
             signed = {**(headers or {}), **await self.headers(renew=renewed)}
             try:
                 async with self._session.request(
-                    method, url, json=body, headers=signed, **proxy_for(url), **arguments
+                    method,
+                    url,
+                    json=body,
+                    headers=signed,
+                    allow_redirects=False,  # a password, and a token, are for one address
+                    **proxy_for(url),
+                    **arguments,
                 ) as answer:
                     if answer.status == 401 and self.renews and not renewed:
                         renewed = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ PATIENCE = 0.3  # seconds
 _TIMEOUT = 60.0  # of an answer that is waited for no longer
 _MOST = 100  # ids
 _SHELLS = ("bash", "zsh", "fish")
+# bash puts what it is offered on the line as it is, and clients choose their ids: `$(…)` would run.
+_WORD = re.compile(r"[A-Za-z0-9_.:@%+=/][A-Za-z0-9_.:@%+=/-]*")
 
 Entry = tuple[str, str]  # an id, and what it is
 Ask = Callable[[Place, str], list[Entry]]
@@ -43,12 +46,13 @@ class DeliveryId(click.ParamType):
         param: click.Parameter,  # noqa: ARG002 - click's
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Return those that begin so, with what each is."""
+        """Return those that begin so, with what each is; none that a shell would run."""
         try:
             place = _where(ctx).place()
         except click.ClickException:
             return []
-        return [CompletionItem(name, help=what) for name, what in known(place, incomplete)]
+        found = known(place, incomplete, patience=PATIENCE)
+        return [CompletionItem(name, help=what) for name, what in found if _WORD.fullmatch(name)]
 
 
 DELIVERY_ID = DeliveryId()

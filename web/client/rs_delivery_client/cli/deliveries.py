@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ def list_(
     show_table(_COLUMNS, [_row(delivery, now) for delivery in found])
     more = ", the newest; --limit shows more" if len(found) == limit else ""
     click.echo(f"{counted(len(found), 'delivery', 'deliveries')}{more}", err=True)
-    hint(where, f"show {found[0].correlation_id}")
+    hint(where, f"show {shlex.quote(found[0].correlation_id)}")
 
 
 def _row(delivery: Delivery, now: datetime) -> Sequence[str | None]:
@@ -212,7 +213,7 @@ def transferred(progress: Mapping[str, Any]) -> str:
 
 def follow_ups(delivery: Delivery) -> Sequence[str]:
     """Return what one may call next for a delivery."""
-    name = delivery.correlation_id
+    name = shlex.quote(delivery.correlation_id)
     if delivery.done:
         return f"download {name}", f"link {name}"
     if delivery.ended:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import IO, Any, TypeVar
 
 import click
@@ -74,7 +75,8 @@ class Silent(Ended):
 
 def program() -> str:
     """Return what the program is called, by which it was started."""
-    return click.get_current_context().find_root().info_name or "rs-delivery"
+    context = click.get_current_context(silent=True)  # there is none while a shell completes
+    return (context and context.find_root().info_name) or "rs-delivery"
 
 
 def run(work: Awaitable[T]) -> T:
@@ -108,6 +110,11 @@ def ended(error: ClientError) -> Ended:
     if isinstance(error, NotSignedInError):
         says += f"; sign in with `{program()} login`, or give a token: --token, or DELIVERY_TOKEN"
     return Ended(says, code_of(error))
+
+
+def encoded(body: Mapping[str, Any]) -> str:
+    """Return JSON on a line; at a terminal, nothing in it drives that."""
+    return json.dumps(dict(body), ensure_ascii=sys.stdout.isatty())
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 import rs_delivery_client
 from rs_delivery_client.cli.completion import DELIVERY_ID
 from rs_delivery_client.cli.deliveries import standing, transferred
-from rs_delivery_client.cli.ends import EXIT_NOT_ENDED, Ended, printable, program, run
+from rs_delivery_client.cli.ends import EXIT_NOT_ENDED, Ended, encoded, printable, program, run
 from rs_delivery_client.cli.options import json_flag
 from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.tables import hint
@@ -51,7 +52,8 @@ def followed(
         says = f"{name} has not ended within {timeout:g} s; it goes on"
         raise Ended(says, EXIT_NOT_ENDED) from None
     except KeyboardInterrupt:
-        says = f"{name} goes on; `{program()} watch {name}{where.repeated}` follows it again"
+        again = f"{program()} watch {shlex.quote(name)}{where.repeated}"
+        says = f"{name} goes on; `{again}` follows it again"
         raise Ended(says, EXIT_INTERRUPTED) from None
 
 
@@ -78,7 +80,7 @@ class Teller:
 
     def _say(self, kind: str, body: dict[str, object], text: str) -> None:
         if self._as_json:
-            click.echo(json.dumps({"event": kind, **body}, ensure_ascii=False))
+            click.echo(encoded({"event": kind, **body}))
             return
         click.echo(f"{at(datetime.now(UTC))}  {printable(text)}", err=self._on_error)
 
@@ -107,4 +109,4 @@ def watch(correlation_id: str, timeout: float | None, where: Where, as_json: boo
     delivery = followed(where, correlation_id, timeout, Teller(as_json=as_json))
     if not as_json:
         click.echo(printable(f"{delivery.correlation_id} is done: {delivery.url}"))
-        hint(where, f"download {delivery.correlation_id}")
+        hint(where, f"download {shlex.quote(delivery.correlation_id)}")

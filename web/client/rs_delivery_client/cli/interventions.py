@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def retry(ids: Sequence[str], force: bool, dry_run: bool, where: Where) -> None:
 
     _each(where, ids, _as_it_is if dry_run else again)
     if not dry_run:
-        hint(where, f"watch {ids[0]}")
+        hint(where, f"watch {shlex.quote(ids[0])}")
 
 
 @click.command()
@@ -118,7 +119,7 @@ def link(correlation_id: str, path: str | None, ttl: int | None, where: Where) -
             return await client.link(correlation_id, path=path, ttl=ttl)
 
     made = run(ask())
-    click.echo(made.url)
+    click.echo(printable(made.url))
     expires = read(made.expires)
     if expires is not None:
         click.echo(f"it holds until {at(expires)}", err=True)

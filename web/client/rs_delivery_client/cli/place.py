@@ -7,6 +7,7 @@ profile is sent to the address of that profile, and to no other one.
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,13 +103,15 @@ class Where:
         own = None
         if kept is not None and url is not None and kept.is_of(url):
             own = profiles.token_of(kept)
-        return url, own or token
+        return url, own if named else own or token
 
     @property
     def repeated(self) -> str:
         """What another call is given, so that it is about the same service."""
         said = (("--url", self.url), ("--profile", self.profile))
-        return "".join(f" {name} {given.value}" for name, given in said if given.in_call)
+        return "".join(
+            f" {name} {shlex.quote(given.value or '')}" for name, given in said if given.in_call
+        )
 
 
 def place_option(command: F) -> F:

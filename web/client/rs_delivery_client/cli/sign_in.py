@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rs_delivery_client.cli.ends import EXIT_NOT_SIGNED_IN, Ended, ended, printable, run
+from rs_delivery_client.cli.ends import EXIT_NOT_SIGNED_IN, Ended, encoded, ended, printable, run
 from rs_delivery_client.cli.place import Place, Where, checked_token, checked_url, place_option
 from rs_delivery_client.cli.when import at, span
 from rs_delivery_client.errors import ProfileError
@@ -192,7 +192,7 @@ def whoami(where: Where, as_json: bool) -> None:
     if as_json:
         ends = ends_at(place.token)
         more: Mapping[str, Any] = {} if ends is None else {"tokenEnds": ends.isoformat()}
-        click.echo(json.dumps({**who.raw, "url": place.url, **more}, ensure_ascii=False))
+        click.echo(encoded({**who.raw, "url": place.url, **more}))
         return
     click.echo(printable(f"{_named(who)} at {place.url}{_until(place.token)}"))
     if who.correlation_id_prefix is not None:

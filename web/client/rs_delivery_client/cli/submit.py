@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from rs_delivery_client.cli.ends import EXIT_FAILED, Ended, Silent, printable, run
+from rs_delivery_client.cli.ends import EXIT_FAILED, Ended, Silent, encoded, printable, run
 from rs_delivery_client.cli.follow import Teller, followed, timeout_option
 from rs_delivery_client.cli.options import json_flag
 from rs_delivery_client.cli.place import Where, place_option
@@ -74,7 +75,7 @@ def submit(
     delivery = run(send())
     click.echo(json.dumps(dict(delivery.raw)) if as_json else printable(delivery.correlation_id))
     if not waits and folder is None:
-        hint(where, f"watch {delivery.correlation_id}")
+        hint(where, f"watch {shlex.quote(delivery.correlation_id)}")
         return
     done = followed(where, delivery, timeout, Teller(as_json=as_json, on_error=True))
     if folder is not None:
@@ -117,7 +118,7 @@ def _judge(
     found = run(ask())
     granted = bool(found.get("granted"))
     if as_json:
-        click.echo(json.dumps(dict(found), ensure_ascii=False))
+        click.echo(encoded(found))
         if not granted:
             raise Silent(EXIT_FAILED)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import click
 from rich.cells import cell_len, set_cell_size
 
-from rs_delivery_client.cli.ends import printable, program
+from rs_delivery_client.cli.ends import encoded, printable, program
 from rs_delivery_client.cli.place import Where
 
 _GAP = "  "
@@ -81,8 +80,7 @@ def show_table(columns: Sequence[Column], rows: Iterable[Sequence[str | None]]) 
 def show_json(bodies: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
     """Print an object a line: all of it, or only some fields; null is one that it has not."""
     for body in bodies:
-        shown = {name: body.get(name) for name in fields} if fields else dict(body)
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        click.echo(encoded({name: body.get(name) for name in fields} if fields else body))
 
 
 def hint(where: Where, *calls: str) -> None:
