@@ -11,10 +11,11 @@ import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from compose.embedded.stack import USER, Stack
-from tests.browser.conftest import sign_in, token
+from tests.browser.conftest import api, sign_in, token
 from tests.browser.test_console import accessible, shot
+from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
-from tests.client import Client
+from tests.client import Client, request_for
 from tests.command import delivery
 
 pytestmark = pytest.mark.timeout(300)
@@ -204,6 +205,50 @@ async def test_a_form_that_is_half_written_is_shown_to_no_other_user_nor_after_s
     await expect(page.get_by_role("heading", name="New delivery")).to_be_focused()
     await expect(page.get_by_label("Queries")).to_have_value("")
     await expect(page.get_by_label("Ordering user")).to_have_value("other@example.org")
+    assert await page.evaluate("sessionStorage.getItem('rs-delivery-draft')") is None
+
+
+async def test_what_is_changed_of_an_earlier_request_is_there_again_and_no_other_draft_is_lost(
+    page: Page,
+    stack: Stack,
+    service: str,
+    client: Client,
+    make_product: Callable[..., str],
+) -> None:
+    request = request_for(make_product({"a.txt": b"a"}))
+    await client.answer(request)
+    await begin(page, stack, "other:draft")
+    await page.get_by_role("link", name="Deliveries").click()
+    async with api(service, stack) as session:
+        answer = await session.get(f"/deliveries/{request['correlationId']}")
+        like = f"/console#/new?from={(await answer.json())['content']['id']}"
+    await page.goto(like)
+    queries = page.get_by_label("Queries")
+    await expect(page.get_by_text("As it was asked for before.")).to_be_visible()
+    await expect(queries).not_to_have_value("other:draft")
+    await page.get_by_role("navigation").get_by_role("link", name="New").click()
+    await expect(queries).to_have_value("other:draft")
+    await page.goto(like)
+    await expect(page.get_by_text("As it was asked for before.")).to_be_visible()
+    await page.get_by_label("Labels").fill("Alps")
+    await page.reload()
+    await expect(page.get_by_text("What you had begun is here again.")).to_be_visible()
+    await expect(page.get_by_label("Labels")).to_have_value("Alps")
+    await page.get_by_role("button", name="Begin with an empty form").click()
+    await expect(queries).to_have_value("")
+
+
+async def test_a_user_who_leaves_before_it_is_checked_is_told_that_it_was_not_sent(
+    page: Page, stack: Stack
+) -> None:
+    await begin(page, stack, "a:b")
+    async with holding(page, "/deliveries/validate", "POST") as held:
+        await page.get_by_role("button", name="Deliver", exact=True).click()
+        checked = await held.first()
+        await page.get_by_role("link", name="Deliveries").click()
+        await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_focused()
+        await answered(page, checked)
+    await expect(page.locator("#said")).to_have_text("It was not sent: the page was left.")
 
 
 async def begin(page: Page, stack: Stack, query: str) -> str:

@@ -36,10 +36,12 @@ export async function ask(content, { signal, query }) {
   const shown = h("details", {}, h("summary", {}, "As programs send it"), json);
   const write = () => { if (shown.open) json.textContent = JSON.stringify(bodyOf(fields), null, 2); };
   shown.addEventListener("toggle", write);
+  const from = query.get("from");
+  let touched = false;
   const send = sending(said, signal, () => bodyOf(fields));
   const form = h("form", {
     class: "wide",
-    oninput: () => { needed(); write(); keep(form); },
+    oninput: () => { touched = true; needed(); write(); keep(form, from); },
     onsubmit: (event) => { event.preventDefault(); send(event.submitter?.value); },
   },
   h("fieldset", {}, h("legend", {}, "What"), labelled("Labels", fields.labels, "Up to ten, with commas between; the delivery is "
@@ -65,15 +67,19 @@ export async function ask(content, { signal, query }) {
   h("div", { class: "actions" }, h("button", { class: "main", value: "deliver" }, "Deliver"), h("button", { value: "check" }, "Check")));
   content.append(h("h1", {}, "New delivery"), said, form);
   known(targets, signal);
-  const from = query.get("from");
-  if (from) {
-    await likeBefore(from, fields, said, signal);
-    keep(form);
-  } else if (restore(form)) {
+  if (restore(form, from)) {
     said.replaceChildren(h("div", { role: "status", class: "waits" }, h("p", {}, "What you had begun is here again."),
-      h("button", { type: "button", onclick: () => { forget(); window.dispatchEvent(new Event("hashchange")); } }, "Begin with an empty form")));
+      h("button", { type: "button", onclick: empty }, "Begin with an empty form")));
+  } else if (from) {
+    await likeBefore(from, fields, said, signal, () => touched);
   }
   needed();
+}
+
+function empty() {
+  forget();
+  if (location.hash === "#/new") window.dispatchEvent(new Event("hashchange"));
+  else location.hash = "#/new";
 }
 
 function newId() {
@@ -130,7 +136,10 @@ function sending(said, signal, made) {
     // Whether the first try came through is not known: then it is "active", and is answered by itself.
     if (last.text === text || warned === text) return true;
     const { content: told } = await call("POST", "/deliveries/validate?probe=false", { body });
-    if (signal.aborted) return false;
+    if (signal.aborted) {
+      say("It was not sent: the page was left.");
+      return false;
+    }
     if (told.granted && !told.problems) return true;
     if (told.granted) warned = text;
     tell(judged(told, told.granted ? "Deliver it all the same by another press." : null));
@@ -169,10 +178,14 @@ async function known(targets, signal) {
   } catch { /* they are typed, then */ }
 }
 
-// Fill the form as a delivery was asked for before.
-async function likeBefore(id, fields, said, signal) {
+// Fill the form as a delivery was asked for before, but over nothing that was written meanwhile.
+async function likeBefore(id, fields, said, signal, touched) {
   try {
     const { content: before } = await call("GET", `/deliveries/by-id/${encodeURIComponent(id)}`, { signal });
+    if (touched()) {
+      said.replaceChildren(h("p", { role: "status", class: "dim" }, "It is not as it was asked for before: you had begun to write."));
+      return;
+    }
     const { queries = [], filters = {} } = before.order ?? {};
     fields.queries.value = queries.join("\n");
     fields.data.checked = Boolean(filters.dataTypes?.includes("RAWDATA"));
