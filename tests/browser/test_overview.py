@@ -149,6 +149,34 @@ async def test_what_was_shown_stays_with_its_time_when_an_answer_fails(
     await expect(workers.get_by_role("alert")).to_have_count(0)
 
 
+async def test_a_connection_that_hangs_is_not_taken_for_all_being_well(
+    page: Page, stack: Stack
+) -> None:
+    # Its patience ends sooner than it would.
+    await page.evaluate(
+        "() => { const ends = AbortSignal.timeout.bind(AbortSignal);"
+        " AbortSignal.timeout = (given) => ends(given / 20); }"
+    )
+    async with holding(page, "/attention") as held:
+        await sign_in(page, stack, to="Overview")
+        await held.first()
+        unknown = page.get_by_role("link", name="What needs attention is not known")
+        await expect(unknown).to_be_visible()
+        needed = page.get_by_role("region", name="What needs you")
+        await expect(needed).to_contain_text("not known: The service does not answer.")
+
+
+async def test_of_another_tenants_trouble_no_list_of_ones_own_deliveries_is_shown(
+    page: Page, stack: Stack
+) -> None:
+    found = [trouble(tenant="other"), trouble(sentence="Of one's own")]
+    await page.route("**/attention", lambda route: route.fulfill(json={"content": found}))
+    await sign_in(page, stack, "INSTANCE_ADMIN", to="Overview")
+    needed = page.get_by_role("region", name="What needs you")
+    await expect(needed).to_contain_text("Tenant other: Deliveries are READY")
+    await expect(needed.get_by_role("link", name="Show")).to_have_count(1)
+
+
 async def test_it_is_read_and_left_with_the_keyboard(page: Page, stack: Stack) -> None:
     await sign_in(page, stack, to="Overview")
     await expect(page.get_by_role("heading", name="Overview")).to_be_focused()

@@ -67,6 +67,22 @@ async def test_a_file_is_sent_compressed_to_those_who_take_that(api: Api) -> Non
         assert kept["Vary"] == "Accept-Encoding"
 
 
+@pytest.mark.parametrize(
+    ("encodings", "packed"),
+    [
+        ("gzip;q=0", False),
+        ("GZIP ; Q=0.000, br", False),
+        ("gzip;q=0.001", True),
+        ("br;q=0, gzip;q=1.0", True),
+    ],
+)
+async def test_a_file_is_not_compressed_for_those_who_refuse_that(
+    api: Api, encodings: str, *, packed: bool
+) -> None:
+    answer = await api.client.get("/console/app.js", headers={"Accept-Encoding": encodings})
+    assert ("Content-Encoding" in answer.headers) is packed
+
+
 @pytest.mark.parametrize("name", ["..%2fdocs.css", "nothing.js", ""])
 async def test_nothing_else_is_served(api: Api, name: str) -> None:
     assert (await api.client.get(f"/console/{name}")).status == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -40,9 +41,13 @@ def _assets() -> dict[str, _Asset]:
     return found
 
 
+# A weight of zero refuses it.
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
+
+
 def _serving(asset: _Asset) -> Handler:
     async def serve(request: web.Request) -> web.Response:
-        packed = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower()
+        packed = bool(_GZIP.search(request.headers.get(hdrs.ACCEPT_ENCODING, "")))
         etag = f"{asset.etag}-gzip" if packed else asset.etag  # it is of the bytes
         if any(tag.value == etag for tag in request.if_none_match or ()):
             answer = web.Response(status=304)

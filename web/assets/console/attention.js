@@ -32,8 +32,10 @@ function draw(place, found, failed) {
 }
 
 function finding(one) {
-  const page = PAGES[one.code]?.(one);
-  const whose = one.tenant && session.caller.tenant !== one.tenant ? `Tenant ${one.tenant}: ` : "";
+  const others = one.tenant && session.caller.tenant !== one.tenant;
+  const found = PAGES[one.code]?.(one);
+  const page = others && found?.startsWith("#/deliveries") ? null : found; // that list is of the caller's tenant
+  const whose = others ? `Tenant ${one.tenant}: ` : "";
   return h("div", { class: one.severity === "problem" ? "problem finding" : "waits finding" },
     h("p", {}, h("b", {}, `${whose}${one.sentence}`), one.since && h("span", { class: "dim" }, ...began(one.since))),
     one.cause && h("p", {}, one.cause),

@@ -4,6 +4,7 @@ import { call, plainUser, session } from "./api.js";
 import { h } from "./dom.js";
 
 const LOOK = 10_000; // milliseconds between looks, also of a tab that is not seen: its title tells
+const PATIENCE = 20_000; // milliseconds; a connection that hangs is no sign that all is well
 let page = "";
 let known = null; // what was told last: `found`, or why that `failed`
 
@@ -24,7 +25,8 @@ export async function standing(place, signal) {
   }
   let now;
   try {
-    now = { found: (await call("GET", "/attention", { signal })).content };
+    const either = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
+    now = { found: (await call("GET", "/attention", { signal: either })).content };
   } catch (error) {
     now = { failed: error.message };
   }
