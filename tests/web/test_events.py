@@ -286,6 +286,21 @@ async def test_a_user_hears_of_their_own_deliveries_alone(
     assert (event["event"], event["data"]["correlationId"]) == ("state", "mine")
 
 
+async def test_a_user_who_missed_too_much_is_not_told_how_much_happens_to_others(
+    make_api: MakeApi, deliveries: Deliveries
+) -> None:
+    api = await make_api(StreamLimits(replayed=5))
+    mine = await deliveries.ready("mine")
+    await own(deliveries, mine)
+    first = await deliveries.pool.fetchval("SELECT min(id) FROM delivery_history")
+    await history(deliveries, mine, 20)
+    await history(deliveries, await deliveries.ready("theirs"), 20)
+    async with streaming(api, "/deliveries/events", str(first), caller=OWNER) as stream:
+        numbers, event = await told_until_reload(stream)
+    assert len(numbers) == 5
+    assert int(event["id"]) == numbers[-1]
+
+
 async def test_a_user_hears_how_far_their_own_transfer_is_that_began_before(
     api: Api, deliveries: Deliveries, reports: list[Progress]
 ) -> None:

@@ -114,7 +114,10 @@ class EventsApi:
         )
         told = await in_slices(step_frame, changes[:most])
         if len(changes) > most:
-            told.append(reload_frame(max(subscriber.since, told[-1].id), last=False))
+            last_told = told[-1].id
+            # The newest number of all tells a user how much happens to others.
+            at = last_told if subscriber.user is not None else max(subscriber.since, last_told)
+            told.append(reload_frame(at, last=False))
         return told
 
     async def _transferring(self, subscriber: Subscriber) -> set[UUID]:
