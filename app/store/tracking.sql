@@ -101,7 +101,8 @@ LIMIT :limit;
 -- those of the moments before, which may have appeared later although their numbers are smaller.
 SELECT {step}, {listed}, {content}
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id LEFT JOIN content c ON c.delivery_id = d.id
-WHERE d.tenant = :tenant AND (:user::text IS NULL OR d.user_email = :user)
+-- With OR, PostgreSQL would take a tenant's deliveries of any one user for few, and begin with all of the tenant's.
+WHERE d.tenant = :tenant AND CASE WHEN :user::text IS NULL THEN true ELSE d.user_email = :user END
   AND h.id > :last - 1000 AND h.id <> :last -- by the index, where all that follows OR would be read without
   AND (h.id > :last OR h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds')
 ORDER BY h.id

@@ -75,7 +75,8 @@ async def test_a_page_of_a_list_reads_what_it_shows(
     ("name", "arguments", "most"),
     [
         ("changes", "{last}, 20, ARRAY[7]", 11),
-        ("changes_of_tenant", "'t', {last}, 20", 1009),  # those of the moments before, too
+        ("changes_of_tenant", "'t', NULL, {last}, 20", 1009),  # those of the moments before, too
+        ("changes_of_tenant", "'t', 'u7', {last}, 20", 1009),
     ],
 )
 async def test_a_reader_that_follows_the_steps_reads_the_new_ones(
