@@ -153,12 +153,17 @@ def _catalogue() -> str:
     return "\n".join(map(_stanza, Code))
 
 
-def _console_catalogue() -> str:
+def _console_catalogue(*, to_users: bool) -> str:
     stanzas = {
-        code.value: {to_camel(name): said for name, said in asdict(CATALOGUE[code]).items() if said}
+        code.value: {
+            to_camel(name): said
+            for name, said in asdict(CATALOGUE[code]).items()
+            if said and name.startswith("user") is to_users
+        }
         for code in Code
     }
-    return f"export const STANZAS = {json.dumps(stanzas, indent=1, ensure_ascii=False)};\n"
+    said = {code: stanza for code, stanza in stanzas.items() if stanza}
+    return f"export const STANZAS = {json.dumps(said, indent=1, ensure_ascii=False)};\n"
 
 
 def _fields(model: type[BaseModel], what: str) -> str:
@@ -258,7 +263,12 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "switches of the stand-in": lambda: _fields(Switches, "switch"),
         "faults of the stand-in": lambda: _fields(Faults, "fault"),
     },
-    "web/assets/console/stanzas.js": {"the catalogue of errors": _console_catalogue},
+    "web/assets/console/stanzas.js": {
+        "the catalogue of errors": lambda: _console_catalogue(to_users=False)
+    },
+    "web/assets/console/stanzas-users.js": {
+        "the catalogue of errors, in words for users": lambda: _console_catalogue(to_users=True)
+    },
     "web/assets/console/new.js": {
         "what files can be delivered as": lambda: f"const FORMATS = {json.dumps(list(FORMATS))};\n"
     },

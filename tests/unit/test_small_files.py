@@ -277,6 +277,20 @@ async def test_one_that_brings_nothing_for_too_long_is_asked_for_again(size: int
     assert served.ranges == [None, f"bytes={size}-" if size else None]
 
 
+async def test_that_it_brought_nothing_is_said_with_the_time() -> None:
+    over = asyncio.Event()
+
+    async def stalls(_: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response()
+
+    try:
+        with pytest.raises(SourceUnavailableError, match=r"no byte for 0\.1 s"):
+            await pieces_of(Served(stalls), tries=0, stall_timeout=0.1)
+    finally:
+        over.set()
+
+
 async def test_the_wait_for_each_of_its_pieces_is_as_long() -> None:
     class Connected(aiohttp.base_protocol.BaseProtocol):
         connected = True

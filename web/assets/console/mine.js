@@ -76,7 +76,7 @@ export async function mine(content, { signal, query }) {
   async function meanings() {
     stanzas = {}; // asked for once
     try {
-      stanzas = (await import("./stanzas.js")).STANZAS;
+      stanzas = (await import("./stanzas-users.js")).STANZAS;
       if (!signal.aborted) shown.forEach(paint);
     } catch { /* what the service says is shown instead */ }
   }

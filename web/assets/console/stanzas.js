@@ -8,9 +8,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Correct what the message names, and ask again.",
-  "lost": "Nothing: the request was not taken in.",
-  "user": "Something in your request is not as it must be.",
-  "userDoes": "Correct what is named below, and ask again."
+  "lost": "Nothing: the request was not taken in."
  },
  "EMPTY_ORDER": {
   "title": "The order holds no file",
@@ -18,9 +16,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Look at the queries, at `dataTypes` and at `filenameRegExp`; ask again for something that is there.",
-  "lost": "Nothing: there was nothing to deliver.",
-  "user": "There is nothing in the data archive that fits what you asked for.",
-  "userDoes": "Look at your queries and choices of files, and ask again for something that is there."
+  "lost": "Nothing: there was nothing to deliver."
  },
  "ORDER_DENIED": {
   "title": "rs-order denied the order",
@@ -28,9 +24,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Change what rs-order objects to: the user's rights, the queries, or the amount of data. Then ask again.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The data archive did not take your order.",
-  "userDoes": "Change what it objects to, named below, and ask again."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "ORDER_FAILED": {
   "title": "The order ended with errors",
@@ -38,9 +32,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the team of rs-order",
   "do": "Look at the order at rs-order: its files in error. Once they are mended, ask again; or ask with `partial`, for what there is.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The data archive could not make all of your files available.",
-  "userDoes": "Ask again later, or ask for what there is."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "ORDER_INCOMPLETE": {
   "title": "rs-order made less available than it told before",
@@ -48,9 +40,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the team of rs-order",
   "do": "Look at the order at rs-order. Ask again, or ask with `partial`, for what there is.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The data archive gave fewer files than it had announced.",
-  "userDoes": "Ask again, or ask for what there is."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "ORDER_IN_DOUBT": {
   "title": "It is not known which order was answered",
@@ -58,9 +48,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask again, best with a correlation id that was not used before.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "Two of your requests had the same id, and could not be told apart.",
-  "userDoes": "Ask again, with an empty id."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "ORDER_UNNAMED": {
   "title": "rs-order never told the order's number",
@@ -68,9 +56,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the team of rs-order",
   "do": "See in rs-order's log why its messages have no orderId; then ask again.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The data archive prepared your order, and never told its number.",
-  "userDoes": "Give your data centre the id below; ask again once that is mended."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "NO_PLACE": {
   "title": "The user's places at rs-order are taken",
@@ -78,9 +64,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the client",
   "do": "Download or cancel what the message names at rs-order, then ask again (docs/operating.md, \"Why does a delivery wait?\").",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The data archive prepares only so much for you at a time, and that is full.",
-  "userDoes": "Fetch or cancel what you have ordered there, then ask again."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "ORDER_NOT_TOLD": {
   "title": "rs-order does not tell this of an order",
@@ -88,9 +72,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Nothing.",
-  "lost": "Nothing.",
-  "user": "The data archive does not tell how large your order will be.",
-  "userDoes": "Nothing: it goes on."
+  "lost": "Nothing."
  },
  "ORDER_TOO_LARGE": {
   "title": "The order holds too many files",
@@ -98,9 +80,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask for less at once, in several requests.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "You asked for more files than one delivery may have.",
-  "userDoes": "Ask for less at once, in several requests."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "TOO_MANY_SUBORDERS": {
   "title": "The order has too many suborders",
@@ -108,9 +88,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask for less at once; or the tenant's administrator raises `max_suborders` (0 is no limit).",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "You asked for more than one delivery may have.",
-  "userDoes": "Ask for less at once, in several requests."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "DAY_QUOTA": {
   "title": "It is more than the quota of a day",
@@ -118,9 +96,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the tenant's administrator",
   "do": "Ask for less, or tomorrow; or the tenant's administrator raises the quota. `delivery quota` tells what is left.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "It is more than you may have in a day.",
-  "userDoes": "Ask for less, or ask again tomorrow."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "QUOTA_AWAITED": {
   "title": "It waits for a quota",
@@ -128,9 +104,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "the tenant's administrator",
   "do": "Wait: it goes on by itself as deliveries end, or the day of UTC does. If that takes too long, the tenant's administrator raises the quota; `delivery quota` tells what is left.",
-  "lost": "Nothing, until the request expires.",
-  "user": "You have as much as you may have at the moment; this one waits its turn.",
-  "userDoes": "Wait: it goes on by itself."
+  "lost": "Nothing, until the request expires."
  },
  "SUBORDER_AWAITED": {
   "title": "It waits for the next suborder",
@@ -138,9 +112,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "the team of rs-order",
   "do": "Wait: it goes on as rs-order makes the next suborder available. If it takes hours, see at rs-order whether it restores the order, and what keeps its user's places (docs/operating.md, \"Why does a delivery wait?\").",
-  "lost": "Nothing, until the request expires.",
-  "user": "A part is packed; the data archive is preparing the next one.",
-  "userDoes": "Wait: it goes on by itself."
+  "lost": "Nothing, until the request expires."
  },
  "NOTHING_AVAILABLE": {
   "title": "Each file is missing",
@@ -148,9 +120,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the team of rs-order",
   "do": "Look at the order at rs-order: why its files can't be had. Then ask again.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "None of the files that you asked for can be had.",
-  "userDoes": "Ask for other files, or give your data centre the id below."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "SOURCE_AWAY": {
   "title": "rs-order does not answer",
@@ -158,9 +128,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "the team of rs-order",
   "do": "Nothing for the delivery: it is tried again. If it lasts, see whether rs-order runs; `delivery doctor` tries it.",
-  "lost": "Nothing, until the request expires.",
-  "user": "The data archive does not answer at the moment.",
-  "userDoes": "Wait: it is tried again by itself."
+  "lost": "Nothing, until the request expires."
  },
  "SOURCE_CREDENTIALS": {
   "title": "rs-order refuses this service",
@@ -168,9 +136,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the operator of this service",
   "do": "Give this service the secret that rs-order has (`DELIVERY_RS_ORDER_TOKEN_SECRET`), and see that the clocks agree; `delivery doctor` tries it. Deliveries go on by themselves then.",
-  "lost": "Nothing, until the request expires.",
-  "user": "The data archive does not let this service in at the moment.",
-  "userDoes": "Wait: it goes on once your data centre has mended that."
+  "lost": "Nothing, until the request expires."
  },
  "SOURCE_NOT_READY": {
   "title": "rs-order is still at it",
@@ -178,9 +144,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Wait. If it takes hours, look at the order at rs-order.",
-  "lost": "Nothing, until the request expires.",
-  "user": "The data archive is still preparing your files.",
-  "userDoes": "Wait: it goes on by itself."
+  "lost": "Nothing, until the request expires."
  },
  "SOURCE_REFUSED": {
   "title": "rs-order refuses a file or an order",
@@ -188,9 +152,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the team of rs-order",
   "do": "403: give the user access to the data. 404, 422: look at the order at rs-order. Then ask again; or ask with `partial`, for the other files.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The data archive does not give out a file: you may not read it, or it is not there.",
-  "userDoes": "Ask for what there is, or ask your data centre for the right to read it."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "SOURCE_GONE": {
   "title": "A file has left rs-order's cache",
@@ -198,9 +160,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask again: a new order has the files restored. Ask for less at once, so that they are fetched while they are there.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "A file was prepared, and was cleared away before it could be packed.",
-  "userDoes": "Ask again: it is prepared once more. Ask for less at once if that comes again."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "WRONG_FILE": {
   "title": "A file is not what it should be",
@@ -208,9 +168,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the team of rs-order",
   "do": "It is tried some times by itself. If it stays, the file or its checksum in the catalogue is wrong: have it mended, then ask again.",
-  "lost": "Nothing is delivered that is not verified. Whether the file at its source is damaged is to be seen.",
-  "user": "A file came with another content than the data archive's checksum says.",
-  "userDoes": "Give your data centre the id below; ask again once the file is mended."
+  "lost": "Nothing is delivered that is not verified. Whether the file at its source is damaged is to be seen."
  },
  "WRONG_OBJECT": {
   "title": "What was stored is not what was sent",
@@ -218,9 +176,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the team of the target",
   "do": "It is tried some times by itself. If it stays, see whether something before the target changes what passes (a proxy, an encryption of its own).",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "What was stored is not what was sent, so it was not handed over.",
-  "userDoes": "Ask again; if it stays, give your data centre the id below."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "TARGET_AWAY": {
   "title": "The target does not answer",
@@ -228,9 +184,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "the team of the target",
   "do": "Nothing for the delivery: it is tried again. If it lasts, see whether the target works; `delivery doctor` tries it. `delivery pause` spares it meanwhile.",
-  "lost": "Nothing, until the request expires.",
-  "user": "The place that it goes to does not answer at the moment.",
-  "userDoes": "Wait: it is tried again by itself."
+  "lost": "Nothing, until the request expires."
  },
  "TARGET_REFUSED": {
   "title": "The target refuses",
@@ -238,9 +192,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the tenant's administrator",
   "do": "`delivery doctor` names the right that is missing. AccessDenied: give the key the rights of docs/least-rights.md. NoSuchBucket: make the bucket, or correct its name in the tenant's settings. Then `delivery retry --force`.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The place that it goes to does not take files.",
-  "userDoes": "Give your data centre the id below; ask again once that is mended."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "TARGET_FORBIDDEN": {
   "title": "Tenants may not deliver there",
@@ -248,9 +200,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the operator of this service",
   "do": "Take another address for the target; or the operator allows this one (docs/settings.md). Then ask again.",
-  "lost": "Nothing: nothing was sent.",
-  "user": "Nothing may be delivered to the place that you chose.",
-  "userDoes": "Ask again with another target."
+  "lost": "Nothing: nothing was sent."
  },
  "PLACE_BUSY": {
   "title": "Another delivery is at the same place",
@@ -258,9 +208,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Wait. If it comes again and again, give the tenants' targets a prefix or a bucket of their own.",
-  "lost": "Nothing, until the request expires.",
-  "user": "Another delivery is just being put at the same place.",
-  "userDoes": "Wait: it goes on by itself."
+  "lost": "Nothing, until the request expires."
  },
  "FOREIGN_OBJECT": {
   "title": "The place has another owner's archive",
@@ -268,9 +216,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask again with another correlation id; the administrator gives each tenant a prefix or bucket of its own.",
-  "lost": "Nothing: what is there stays.",
-  "user": "Another user's delivery is where yours would go, and it is never replaced.",
-  "userDoes": "Ask again, with an empty id or another name."
+  "lost": "Nothing: what is there stays."
  },
  "CONTENT_CHANGED": {
   "title": "What was delivered is another object now",
@@ -278,9 +224,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the team of the target",
   "do": "Find out who has written it. It is not removed by this service: remove it by hand if it may go.",
-  "lost": "Maybe: what was delivered has been replaced by another program.",
-  "user": "What was delivered has been replaced by something else.",
-  "userDoes": "Ask again if you need it; give your data centre the id below."
+  "lost": "Maybe: what was delivered has been replaced by another program."
  },
  "UPLOAD_LOST": {
   "title": "A half-made archive can't be gone on with",
@@ -288,9 +232,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Nothing: it begins again. If it comes again, see whether a rule of the bucket aborts uploads too soon.",
-  "lost": "Nothing but time: it is sent again from the start.",
-  "user": "What was packed so far was lost.",
-  "userDoes": "Nothing: it begins again by itself."
+  "lost": "Nothing but time: it is sent again from the start."
  },
  "SIZE_NOT_TOLD": {
   "title": "The size of a file is not known in advance",
@@ -298,9 +240,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask again with the format `zip` or `files`.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "The size of a file is not known in advance, which this format needs.",
-  "userDoes": "Ask again with the format zip or files."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "ARCHIVE_TOO_LARGE": {
   "title": "The archive is too large",
@@ -308,9 +248,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Ask for less at once, or with the format `files`; or the operator gives workers more memory (docs/performance.md).",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "What you asked for is larger than its place takes.",
-  "userDoes": "Ask for less at once, or with the format files."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "SECRET_UNREADABLE": {
   "title": "A stored secret can't be opened",
@@ -318,9 +256,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the operator of this service",
   "do": "Give each process the key that sealed it, too; or set the secret again in the tenant's settings.",
-  "lost": "Nothing, until the request expires.",
-  "user": "The service can't sign in at the place that it goes to.",
-  "userDoes": "Wait: it goes on once your data centre has mended that."
+  "lost": "Nothing, until the request expires."
  },
  "PAUSED": {
   "title": "Transfers are paused",
@@ -328,9 +264,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "the operator of this service",
   "do": "`delivery pauses` tells who, why and until when; `delivery resume` ends it.",
-  "lost": "Nothing, until the request expires.",
-  "user": "Your data centre has paused deliveries.",
-  "userDoes": "Wait: it goes on when the pause is over."
+  "lost": "Nothing, until the request expires."
  },
  "WORKER_STOPPED": {
   "title": "The worker was stopped",
@@ -338,9 +272,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Nothing. If none takes it, start a worker.",
-  "lost": "Nothing.",
-  "user": "It changes to another machine.",
-  "userDoes": "Nothing: it goes on by itself."
+  "lost": "Nothing."
  },
  "LEASE_LOST": {
   "title": "Another worker has it now",
@@ -348,9 +280,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Nothing. If it comes again and again, give the machine more processor time, or look at its network.",
-  "lost": "Nothing.",
-  "user": "It has changed to another machine.",
-  "userDoes": "Nothing: it goes on by itself."
+  "lost": "Nothing."
  },
  "COMPLETION_OPEN": {
   "title": "It is not known yet whether the archive has appeared",
@@ -358,9 +288,7 @@ export const STANZAS = {
   "waiting": "yes",
   "who": "it mends itself",
   "do": "Wait: it is done if the archive has appeared, and ends if not.",
-  "lost": "Nothing.",
-  "user": "It was to end while it was being finished.",
-  "userDoes": "Wait: you see in a moment whether it is there."
+  "lost": "Nothing."
  },
  "EXPIRED": {
   "title": "It was not done within its time",
@@ -368,9 +296,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Mend what it waited for, then ask again. Large orders may need a longer `request_ttl`.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "It could not be done in its time.",
-  "userDoes": "Ask again, for less at once or with a later deadline; if it was far from done, give your data centre the id below."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "CANCELLED": {
   "title": "It was cancelled",
@@ -378,9 +304,7 @@ export const STANZAS = {
   "waiting": "no",
   "who": "the client",
   "do": "Nothing; ask again if it is wanted all the same.",
-  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
-  "user": "It was cancelled.",
-  "userDoes": "Ask again if you need it all the same."
+  "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again."
  },
  "FAULT": {
   "title": "A fault of this service",
@@ -388,9 +312,7 @@ export const STANZAS = {
   "waiting": "maybe",
   "who": "the authors of this service",
   "do": "Look in the log for the delivery's correlation id, or the X-Request-ID, and send what is there to the authors. It is tried again meanwhile.",
-  "lost": "Nothing, until the request expires.",
-  "user": "Something went wrong that this service does not know.",
-  "userDoes": "Give your data centre the id below, and ask again."
+  "lost": "Nothing, until the request expires."
  },
  "DATABASE_AWAY": {
   "title": "PostgreSQL does not answer",
