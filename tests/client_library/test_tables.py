@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import click
@@ -15,6 +17,7 @@ from app.views.attention import AttentionView
 from app.views.targets import TargetView
 from app.views.view import View
 from rs_delivery_client.cli import fields
+from rs_delivery_client.cli.ends import encoded
 from rs_delivery_client.cli.tables import Column, fitted
 from rs_delivery_client.cli.when import both, relative, span
 from web.api.deliveries import DeliveryDetailView, DeliveryFileView
@@ -120,3 +123,13 @@ def test_a_time_is_told_by_its_distance_and_with_its_zone(monkeypatch: pytest.Mo
     at, _, ago = said.partition(" (")
     assert datetime.strptime(at, "%Y-%m-%d %H:%M %z") == here
     assert ago == "30 min ago)"
+
+
+def test_json_at_a_terminal_does_not_drive_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients choose ids: one may begin a control sequence, or turn what follows round."""
+    body = {"correlationId": "a\x9b2J\u202eb"}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert encoded(body).isascii()
+    assert json.loads(encoded(body)) == body
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert not encoded(body).isascii()

@@ -34,31 +34,38 @@ async def events(settings: Settings) -> AsyncIterator[EventLog]:
         yield opened
 
 
-async def test_events_that_failed_are_listed_and_put_back(
-    settings: Settings,
-    database: str,
-    events: EventLog,
-    arrivals: PostgresArrivals,
-) -> None:
-    here = {
+@pytest.fixture
+def here(settings: Settings, database: str) -> dict[str, str]:
+    """Where the command finds what these tests have made."""
+    return {
         "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
         "DELIVERY_DATABASE_URL": database,
     }
 
+
+async def bury(value: bytes, key: bytes, events: EventLog, arrivals: PostgresArrivals) -> None:
+    """Let an event fail for good."""
+
     async def fail(values: object) -> None:
         raise ZeroDivisionError("of this test")
 
+    await process(
+        [make_event(value, key=key)],
+        topic=events.topics.of(REQUESTS),
+        handler=fail,
+        events=events,
+        arrivals=arrivals,
+        tries=1,
+    )
+
+
+async def test_events_that_failed_are_listed_and_put_back(
+    here: dict[str, str], events: EventLog, arrivals: PostgresArrivals
+) -> None:
     assert delivery("dlt", "list", **here).stdout == "no dead events\n"
     for number in range(3):
         key, value = f"sentinel/c-{number}".encode(), f"event {number}".encode()
-        await process(
-            [make_event(value, key=key)],
-            topic=events.topics.of(REQUESTS),
-            handler=fail,
-            events=events,
-            arrivals=arrivals,
-            tries=1,
-        )
+        await bury(value, key, events, arrivals)
 
     listed = delivery("dlt", "list", "--json", **here).stdout.splitlines()
     found = {entry["key"]: entry for entry in map(json.loads, listed)}
@@ -82,28 +89,13 @@ async def test_events_that_failed_are_listed_and_put_back(
 
 async def test_what_is_put_back_is_looked_for_once_none_else_has_letters_in_its_hands(
     settings: Settings,
-    database: str,
+    here: dict[str, str],
     pool: asyncpg.Pool,
     events: EventLog,
     arrivals: PostgresArrivals,
 ) -> None:
     """What another had put back meanwhile went back twice."""
-    here = {
-        "DELIVERY_KAFKA_TOPIC_PREFIX": settings.kafka_topic_prefix,
-        "DELIVERY_DATABASE_URL": database,
-    }
-
-    async def fail(values: object) -> None:
-        raise ZeroDivisionError("of this test")
-
-    await process(
-        [make_event(b"event", key=b"sentinel/c")],
-        topic=events.topics.of(REQUESTS),
-        handler=fail,
-        events=events,
-        arrivals=arrivals,
-        tries=1,
-    )
+    await bury(b"event", b"sentinel/c", events, arrivals)
     (dead,) = await look(settings)
     async with alone(pool, JOB):
         asked = asyncio.to_thread(delivery, "dlt", "requeue", "--all", **here)
