@@ -84,7 +84,7 @@ class Moments:
     def __post_init__(self) -> None:
         parties = self.parties
         self.owed = Owed(parties.database, self.patience, self.wrong)
-        parties.database.on_commit = self._committing
+        parties.database.on_commit = self._look_at_commit
         parties.broker.on_publish = self._publishing
         parties.broker.acknowledged = self._acknowledged
         parties.log.on_append = self._append
@@ -92,6 +92,13 @@ class Moments:
         parties.rs_order.on_cancel = self._cancelling
 
     # PostgreSQL.
+
+    def _look_at_commit(self, session: Session, changes: Sequence[Change]) -> None:
+        """Look at a commit, which goes on whatever is seen: a check that breaks is told as such."""
+        try:
+            self._committing(session, changes)
+        except Exception as error:  # noqa: BLE001 - a worker would take it for PostgreSQL's
+            self.wrong(f"a check of a commit broke: {error!r}")
 
     def _committing(self, session: Session, changes: Sequence[Change]) -> None:
         self.owed.committing(session, changes)

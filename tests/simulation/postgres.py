@@ -69,9 +69,11 @@ class _Session(Session):
         """Let others see what was changed, and those who look on what that is."""
         if not self.failed:
             changes = [
-                Change(table.name, table.get(key), row)
+                Change(table.name, before, row)
                 for table, rows in self._changes.items()
                 for key, row in rows.items()
+                # What came and went within the transaction was never there.
+                if (before := table.get(key)) is not None or row is not None
             ]
             self.committing(self, changes)
         super().commit()

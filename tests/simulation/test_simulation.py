@@ -17,12 +17,15 @@ from random import Random
 import pytest
 
 from app.delivery.pauses import PauseScope, Running
+from app.store.memory.database import utc_now
 from app.store.memory.transaction import MemoryUnitOfWork
 from tests.simulation import defects
 from tests.simulation.checks import Checks
 from tests.simulation.defects import DEFECTS, ROOT, Defect, Sight, seen_by
+from tests.simulation.draws import Draws
 from tests.simulation.loop import SimulatedLoop, StandsStillError
 from tests.simulation.night import Night, play
+from tests.simulation.owed import Owed
 from tests.simulation.pauses import PauseStep
 from tests.simulation.plan import (
     _FLAWS,
@@ -34,9 +37,10 @@ from tests.simulation.plan import (
     Plan,
     draw,
 )
+from tests.simulation.postgres import Change, SimulatedDatabase
 from tests.simulation.processes import Process
 from tests.simulation.shrink import shrink
-from tests.simulation.weather import NO_PROCESS
+from tests.simulation.weather import NO_PROCESS, Weather
 
 
 def run(work: object, *, seed: int = 0, disorder: float = 0.0) -> object:
@@ -241,6 +245,37 @@ def test_a_night_of_a_search_ends_at_what_is_wrong(monkeypatch: pytest.MonkeyPat
     assert night.wrong == ["it appears"]
     assert 0 < night.seconds < whole.seconds
     assert MemoryUnitOfWork.advance is before
+
+
+def test_a_check_that_breaks_is_wrong_and_no_failure_of_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the worker would try again, and the night would blame it for what it did first."""
+
+    def breaks(*_: object) -> None:
+        raise TypeError("no row")
+
+    monkeypatch.setattr(Owed, "committing", breaks)
+    night = play(draw(11), to_the_end=False)
+    assert night.wrong[0] == "a check of a commit broke: TypeError('no row')"
+    assert not any("no row" in line.what for line in night.lines)
+
+
+def test_a_row_that_came_and_went_within_a_transaction_is_no_change() -> None:
+    """As a delivery that is opened, and denied over its quota."""
+
+    async def commit() -> list[tuple[object, object]]:
+        weather = Weather(draws=Draws(0), faults={}, note=lambda *_: None)
+        database = SimulatedDatabase(weather, now=utc_now)
+        seen: list[Change] = []
+        database.on_commit = lambda _, changes: seen.extend(changes)
+        async with database.session() as session:
+            session.put(database.dead_letter_looks, "stays", 1)
+            session.put(database.dead_letter_looks, "goes", 1)
+            session.remove(database.dead_letter_looks, "goes")
+        return [(change.before, change.after) for change in seen]
+
+    assert run(commit()) == [(None, 1)]
 
 
 def test_the_same_seed_gives_the_same_night_in_another_process() -> None:
