@@ -212,7 +212,8 @@ class UnitOfWork(Protocol):
 
         By state and attempt, as `advance`. What was noted first stays. False, and nothing is noted,
         when no attempt may be completing the archive now. One that may keeps its lease, unless it
-        `lets_go`; any other attempt has lost its own, and the delivery is due for a claim.
+        `lets_go`, as does one that was claimed since the first note, to look; any other attempt has
+        lost its own, and the delivery is due for a claim.
         """
 
     async def announce(

@@ -417,14 +417,17 @@ ORDER BY s.number;
 -- name: note_ending
 -- Note how a delivery ends, as an attempt may just be completing its archive; what was noted first stays.
 -- The attempt that does so keeps its lease, unless it lets go; of another one it is taken, so that it
--- stops, and the next one that claims it looks what became of the archive.
+-- stops, and the next one that claims it looks what became of the archive. That one keeps its lease, should
+-- an end be noted once more.
 UPDATE delivery SET
     ending_type = coalesce(ending_type, :error_type),
     ending_message = CASE WHEN ending_type IS NULL THEN :error_message ELSE ending_message END,
     ending_code = CASE WHEN ending_type IS NULL THEN :code ELSE ending_code END,
     last_cause = :error_message, last_code = '+' || :code::text,
-    lease_owner = CASE WHEN completing_attempt = attempt AND NOT :lets_go THEN lease_owner END,
-    lease_until = CASE WHEN completing_attempt = attempt AND NOT :lets_go THEN lease_until END,
+    lease_owner = CASE WHEN NOT :lets_go AND (completing_attempt = attempt OR ending_type IS NOT NULL)
+                       THEN lease_owner END,
+    lease_until = CASE WHEN NOT :lets_go AND (completing_attempt = attempt OR ending_type IS NOT NULL)
+                       THEN lease_until END,
     not_before = now(), updated_at = now()
 WHERE id = :id AND state = :seen AND attempt = :attempt AND completing_until > now()
 RETURNING id;

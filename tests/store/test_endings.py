@@ -187,6 +187,27 @@ async def test_an_attempt_that_only_streams_stops_and_what_was_noted_before_is_l
     assert (looks.ending.error_type, looks.completing) == (ErrorType.INTERNAL_ERROR, RESULT)
 
 
+async def test_an_attempt_that_looks_keeps_its_lease_when_an_end_is_noted_once_more(
+    deliveries: Deliveries,
+) -> None:
+    """By a worker whose look for what is over took long: it wrote a report first."""
+    claimed = await completing(deliveries)
+    await interventions(deliveries).cancel(ACTOR, "c")
+    await settlement(deliveries).settle(claimed, TargetRefusedError("AccessDenied"))
+    looks = await deliveries.leases("another").claim(Work.TRANSFER)
+    assert looks is not None
+    expired = ErrorType.EXPIRED, "not done in time"
+    async with deliveries.store.transaction() as tx:
+        assert await tx.note_ending(looks, expired, lets_go=False)
+    assert await deliveries.leases("another").holds(looks)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.note_ending(looks, expired, lets_go=True)
+    assert not await deliveries.leases("another").holds(looks)
+    looks_again = await deliveries.leases("third").claim(Work.TRANSFER)
+    assert looks_again is not None
+    assert looks_again.ending == looks.ending is not None
+
+
 async def test_who_cancels_is_told_that_it_ends_later(deliveries: Deliveries) -> None:
     await completing(deliveries)
     by = interventions(deliveries)

@@ -536,7 +536,9 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         ending = Ending(error_type=error[0], message=error[1], code=code)
 
         def noted(row: DeliveryRow) -> DeliveryRow:
-            holds = row.completing_attempt == row.delivery.attempt and not lets_go
+            completes = row.completing_attempt == row.delivery.attempt
+            looks = row.delivery.ending is not None  # what became of the archive
+            holds = (completes or looks) and not lets_go
             return replace(
                 row.having(
                     ending=row.delivery.ending or ending, last_cause=error[1], last_code=code
