@@ -30,7 +30,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-round-trips bench-scale bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-tiny bench-round-trips bench-scale bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -169,6 +169,9 @@ bench-quick: setup ## Count what a tiny delivery costs, and a file; fails when a
 
 bench-notify: setup ## Whether commits that notify workers hold each other up (SECONDS=2)
 	@$(BIN)/python -m tests.bench.notify --seconds $(or $(SECONDS),2)
+
+bench-tiny: setup ## What the thread of a tiny archive costs, of all that making it does
+	@$(BIN)/python -m tests.bench.tiny
 
 bench-scale: setup ## What each operation costs PostgreSQL as tenants, deliveries, workers grow (LIMIT=10000: fewer, nothing is kept)
 	@$(BIN)/python -m tests.bench.scale $(if $(LIMIT),--limit $(LIMIT),--write)
