@@ -215,8 +215,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an answer to the end that was lost is a defeat",
         path="app/usecases/transfer.py",
-        before="        return ended or (again and await self.store.done_by(delivery))\n",
-        after="        return ended\n",
+        before="                return finished or (again and await self.store.done_by(delivery))\n",
+        after="                return finished\n",
         kind="completions",
     ),
     Defect(
@@ -455,8 +455,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="a lost acknowledgement is not noted",
         path="streams/bridge.py",
-        before='            log.warning("acknowledgement_lost", queue=queue, cause=repr(error))\n            self._comes_again(arrival, message)\n',
-        after="            pass\n",
+        before="                    self._unheard.sent(arrival.ingress_id)\n",
+        after="                    pass\n",
         kind="acknowledgements",
     ),
     Defect(
