@@ -416,12 +416,14 @@ class UnitOfWork(Protocol):
         """
 
     async def content_removed(
-        self, content: Content, *, told: bool = True, cause: str | None = None
+        self, content: Content, *, within: timedelta, told: bool = True, cause: str | None = None
     ) -> bool:
         """Note that a content is removed; False when that was noted before.
 
         Its delivery need not be kept for it any more. `told` as for `content_warned`; `cause` is
-        why it is gone, where this service has not removed it.
+        why it is gone, where this service has not removed it. Where it was a report, one that an
+        attempt asked for which died may come in its place `within` that time: it is among the
+        `untold_reports` after it.
         """
 
     async def audit(self, done: AuditRecord) -> None:
@@ -590,7 +592,8 @@ class DeliveryStore(Protocol):
     async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:
         """Return deliveries that have ended, and reports of theirs that no client was told of.
 
-        Each is there by now, or never will be.
+        Or that may have come after the one that was told was removed. Each is there by now, or
+        never will be.
         """
 
     async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:

@@ -163,6 +163,7 @@ def make_timers(
         contents=services.database.contents(),
         tenants=services.configuration.tenants,
         folders=Folders(store=store, checkpoints=services.database.checkpoints(), uploads=uploads),
+        within=COMPLETION,
     )
     tidy = partial(
         services.database.webhooks.tidy,

@@ -119,11 +119,13 @@ class ContentsInTransaction:
         return await self._connection.fetchval(*warned) is not None
 
     async def content_removed(
-        self, content: Content, *, told: bool = True, cause: str | None = None
+        self, content: Content, *, within: timedelta, told: bool = True, cause: str | None = None
     ) -> bool:
         """Note that a content is removed."""
         news = ContentNews.REMOVED.value if told else None
-        removed = SQL["content_removed"](id=content.delivery_id, news=news, cause=cause)
+        removed = SQL["content_removed"](
+            id=content.delivery_id, within=within, news=news, cause=cause
+        )
         return await self._connection.fetchval(*removed) is not None
 
 

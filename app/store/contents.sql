@@ -168,13 +168,16 @@ SELECT delivery_id FROM warned;
 
 -- name: content_removed
 -- It is removed; its delivery may be forgotten. Told with :news, or not told without; :cause is why it is gone, if not by
--- this service. No row if that was noted before.
+-- this service. What is removed of a delivery that failed is its report: one of an attempt that died may come in its
+-- place :within that time, and is looked for after it. No row if that was noted before.
 WITH removed AS (
     UPDATE content SET removed_at = now(), due_at = NULL, last_cause = :cause
     WHERE delivery_id = :id AND removed_at IS NULL
     RETURNING delivery_id
 ), freed AS (
-    UPDATE delivery SET keeps_content = false FROM removed WHERE id = removed.delivery_id
+    UPDATE delivery SET keeps_content = false,
+        report_until = CASE WHEN state = 'ERROR' THEN now() + :within::interval ELSE report_until END
+    FROM removed WHERE id = removed.delivery_id
 ), noted AS (
     INSERT INTO delivery_history (delivery_id, state, attempt, news)
     SELECT d.id, d.state, d.attempt, :news::text FROM delivery d JOIN removed ON d.id = removed.delivery_id

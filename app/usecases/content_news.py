@@ -6,6 +6,7 @@ hears of it goes by correlation id and URL, which are the same.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from uuid import uuid5
 
@@ -34,8 +35,10 @@ async def tell_expires_soon(tx: UnitOfWork, content: Content) -> bool:
     return told
 
 
-async def tell_end(tx: UnitOfWork, content: Content, end: ContentEnd) -> bool:
+async def tell_end(tx: UnitOfWork, content: Content, end: ContentEnd, *, within: timedelta) -> bool:
     """Note how a content ended, and tell of it once; False when it was noted before.
+
+    What was asked for of its store has happened `within` that time, or never will.
 
     It is a step of the history of its delivery, as long as that is kept, and so an event of the
     streams. What else is to hear of it is owed in this transaction, here.
@@ -44,15 +47,15 @@ async def tell_end(tx: UnitOfWork, content: Content, end: ContentEnd) -> bool:
         end = ContentEnd.REPLACED
     match end:
         case ContentEnd.REMOVED:
-            ended = await tx.content_removed(content)
+            ended = await tx.content_removed(content, within=within)
             count = metrics.CONTENTS_REMOVED.labels(content.tenant).inc
         case ContentEnd.GONE:
-            ended = await tx.content_removed(content, cause=_GONE)
+            ended = await tx.content_removed(content, within=within, cause=_GONE)
             count = metrics.CONTENTS_GONE.labels(content.tenant).inc
             if ended:
                 tx.on_commit(partial(_warn, content))
         case ContentEnd.REPLACED:
-            ended = await tx.content_removed(content, told=False, cause=REPLACED)
+            ended = await tx.content_removed(content, within=within, told=False, cause=REPLACED)
             if ended:
                 tx.on_commit(partial(log.info, "content_replaced", **content.log_context))
             return ended

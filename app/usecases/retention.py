@@ -66,6 +66,7 @@ class Retention:
     contents: Contents
     tenants: ConfiguredTenants
     folders: Folders
+    within: timedelta  # after that, what was asked for has happened, or never will
     limit: int = 100  # contents of a target at a time
     patience: float = 30.0  # seconds that a target may take for one step
     # At so many targets at once an object is removed under its lock, which keeps a connection.
@@ -289,7 +290,7 @@ class Retention:
                     await self.folders.uploads.objects.delete(target, content.key, etag=found.etag)
                 tx.on_commit(metrics.OBJECTS_REMOVED.labels(content.tenant).inc)
                 end = ContentEnd.REMOVED
-            if ends and not await tell_end(tx, content, end):
+            if ends and not await tell_end(tx, content, end, within=self.within):
                 return None
             return end
 
@@ -340,7 +341,7 @@ class Retention:
         if await self._has_files(content, behind=position):
             raise _Busy(f"another delivery is putting files beside {content.url}")
         async with self.store.transaction() as tx:
-            return await tell_end(tx, content, end or ContentEnd.REMOVED)
+            return await tell_end(tx, content, end or ContentEnd.REMOVED, within=self.within)
 
     async def _check_files_known(self, content: Content) -> None:
         """Raise PermanentError if the files of a folder are forgotten: the manifest alone has them.

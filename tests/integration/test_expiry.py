@@ -11,6 +11,7 @@ from app.delivery.states import State, Work
 from app.store import PostgresJanitor, open_pool
 from app.usecases.expire import expire
 from app.usecases.submit import check
+from app.usecases.transfer import COMPLETION
 from app.views.history import Step
 from compose.embedded.stack import TENANT, USER
 from compose.rs_order.faults import Faults
@@ -258,7 +259,7 @@ async def test_a_delivery_is_kept_as_long_as_its_content_is_to_be_removed(
     assert {item.content.correlation_id for item in due} == {"removed", "forgotten"}
     for item in due:
         async with deliveries.store.transaction() as tx:
-            assert await tx.content_removed(item.content)
+            assert await tx.content_removed(item.content, within=COMPLETION)
     assert await janitor.forget(finished=week, audited=week) == 1
     rows = await deliveries.pool.fetch("SELECT correlation_id FROM delivery")
     assert [row["correlation_id"] for row in rows] == ["kept"]

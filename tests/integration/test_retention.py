@@ -24,6 +24,7 @@ from app.run.wiring.kinds import KINDS
 from app.settings import Settings
 from app.usecases.folders import Folders
 from app.usecases.retention import Retention
+from app.usecases.transfer import COMPLETION
 from app.usecases.uploads import Uploads
 from compose.embedded.stack import TENANT, Stack
 from sinks.pipeline.parts import Part
@@ -67,6 +68,7 @@ class Shelf:
             contents=self.deliveries.contents,
             tenants=self.deliveries.tenants,
             folders=folders,
+            within=COMPLETION,
         )
 
     def key(self, name: str) -> str:

@@ -155,6 +155,7 @@ class Failing(HalfMade):
                 checkpoints=self.deliveries.checkpoints("retention"),
                 uploads=self.uploads,
             ),
+            within=COMPLETION,
         )
 
     def interventions(self) -> Interventions:
@@ -753,6 +754,23 @@ async def test_a_person_lets_it_be_removed_and_purges_it(failing: Failing) -> No
     assert await failing.retention().look() == 1
     assert failing.there() == {}
     assert await interventions.count_old(ACTOR, timedelta(days=1)) == (0, 0)
+
+
+async def test_one_of_an_attempt_that_died_is_removed_that_comes_after_the_removal(
+    failing: Failing,
+) -> None:
+    """Its store carries out what was asked for when its sender is gone."""
+    await failing.fail()
+    delivery = (await failing.tracked()).delivery
+    await failing.interventions().remove(ACTOR, "c")
+    assert await failing.retention().look() == 1
+    await failing.put(delivery, is_report=True)
+    assert failing.written is not None
+    assert await failing.written.look() == 0
+    await failing.deliveries.elapse(COMPLETION + timedelta(minutes=1))
+    assert await failing.written.look() == 1
+    assert failing.there() == {}
+    assert await failing.written.look() == 0
 
 
 async def test_what_another_hand_has_put_in_its_place_is_not_removed(failing: Failing) -> None:

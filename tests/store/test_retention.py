@@ -30,6 +30,7 @@ from app.errors import (
 from app.usecases.folders import Folders
 from app.usecases.intervene import Interventions
 from app.usecases.retention import Retention
+from app.usecases.transfer import COMPLETION
 from app.views.deliveries import Tracked
 from app.waiting.backoff import Backoff
 from compose.embedded.stack import TENANT
@@ -66,6 +67,7 @@ class Shelf(Folder):
                 checkpoints=deliveries.checkpoints("retention"),
                 uploads=self.uploads,
             ),
+            within=COMPLETION,
             patience=5,
         )
 

@@ -11,6 +11,7 @@ from app.delivery.content import in_words
 from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.delivery.told import Told
+from app.usecases.transfer import COMPLETION
 from tests.builders import make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import Api
@@ -40,7 +41,7 @@ async def remove(deliveries: Deliveries) -> None:
     """Let what is to be removed be removed."""
     for due in await deliveries.contents.due(limit=9):
         async with deliveries.store.transaction() as tx:
-            assert await tx.content_removed(due.content)
+            assert await tx.content_removed(due.content, within=COMPLETION)
 
 
 async def shown(api: Api, name: str = "d", **caller: Any) -> dict[str, Any]:
@@ -150,7 +151,7 @@ async def test_a_stream_tells_what_happens_to_content(
     (due,) = await deliveries.contents.due(limit=9)
     async with deliveries.store.transaction() as tx:
         if news == "content.removed":
-            assert await tx.content_removed(due.content)
+            assert await tx.content_removed(due.content, within=COMPLETION)
         else:
             assert await tx.content_warned(due.content)
     answer = await api.call(

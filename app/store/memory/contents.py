@@ -192,7 +192,7 @@ class ContentsInTransaction(Statements):
 
     @statement
     async def content_removed(
-        self, content: Content, *, told: bool = True, cause: str | None = None
+        self, content: Content, *, within: timedelta, told: bool = True, cause: str | None = None
     ) -> bool:
         """Note that a content is removed."""
         now = self._session.now
@@ -204,6 +204,14 @@ class ContentsInTransaction(Statements):
         )
         if removed is not None:
             await self._keep(content.delivery_id, keeps=False)
+            # What is removed of one that failed is its report.
+            await deliveries.update(
+                self._database,
+                self._session,
+                content.delivery_id,
+                lambda row: replace(row, report_until=now + within),
+                lambda row: row.state is State.ERROR,
+            )
             if told:
                 self._note(content, ContentNews.REMOVED)
         return removed is not None
