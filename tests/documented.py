@@ -166,6 +166,15 @@ def _console_catalogue(*, to_users: bool) -> str:
     return f"export const STANZAS = {json.dumps(said, indent=1, ensure_ascii=False)};\n"
 
 
+def _client_catalogue() -> str:
+    stanzas = {
+        code.value: {to_camel(name): said for name, said in asdict(CATALOGUE[code]).items() if said}
+        for code in Code
+    }
+    said = json.dumps(stanzas, indent=1, ensure_ascii=False)
+    return f"STANZAS: Mapping[str, Mapping[str, str]] = {said}\n"
+
+
 def _fields(model: type[BaseModel], what: str) -> str:
     return _table(
         (what, "default", "meaning"),
@@ -263,6 +272,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "switches of the stand-in": lambda: _fields(Switches, "switch"),
         "faults of the stand-in": lambda: _fields(Faults, "fault"),
     },
+    "web/client/rs_delivery_client/catalogue.py": {"the catalogue of errors": _client_catalogue},
     "web/assets/console/stanzas.js": {
         "the catalogue of errors": lambda: _console_catalogue(to_users=False)
     },

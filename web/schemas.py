@@ -37,6 +37,13 @@ IF_MATCH = {
     "schema": {"type": "string"},
 }
 
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETag of what the caller has already.",
+    "schema": {"type": "string"},
+}
+
 
 class ErrorView(View):
     """What went wrong; each reason where there are several."""
@@ -109,10 +116,9 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
     return _reference(model.__name__.removesuffix("View"))
 
 
-def answer(description: str, model: type[BaseModel], *, etag: bool = False) -> dict[str, Any]:
-    """Return an answer in JSON."""
-    text = {"type": "string"}
-    headers = {"ETag": {"description": "Version of the setting.", "schema": text}} if etag else {}
+def answer(description: str, model: type[BaseModel], *, etag: str | None = None) -> dict[str, Any]:
+    """Return an answer in JSON; `etag`: what its ETag is of."""
+    headers = {"ETag": {"description": etag, "schema": {"type": "string"}}} if etag else {}
     return {
         "description": description,
         "headers": headers,

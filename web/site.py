@@ -25,6 +25,7 @@ from web.api.content import ContentApi
 from web.api.dead_letters import DeadLettersApi
 from web.api.deliveries import DeliveriesApi
 from web.api.dry_runs import DryRunsApi
+from web.api.errors import ErrorsApi
 from web.api.events import EventsApi
 from web.api.health import Health
 from web.api.history import HistoryApi
@@ -114,6 +115,7 @@ class Parts:
             *self.content.endpoints(),
             *self.events.endpoints(),
             *me.endpoints(),
+            *ErrorsApi().endpoints(),
             *self.dead_letters.endpoints(),
             *self.attention.endpoints(),
             *self.target_states.endpoints(),

@@ -13,10 +13,12 @@ from rs_delivery_client.cli.commands import Entry
 
 # Those that are the client's alone: they ask the HTTP API.
 _CLIENT = (
-    *("completion", "download", "files", "login", "logout", "profiles", "status", "verify", "wait"),
-    "whoami",
+    *("completion", "download", "files", "letter", "login", "logout", "profiles", "setting"),
+    *("status", "target", "verify", "wait", "whoami"),
 )
 _HTTP = ("--url", "--profile")  # name a service
+# Of groups that both have, the commands that the service does on its database.
+_ON_DATABASE = {"worker": frozenset({"drain"})}
 
 COMMANDS: Mapping[str, Entry] = {
     "asyncapi": Entry(
@@ -121,7 +123,7 @@ COMMANDS: Mapping[str, Entry] = {
     "watch": Entry("app.cli.watch:watch", "Show all running transfers, live; Ctrl-C ends it."),
     "web": Entry("app.cli.web:web", "Answer HTTP; without work."),
     "worker": Entry("app.cli.worker:worker", "Take in requests and transfer; without HTTP."),
-    **{name: client.COMMANDS[name] for name in _CLIENT},
+    **{name: client.COMMANDS[name]._replace(section="Over HTTP alone") for name in _CLIENT},
 }
 
 
@@ -142,9 +144,20 @@ class Commands(client.Commands):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is meant."""
-        if args and args[0] in client.COMMANDS and args[0] in COMMANDS and _over_http(args[1:]):
+        if args and args[0] in COMMANDS and _is_of_client(args[0], args[1:]):
             return args[0], client.imported(client.COMMANDS[args[0]]), args[1:]
         return super().resolve_command(ctx, args)
+
+
+def _is_of_client(name: str, arguments: Sequence[str]) -> bool:
+    """Whether a command of this name is done by the client in this call."""
+    if name not in client.GROUPS:
+        return name in client.COMMANDS and _over_http(arguments)
+    # A group without a command of the client is the service's: `delivery worker` is a process.
+    command = arguments[0] if arguments else None
+    if command not in client.GROUPS[name]:
+        return False
+    return command not in _ON_DATABASE.get(name, ()) or _over_http(arguments)
 
 
 def _over_http(arguments: Sequence[str]) -> bool:

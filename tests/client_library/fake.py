@@ -42,6 +42,7 @@ class Fake:
         self.frames: list[list[bytes]] = []  # of each stream, in turn
         self.heard: list[str | None] = []  # Last-Event-ID of each
         self.tokens: list[str | None] = []
+        self.codes: list[dict[str, str]] | None = None  # its catalogue; None: it is too old for one
         self._links: dict[str, tuple[str, int]] = {}
         self.url = ""
 
@@ -71,6 +72,7 @@ class Fake:
         site.router.add_get(f"{one}/content", self._content)
         site.router.add_get(f"{one}/events", self._events)
         site.router.add_get("/o/{link}", self._object)
+        site.router.add_get("/errors", self._errors)
         return site
 
     @contextlib.asynccontextmanager
@@ -131,6 +133,17 @@ class Fake:
         if path not in self.objects:
             return web.json_response({"message": f"there is no {path}"}, status=404)
         return await self._give(request, self.objects[path])
+
+    async def _errors(self, request: web.Request) -> web.Response:
+        if self.codes is None:
+            return await self._answer(request, {"message": "there is no such path"}, 404)
+        etag = f'"{len(self.codes)}"'
+        if request.headers.get("If-None-Match") == etag:
+            self.asked["errors unchanged"] += 1
+            return web.Response(status=304, headers={"ETag": etag})
+        answer = await self._answer(request, {"content": self.codes})
+        answer.headers["ETag"] = etag
+        return answer
 
     async def _object(self, request: web.Request) -> web.StreamResponse:
         assert "Authorization" not in request.headers  # it is no one's but the service's

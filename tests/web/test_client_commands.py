@@ -11,14 +11,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app.codes import CATALOGUE, Code
+from app.delivery.targets import DEFAULT_TARGET
 from app.errors import NotAcceptedError
 from app.run.wiring.tenants import ConfigurationParts
-from app.store import PostgresTracking
+from app.store import PostgresDeadLetters, PostgresTracking, PostgresWorkers
 from rs_delivery_client.cli.completion import known
 from rs_delivery_client.cli.place import Place
 from tests.client_library.program import called
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import TENANT, MakeClient, parts_for, serve, token
+from tests.web.test_dead_letters import letter
 from web.api.console import Console
 from web.api.sign_in import SignIns
 from web.feed import Feed
@@ -279,7 +282,7 @@ async def test_a_shell_completes_ids_with_what_they_are(
     await deliveries.granted("other")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     place = Place(url=url, token=token())
-    found = await asyncio.to_thread(known, place, "d", patience=60)
+    found = await asyncio.to_thread(known, lambda: place, "d", patience=60)
     assert found == [("d-ready", "READY")]
     code, out, _ = await called("rs-delivery", "completion", "zsh")
     assert (code, "_RS_DELIVERY_COMPLETE=zsh_complete" in out) == (0, True)
@@ -294,3 +297,130 @@ async def test_a_shell_completes_ids_with_what_they_are(
     # At once, or, on a machine that is busy, as it was told before.
     code, out, err = await called("rs-delivery", environment=environment)
     assert (code, out, err) == (0, "plain\nd-ready\nREADY\n", "")
+
+
+@pytest.fixture
+async def instance(url: str, rs_delivery: Call) -> Call:
+    """The command of who administers all tenants."""
+    given = token(role="INSTANCE_ADMIN", tenant="instance")
+
+    async def call(*arguments: object, text: str | None = None) -> tuple[int, str, str]:
+        return await rs_delivery(*arguments, "--url", url, "--token", given, text=text)
+
+    return call
+
+
+async def test_a_worker_is_drained_and_works_again(instance: Call, pool: asyncpg.Pool) -> None:
+    await PostgresWorkers(pool, worker="w-1", version="1", slots=3).heartbeat()
+    code, out, err = await instance("worker", "list")
+    assert (code, err) == (0, "1 worker\n")
+    assert out.splitlines()[1].split()[:5] == ["w-1", "working", "0", "of", "3"]
+    code, out, err = await instance(
+        "worker", "drain", "w-1", "--reason", "new disks", "--for", "1h", "--wait"
+    )
+    assert (code, err) == (0, "")
+    assert re.search(r": new disks \(what runs stops, .*, until \d{4}-", out)
+    assert out.endswith("worker w-1 has no transfer under way\n")
+    assert re.search(
+        r"^w-1 +drained .* new disks$", (await instance("worker", "list"))[1], re.MULTILINE
+    )
+    code, out, _ = await instance("worker", "list", "--json", "id,pause")
+    assert (json.loads(out)["id"], json.loads(out)["pause"]["reason"]) == ("w-1", "new disks")
+    assert (await instance("worker", "resume", "w-1"))[:2] == (0, "worker w-1 works again\n")
+    code, out, err = await instance("worker", "resume", "w-1")
+    assert (code, out, err) == (3, "", "rs-delivery: worker w-1 is not drained\n")
+    code, _, err = await instance("worker", "drain", "w-9", "--reason", "x")
+    assert (code, "w-1" in err) == (3, True)
+
+
+async def test_a_target_is_paused_resumed_and_tried(signed_in: Call) -> None:
+    paused = ("target", "pause", DEFAULT_TARGET, "--reason", "disks")
+    code, out, err = await signed_in(*paused, "--stop")
+    assert (code, err) == (0, "")
+    assert "disks (what runs stops, and goes on where it stopped)" in out
+    code, _, err = await signed_in(*paused, "--for", "1h", "--until", "2100-01-01")
+    assert (code, "--until or --for" in err) == (2, True)
+    code, out, _ = await signed_in("target", "resume", DEFAULT_TARGET)
+    assert (code, out) == (0, f"transfers to {DEFAULT_TARGET} are resumed\n")
+    code, out, err = await signed_in("target", "check", DEFAULT_TARGET)
+    assert (code, err) == (0, "")
+    assert all(line.startswith(f"✔ {DEFAULT_TARGET}  ") for line in out.splitlines())
+    assert (await signed_in("setting", "set", "delivery_bucket", "no-such-bucket"))[0] == 0
+    code, out, err = await signed_in("target", "check", DEFAULT_TARGET)
+    assert code == 1
+    assert re.search(rf"^✖ {DEFAULT_TARGET}  .*no-such-bucket", out, re.MULTILINE)
+    assert err == f"rs-delivery: {DEFAULT_TARGET}: not all that a delivery needs is there\n"
+    code, out, err = await signed_in("target", "check", "nowhere")
+    assert (code, out) == (3, "")
+    assert f"there is no target nowhere; there are {DEFAULT_TARGET}" in err
+
+
+async def test_dead_letters_are_looked_at_and_removed(signed_in: Call, pool: asyncpg.Pool) -> None:
+    table = PostgresDeadLetters(pool)
+    await table.keep([letter("0"), letter("1", reason="not json\x1b")], again=True)
+    code, out, err = await signed_in("letter", "list")
+    assert (code, err) == (0, "2 dead letters\n")
+    assert "\x1b" not in out
+    code, out, err = await signed_in("letter", "list", "--limit", "1", "--json", "id,reason")
+    assert (code, json.loads(out)["id"]) == (0, "amqp:requests:0")
+    code, out, _ = await signed_in("letter", "show", "amqp:requests:0")
+    assert (code, out.splitlines()[0].partition("  ")[0]) == (0, "amqp:requests:0")
+    body = await signed_in("letter", "show", "amqp:requests:0", "--body")
+    assert body == (0, letter("0").body.decode(), "")
+    assert (await signed_in("letter", "show", "none"))[0] == 3
+    code, out, err = await signed_in("letter", "put-back", "--reason", "not json", "--dry-run")
+    assert (code, err) == (0, "1 of 1 dead letter would be put back\n")
+    assert out.startswith("amqp:requests:1 would be put back into ")
+    for arguments, says in (
+        (("put-back",), "give IDs"),
+        (("put-back", "a", "--all"), "give IDs"),
+        (("remove", "--all"), "add --yes"),
+    ):
+        code, out, err = await signed_in("letter", *arguments)
+        assert (code, out) == (2, "")
+        assert says in err
+
+
+async def test_a_setting_is_changed_as_it_was_shown(signed_in: Call, tmp_path: Path) -> None:
+    code, out, _ = await signed_in("setting", "list", "--json", "name,value")
+    assert {"request_ttl", "s3_server"} <= {json.loads(line)["name"] for line in out.splitlines()}
+    before = (await signed_in("setting", "get", "request_ttl"))[1].strip()
+    code, out, err = await signed_in("setting", "set", "request_ttl", "7", "--dry-run")
+    assert (code, err) == (0, "nothing was changed\n")
+    assert out.splitlines()[-2:] == [f"-{before}", "+7"]
+    assert await signed_in("setting", "get", "request_ttl") == (0, f"{before}\n", "")
+    code, _, err = await signed_in("setting", "set", "request_ttl", "7")
+    assert (code, err) == (0, "request_ttl is set\n")
+    code, out, err = await signed_in("setting", "set", "request_ttl", "7")
+    assert (code, out, err) == (0, "", "request_ttl has this value already\n")
+    code, out, err = await signed_in("setting", "reset", "request_ttl")
+    assert (code, out.splitlines()[-2:]) == (2, ["-7", f"+{before}"])
+    assert "add --yes" in err
+    assert (await signed_in("setting", "reset", "request_ttl", "--yes"))[0] == 0
+    assert (await signed_in("setting", "get", "request_ttl"))[1] == f"{before}\n"
+    file = tmp_path / "v.json"
+    server = json.loads((await signed_in("setting", "get", "s3_server"))[1])
+    file.write_text(json.dumps({**server, "secret": "hush", "region": "eu-1"}))
+    code, out, err = await signed_in("setting", "set", "s3_server", "--file", file)
+    assert (code, "hush" in out + err) == (0, False)
+    assert '+  "region": "eu-1"' in out
+    for arguments, code, says in (
+        (("get", "none"), 3, "none"),
+        (("set", "request_ttl", "-1"), 2, "No such option"),
+        (("set", "request_ttl", "soon"), 1, "request_ttl"),
+        (("set", "request_ttl"), 2, "give VALUE, or --file"),
+    ):
+        found, _, err = await signed_in("setting", *arguments)
+        assert (found, says in err) == (code, True), err
+
+
+async def test_what_a_code_means_is_asked_of_the_service_and_known_without_it(
+    url: str, rs_delivery: Call, tmp_path: Path
+) -> None:
+    user = ("--url", url, "--token", token(role="REGISTERED_USER"))
+    code, out, err = await rs_delivery("explain", "TARGET_REFUSED", *user)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"TARGET_REFUSED: {CATALOGUE[Code.TARGET_REFUSED].title}\n")
+    assert await rs_delivery("explain", "TARGET_REFUSED") == (0, out, "")
+    code, _, err = await rs_delivery("explain", "NO_SUCH_CODE", *user)
+    assert (code, "and NO_SUCH_CODE is no code that is known" in err) == (3, True)

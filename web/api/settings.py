@@ -190,7 +190,7 @@ class SettingsApi:
         """Return what this part serves."""
         named = (schemas.path("name", "Name of the setting.", {"enum": self.definitions.names}),)
         errors = schemas.errors(401, 403, 429, 503)
-        answer = {200: schemas.answer("The setting.", SettingView, etag=True)}
+        answer = {200: schemas.answer("The setting.", SettingView, etag="Version of the setting.")}
         return [
             Endpoint(
                 method="GET",

@@ -38,8 +38,9 @@ from rs_delivery_client.models import (
     StateEvent,
     Target,
 )
+from rs_delivery_client.operating import Operating
 from rs_delivery_client.pauses import Pauses
-from rs_delivery_client.service import Service
+from rs_delivery_client.service import Answer, Service
 from rs_delivery_client.sse import Frame, frames
 from rs_delivery_client.tokens import Token
 from rs_delivery_client.verification import Progress
@@ -98,6 +99,11 @@ class DeliveryClient:
     @property
     def _service(self) -> Service:
         return self._both[0]
+
+    @property
+    def operating(self) -> Operating:
+        """What operators and administrators ask of it."""
+        return Operating(self._service)
 
     @property
     def links_session(self) -> aiohttp.ClientSession:
@@ -189,25 +195,14 @@ class DeliveryClient:
         query: dict[str, Any] = {"state": list(states), "label": list(labels)}
         chosen = {"user": user, "text": text, "since": since, "until": until, "size": page}
         query |= {name: value for name, value in chosen.items() if value}
-        async for entry in self._pages("/deliveries", query):
+        async for entry in self._service.pages("/deliveries", query):
             yield Delivery.of(entry)
 
     async def files(self, which: str | Delivery) -> AsyncIterator[DeliveredFile]:
         """Yield the files of a delivery, as they are in its archive."""
         path, query = _named(which)
-        async for entry in self._pages(f"{path}/files", {**query, "size": 500}):
+        async for entry in self._service.pages(f"{path}/files", {**query, "size": 500}):
             yield DeliveredFile.of(entry)
-
-    async def _pages(self, path: str, query: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        more: Mapping[str, Any] | None = query
-        while more is not None:
-            page = await self._service.ask("GET", path, again=True, query=more)
-            for entry in page["content"]:
-                yield entry
-            after = next((link for link in page["links"] if link["rel"] == "next"), None)
-            more = None
-            if after is not None:
-                more = {**query, "after": URL(after["href"]).query["after"]}
 
     async def me(self) -> Caller:
         """Return who the token is of."""
@@ -239,6 +234,16 @@ class DeliveryClient:
         """
         found = await self._service.ask("GET", "/targets", again=True)
         return [Target.of(entry) for entry in found["content"]]
+
+    async def error_codes(self, *, etag: str | None = None) -> Answer | None:
+        """Return the catalogue of error codes, with its ETag; None: it is the one of `etag`.
+
+        Its content is a list; each entry has `code`, `title`, `means`, `waiting` (`yes`, `maybe`,
+        `no`), `who`, `do` and `lost`, as texts.
+        """
+        headers = {} if etag is None else {"If-None-Match": etag}
+        found = await self._service.answer("GET", "/errors", again=True, headers=headers)
+        return None if found.unchanged else found._replace(content=found.content["content"])
 
     async def cancel(self, which: str | Delivery, *, reason: str | None = None) -> Delivery:
         """End a delivery now. It is not tried again: the first try may have done it."""

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -32,12 +32,21 @@ _KINDS: Mapping[int, type[ServiceError]] = {
     403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
+    412: ConflictError,
     413: InvalidRequestError,
     415: InvalidRequestError,
     422: InvalidRequestError,
 }
 _AWAY = frozenset({429, 502, 503, 504})
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes
+
+
+class Answer(NamedTuple):
+    """What the service answered."""
+
+    content: Any  # of its JSON; None: there is none
+    etag: str | None  # as the header has it, in quotes
+    unchanged: bool = False  # it is what the caller has already
 
 
 class Service:
@@ -80,7 +89,23 @@ class Service:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Ask, and return the answer's JSON; `again`: it may be asked more than once.
+        """Ask, and return the answer's JSON; see `answer`."""
+        found = await self.answer(
+            method, path, again=again, body=body, query=query, headers=headers
+        )
+        return found.content
+
+    async def answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        again: bool,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask, and return the answer; `again`: it may be asked more than once.
 
         Raises ServiceError, NotReachableError.
         """
@@ -91,12 +116,28 @@ class Service:
                     method, path, body=body, query=query, headers=headers
                 ) as answer:
                     content = await _read(answer)
-                    return _json(content, self._base) if content else None
+                    return Answer(
+                        content=_json(content, self._base) if content else None,
+                        etag=answer.headers.get("ETag"),
+                        unchanged=answer.status == 304,
+                    )
             except NotReachableError as error:
                 tries += 1
                 if not again or tries >= self.pauses.tries:
                     raise
                 await asyncio.sleep(self.pauses.before(tries, error.retry_after))
+
+    async def pages(self, path: str, query: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the entries of a list, page by page."""
+        more: Mapping[str, Any] | None = query
+        while more is not None:
+            page = await self.ask("GET", path, again=True, query=more)
+            for entry in page["content"]:
+                yield entry
+            after = next((link for link in page["links"] if link["rel"] == "next"), None)
+            more = None
+            if after is not None:
+                more = {**query, "after": URL(after["href"]).query["after"]}
 
     @contextlib.asynccontextmanager
     async def asked(
@@ -130,7 +171,7 @@ class Service:
                     if answer.status == 401 and self.renews and not renewed:
                         renewed = True
                         continue
-                    if answer.status >= 300:
+                    if answer.status >= 300 and answer.status != 304:
                         raise _refusal(answer, await _read(answer), self._base)
                     yield answer
                     return

@@ -13,16 +13,26 @@ import click
 _HERE = "rs_delivery_client.cli"
 
 
+_SIGN_IN = "Sign in"
+_DELIVERIES = "Deliveries"
+_DELIVERED = "What was delivered"
+_OPERATING = "Operators and administrators"
+_OTHER = "Commands"
+
+
 class Entry(NamedTuple):
     """A command."""
 
     where: str  # module:attribute
     help: str  # the first sentence of its own
+    section: str = _OTHER  # that help lists it in
 
 
 COMMANDS: Mapping[str, Entry] = {
     "cancel": Entry(
-        f"{_HERE}.interventions:cancel", "End deliveries now; their clients are told ERROR."
+        f"{_HERE}.interventions:cancel",
+        "End deliveries now; their clients are told ERROR.",
+        _DELIVERIES,
     ),
     "completion": Entry(
         f"{_HERE}.completion:completion",
@@ -31,58 +41,141 @@ COMMANDS: Mapping[str, Entry] = {
     "download": Entry(
         f"{_HERE}.download:download",
         "Fetch what was delivered for ID, and verify it; no key of its place is needed.",
+        _DELIVERED,
     ),
     "explain": Entry(
-        f"{_HERE}.deliveries:explain", "Tell why a delivery failed or waits, and what to do."
+        f"{_HERE}.explain:explain",
+        "Tell what the CODE of an error means, or why a delivery (ID) failed or waits; what to do.",
+        _DELIVERIES,
     ),
     "files": Entry(
-        f"{_HERE}.deliveries:files", "List the files of a delivery, as they are in its archive."
+        f"{_HERE}.deliveries:files",
+        "List the files of a delivery, as they are in its archive.",
+        _DELIVERED,
+    ),
+    "letter": Entry(
+        f"{_HERE}.groups:letter",
+        "Messages and events that could not be handled: look, put back, remove.",
+        _OPERATING,
     ),
     "link": Entry(
         f"{_HERE}.interventions:link",
         "Print a link by which any client that has it has what was delivered.",
+        _DELIVERED,
     ),
-    "list": Entry(f"{_HERE}.deliveries:list_", "List deliveries, the newest first."),
-    "login": Entry(f"{_HERE}.sign_in:login", "Sign in to a service, and keep what lets you in."),
-    "logout": Entry(f"{_HERE}.sign_in:logout", "Forget what lets you in; the address stays known."),
+    "list": Entry(f"{_HERE}.deliveries:list_", "List deliveries, the newest first.", _DELIVERIES),
+    "login": Entry(
+        f"{_HERE}.sign_in:login", "Sign in to a service, and keep what lets you in.", _SIGN_IN
+    ),
+    "logout": Entry(
+        f"{_HERE}.sign_in:logout", "Forget what lets you in; the address stays known.", _SIGN_IN
+    ),
     "profiles": Entry(
-        f"{_HERE}.sign_in:profiles", "List the services that you have signed in to; choose one."
+        f"{_HERE}.sign_in:profiles",
+        "List the services that you have signed in to; choose one.",
+        _SIGN_IN,
     ),
     "retry": Entry(
         f"{_HERE}.interventions:retry",
         "Try again: at once what waits for a later attempt, from the start what ended in ERROR.",
+        _DELIVERIES,
+    ),
+    "setting": Entry(
+        f"{_HERE}.groups:setting",
+        "Settings of your tenant: look, change with a diff, put back to the default.",
+        _OPERATING,
     ),
     "show": Entry(
         f"{_HERE}.deliveries:show",
         "Show all that is known of a delivery: states, attempts, cause, result, what is missing.",
+        _DELIVERIES,
     ),
     "status": Entry(
         f"{_HERE}.operators:status",
         "Tell what needs an operator now, since when, and what to do.",
+        _OPERATING,
     ),
     "submit": Entry(
         f"{_HERE}.submit:submit",
         "Send the delivery request in FILE (JSON; - for standard input).",
+        _DELIVERIES,
+    ),
+    "target": Entry(
+        f"{_HERE}.groups:target",
+        "A target of your tenant: pause, resume, try its rights.",
+        _OPERATING,
     ),
     "targets": Entry(
         f"{_HERE}.operators:targets",
         "Tell how it goes with each target: whether it works, fails or is paused, and since when.",
+        _OPERATING,
     ),
     "verify": Entry(
         f"{_HERE}.verify:verify",
         "Check TARGET (an archive, its address, or a folder) against its manifest.",
+        _DELIVERED,
     ),
     "wait": Entry(
         f"{_HERE}.follow:wait",
         "Wait until a delivery is done; exit code 1 when it ends in ERROR.",
+        _DELIVERIES,
     ),
     "watch": Entry(
         f"{_HERE}.follow:watch",
         "Tell what happens to a delivery until it has ended; it ends as `wait` does.",
+        _DELIVERIES,
     ),
     "whoami": Entry(
-        f"{_HERE}.sign_in:whoami", "Tell who you are to the service, and for how long."
+        f"{_HERE}.sign_in:whoami", "Tell who you are to the service, and for how long.", _SIGN_IN
     ),
+    "worker": Entry(
+        f"{_HERE}.groups:worker",
+        "Workers: who is there and what each carries; drain one, let it work again.",
+        _OPERATING,
+    ),
+}
+
+# The commands of each group.
+GROUPS: Mapping[str, Mapping[str, Entry]] = {
+    "letter": {
+        "list": Entry(
+            f"{_HERE}.letters:list_",
+            "List dead letters, the first buried first, with the reason for each.",
+        ),
+        "put-back": Entry(
+            f"{_HERE}.letters:put_back",
+            "Put dead letters back where they were, mended where they are.",
+        ),
+        "remove": Entry(f"{_HERE}.letters:remove", "Remove dead letters for good."),
+        "show": Entry(f"{_HERE}.letters:show", "Show a dead letter with its body."),
+    },
+    "setting": {
+        "get": Entry(f"{_HERE}.settings:get", "Print the value of a setting, as JSON."),
+        "list": Entry(f"{_HERE}.settings:list_", "List the settings of your tenant."),
+        "reset": Entry(f"{_HERE}.settings:reset", "Put a setting back to its default."),
+        "set": Entry(
+            f"{_HERE}.settings:set_", "Set NAME to VALUE (JSON, or a plain text), or to a file's."
+        ),
+    },
+    "target": {
+        "check": Entry(
+            f"{_HERE}.target:check",
+            "Try targets as a delivery would: whether each answers, and lets its key do what it "
+            "must.",
+        ),
+        "pause": Entry(
+            f"{_HERE}.target:pause", "Let no transfer to a target begin; what runs may finish."
+        ),
+        "resume": Entry(f"{_HERE}.target:resume", "End the pause of a target: what waited begins."),
+    },
+    "worker": {
+        "drain": Entry(
+            f"{_HERE}.workers:drain",
+            "Have a worker begin nothing, and hand over what it has.",
+        ),
+        "list": Entry(f"{_HERE}.workers:list_", "List the workers, and what each carries."),
+        "resume": Entry(f"{_HERE}.workers:resume", "Let a worker that is drained work again."),
+    },
 }
 
 
@@ -113,11 +206,24 @@ class Commands(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each does, as far as a line goes."""
+        """Write what each does, as far as a line goes, by sections."""
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _shortened(self.table[name].help, room)) for name in names])
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in names:
+            entry = self.table[name]
+            sections.setdefault(entry.section, []).append((name, _shortened(entry.help, room)))
+        for section, lines in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(lines)
+
+
+class Group(Commands):
+    """Commands about one thing, behind its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name].help)
+        self.table = GROUPS[name]
 
 
 def imported(entry: Entry) -> click.Command:

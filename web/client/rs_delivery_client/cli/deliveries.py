@@ -1,4 +1,4 @@
-"""`rs-delivery list`, `show`, `files`, `explain`: deliveries as the service tells of them."""
+"""`rs-delivery list`, `show`, `files`: deliveries as the service tells of them."""
 
 from __future__ import annotations
 
@@ -247,35 +247,3 @@ def files(correlation_id: str, where: Where, fields: Sequence[str] | None) -> No
     )
     total = size(sum(file.size or 0 for file in found))
     click.echo(f"{counted(len(found), 'file', 'files')}, {total}", err=True)
-
-
-_HELPS = {
-    True: "asked for again as it is, it would end the same way; `retry --force` does so",
-    False: "it may go well when it is tried again",
-}
-
-
-@click.command()
-@click.argument("correlation_id", metavar="ID", type=DELIVERY_ID)
-@place_option
-def explain(correlation_id: str, where: Where) -> None:
-    """Tell why a delivery failed or waits, and what to do.
-
-    What each code means is on the page of errors in the service's documentation.
-    """
-    delivery = _one(where, correlation_id)
-    raw = delivery.raw
-    now = datetime.now(UTC)
-    since = both(raw.get("finishedAt") or raw.get("stateSince"), now)
-    click.echo(printable(f"{delivery.correlation_id}: {standing(delivery)} since {since}"))
-    cause = delivery.error_message or raw.get("lastCause")
-    click.echo(printable(f"  why:   {cause or 'no attempt was given up'}"))
-    if raw.get("nextAttemptAt"):
-        click.echo(f"  next:  it is tried again at {both(raw['nextAttemptAt'], now)}")
-    if delivery.code:
-        click.echo(printable(f"  code:  {delivery.code}"))
-    if delivery.ended and not delivery.done:
-        click.echo(f"  again: {_HELPS[bool(raw.get('failsAgain'))]}")
-    if raw.get("reportUrl"):
-        click.echo(printable(f"  files: what happened to each is told by {raw['reportUrl']}"))
-    hint(where, *follow_ups(delivery))

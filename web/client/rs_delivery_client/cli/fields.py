@@ -37,6 +37,13 @@ TARGET = (
     *("tenant", "name", "type", "place", "state", "since", "failures", "lastGood", "lastBad"),
     *("running", "waiting", "goodLastHour", "badLastHour", "pause", "attention"),
 )
+WORKER = ("id", "version", "startedAt", "seenAt", "alive", "silentFor", "slots", "running", "pause")
+LETTER = (
+    *("id", "place", "tenant", "correlationId", "at", "bytes", "reason", "text", "goesTo"),
+    *("buriedAt", "mendedAt", "mendedBy"),
+)
+WHOLE_LETTER = (*LETTER, "body", "mendedBody", "mendedTenant", "headers")
+SETTING = ("name", "description", "value", "defaultValue")
 
 
 class JsonOption(click.Option):

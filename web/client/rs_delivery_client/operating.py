@@ -1,0 +1,186 @@
+"""What operators and administrators ask of the service: workers, pauses, dead letters, settings.
+
+Answers are those of the HTTP API. A role that may not ask raises ForbiddenError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote
+
+from rs_delivery_client.service import Answer, Service
+
+Body = Mapping[str, Any]
+# What of a list of dead letters is meant; see the parameters of `GET /dead-letters`.
+LetterFilter = Mapping[str, str]
+_PAGE = 500  # letters at a time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PauseSubject:
+    """What is paused: a target of the caller's tenant, or a worker."""
+
+    kind: Literal["targets", "workers"]
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Where its pause is."""
+        return f"/pauses/{self.kind}/{quote(self.name, safe='')}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """A setting as it is; secrets in it are masked."""
+
+    name: str
+    value: Any
+    default: Any
+    version: str | None  # for `If-Match`, as the service wrote it
+    checks: Mapping[str, Sequence[Body]]  # by target: what trying it found; empty: it was not tried
+    raw: Body
+
+    @classmethod
+    def of(cls, answer: Answer) -> Setting:
+        """Read one."""
+        content = answer.content["content"]
+        return cls(
+            name=str(content["name"]),
+            value=content.get("value"),
+            default=content.get("defaultValue"),
+            version=answer.etag,
+            checks=answer.content.get("check") or {},
+            raw=content,
+        )
+
+
+class Operating:
+    """The part of the service that operators and administrators use."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def workers(self) -> list[Body]:
+        """Return the workers that there are."""
+        found = await self._service.ask("GET", "/workers", again=True)
+        return list(found["content"])
+
+    async def pauses(self) -> list[Body]:
+        """Return the pauses in effect that concern the caller."""
+        found = await self._service.ask("GET", "/pauses", again=True)
+        return list(found["content"])
+
+    async def pause(
+        self,
+        subject: PauseSubject,
+        *,
+        reason: str,
+        until: str | None = None,
+        seconds: int | None = None,
+        running: Literal["finish", "stop"] | None = None,
+    ) -> Body:
+        """Begin a pause, or change it, and return it.
+
+        It ends at `until` (ISO 8601), or in so many seconds; else when it is resumed. `running` is
+        what becomes of what runs. Raises NotFoundError, InvalidRequestError.
+        """
+        wish = {"reason": reason, "until": until, "forSeconds": seconds, "running": running}
+        body = {name: value for name, value in wish.items() if value is not None}
+        found = await self._service.ask("PUT", subject.path, again=True, body=body)
+        content: Body = found["content"]
+        return content
+
+    async def resume(self, subject: PauseSubject) -> Body:
+        """End a pause, and return it. It is asked once. Raises NotFoundError."""
+        found = await self._service.ask("DELETE", subject.path, again=False)
+        content: Body = found["content"]
+        return content
+
+    async def letters(self, wanted: LetterFilter, *, page: int = _PAGE) -> AsyncIterator[Body]:
+        """Yield dead letters, the first buried first, `page` of them asked for at a time."""
+        query = {**wanted, "size": min(page, _PAGE)}
+        async for letter in self._service.pages("/dead-letters", query):
+            yield letter
+
+    async def letter(self, letter_id: str) -> Body:
+        """Return a dead letter with its body. Raises NotFoundError."""
+        found: Body = await self._service.ask("GET", _letter(letter_id), again=True)
+        return found
+
+    async def handle_letters(
+        self,
+        act: Literal["requeue", "remove"],
+        which: Sequence[str] | LetterFilter,
+        *,
+        dry_run: bool = False,
+    ) -> AsyncIterator[Body]:
+        """Put dead letters back, or remove them for good; yield what became of each lot of them.
+
+        They are told by their ids, or by a filter. Each lot is asked for once.
+        """
+        body: dict[str, Any] = {"dryRun": True} if dry_run else {}
+        if not isinstance(which, Mapping):
+            for start in range(0, len(which), _PAGE):
+                ids = list(which[start : start + _PAGE])
+                yield await self._handle(act, {**body, "ids": ids})
+            return
+        after: int | None = 0
+        while after is not None:
+            answer = await self._handle(act, {**body, "filter": dict(which), "after": after})
+            yield answer
+            after = answer.get("last")
+
+    async def _handle(self, act: str, body: Body) -> Body:
+        found: Body = await self._service.ask(
+            "POST", f"/dead-letters/{act}", again=False, body=dict(body)
+        )
+        return found
+
+    async def settings(self) -> list[Body]:
+        """Return the settings of the tenant."""
+        found = await self._service.ask("GET", "/settings", again=True)
+        return [setting["content"] for setting in found]
+
+    async def setting(self, name: str) -> Setting:
+        """Return one setting. Raises NotFoundError."""
+        return Setting.of(await self._service.answer("GET", _setting(name), again=True))
+
+    async def change(
+        self, setting: Setting, value: Any, *, check: Literal["false", "true", "only"] = "false"
+    ) -> Setting:
+        """Give a setting another value, and return it; `check`: try the targets, or try them only.
+
+        Raises ConflictError where it was changed since it was read, InvalidRequestError.
+        """
+        return Setting.of(
+            await self._service.answer(
+                "PUT",
+                _setting(setting.name),
+                again=False,
+                body={"name": setting.name, "value": value},
+                query={"check": check},
+                headers=_unchanged(setting),
+            )
+        )
+
+    async def reset(self, setting: Setting) -> Setting:
+        """Put a setting back to its default. Raises ConflictError, see `change`."""
+        return Setting.of(
+            await self._service.answer(
+                "DELETE", _setting(setting.name), again=False, headers=_unchanged(setting)
+            )
+        )
+
+
+def _letter(letter_id: str) -> str:
+    return f"/dead-letters/{quote(letter_id, safe='')}"
+
+
+def _setting(name: str) -> str:
+    return f"/settings/{quote(name, safe='')}"
+
+
+def _unchanged(setting: Setting) -> dict[str, str]:
+    return {} if setting.version is None else {"If-Match": setting.version}
