@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,6 +127,47 @@ def test_a_keyring_that_refuses_leaves_the_file_unless_it_was_asked_for(
     with pytest.raises(ProfileError, match="the keyring refuses: there is no backend"):
         profiles.keep(KEPT, keyring=True)
     assert not profiles.keep(KEPT, keyring=False).in_keyring
+
+
+def test_programs_that_sign_in_at_once_are_all_kept(profiles: Profiles) -> None:
+    """Each is between its reading and its writing while the others begin."""
+    many = range(8)
+
+    def sign_in(number: int) -> None:
+        Profiles(profiles.path).keep(Profile(name=f"site-{number}", url=URL, token=f"{number}"))
+
+    with ThreadPoolExecutor(len(many)) as pool:
+        list(pool.map(sign_in, many))
+    assert {(kept.name, kept.token) for kept in profiles.all()} == {
+        (f"site-{number}", f"{number}") for number in many
+    }
+
+
+def test_a_program_waits_for_the_one_that_is_writing(profiles: Profiles) -> None:
+    """By the lock that it holds on the folder."""
+    profiles.keep(KEPT)
+    handle = os.open(profiles.path.parent, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        choosing = pool.submit(profiles.keep, Profile(name="other", url=OTHER, token="its"))
+        profiles.path.write_text(json.dumps({"profiles": {"new": {"url": URL}}}))
+        assert not choosing.done()
+        os.close(handle)
+        choosing.result()
+    assert [kept.name for kept in profiles.all()] == ["new", "other"]
+
+
+def test_a_link_to_the_file_stays_one(profiles: Profiles, tmp_path: Path) -> None:
+    """As those have it who keep their settings elsewhere."""
+    target = tmp_path / "dotfiles" / "profiles.json"
+    profiles.path.parent.mkdir()
+    profiles.path.symlink_to(target)
+    profiles.keep(KEPT)
+    profiles.choose("site")
+    assert profiles.path.is_symlink()
+    assert profiles.find() == KEPT
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in target.parent.iterdir()] == ["profiles.json"]
 
 
 def resolved(profiles: Profiles, **given: Given) -> tuple[str, str | None]:

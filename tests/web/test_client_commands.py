@@ -128,6 +128,23 @@ async def test_who_signed_out_is_told_to_sign_in(signed_in: Call, url: str) -> N
     assert (code, out) == (0, f"* default  {url}  signed out\n")
 
 
+async def test_the_default_profile_leads_elsewhere_only_where_that_is_said(
+    signed_in: Call, url: str, profiles: Path
+) -> None:
+    before = profiles.read_text()
+    other = url.replace("127.0.0.1", "localhost")
+    arguments = ("login", "--url", other, "--with-token")
+    code, out, err = await signed_in(*arguments, text=token())
+    assert (code, out, profiles.read_text()) == (2, "", before)
+    assert f"the default profile default is of {url}: add --profile NAME to sign in" in err
+    assert (await signed_in(*arguments, "--profile", "other", text=token()))[0] == 0
+    code, _, err = await signed_in(*arguments, text=token())
+    assert (code, "add --profile other" in err) == (2, True)
+    assert (await signed_in(*arguments, "--profile", "default", text=token()))[0] == 0
+    kept = json.loads(profiles.read_text())["profiles"]
+    assert {entry["url"] for entry in kept.values()} == {other}
+
+
 async def test_a_mistake_in_signing_in_is_a_sentence(url: str, rs_delivery: Call) -> None:
     for arguments, text, says in (
         ((), None, "say where the service is"),

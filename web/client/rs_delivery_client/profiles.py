@@ -104,32 +104,31 @@ class Profiles:
             raise ProfileError(
                 f"a profile is called by up to 64 letters, digits and _.-, not {profile.name!r}"
             )
-        content = self._read()
+        self._read()  # what is damaged is told before the keyring is asked
         kept = self._placed(profile, keyring) if profile.token else profile
-        before = self.find(kept.name)
-        if before is not None and not (kept.in_keyring and before.url == kept.url):
-            _forget(before)
         entry: dict[str, Any] = {"url": kept.url}
         entry |= {"keyring": True} if kept.in_keyring else {}
         entry |= {} if kept.token is None else {"token": kept.token}
-        content["profiles"][kept.name] = entry
-        content.setdefault("default", kept.name)
-        self._write(content)
+        with self._changing() as content:
+            before = self.find(kept.name)
+            if before is not None and not (kept.in_keyring and before.url == kept.url):
+                _forget(before)
+            content["profiles"][kept.name] = entry
+            content.setdefault("default", kept.name)
         return kept
 
     def choose(self, name: str) -> None:
         """Make one the default."""
-        content = self._read()
-        if name not in content["profiles"]:
-            raise ProfileError(f"there is no profile {name!r} in {self.path}")
-        self._write({**content, "default": name})
+        with self._changing() as content:
+            if name not in content["profiles"]:
+                raise ProfileError(f"there is no profile {name!r} in {self.path}")
+            content["default"] = name
 
     def sign_out(self, profile: Profile) -> None:
         """Forget what lets its user in; the address stays."""
         _forget(profile)
-        content = self._read()
-        content["profiles"][profile.name] = {"url": profile.url}
-        self._write(content)
+        with self._changing() as content:
+            content["profiles"][profile.name] = {"url": profile.url}
 
     def _placed(self, profile: Profile, keyring: bool | None) -> Profile:
         if keyring is False or (keyring is None and not has_keyring()):
@@ -142,6 +141,19 @@ class Profiles:
                 raise
             return replace(profile, in_keyring=False)
         return replace(profile, token=None, in_keyring=True)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """Give what the file holds, and write it when the block ends: one program at a time."""
+        place = Path(os.path.realpath(self.path))  # of a link, the file that it leads to
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProfileError(f"can't write {self.path}: {error.strerror}") from None
+        with _alone_in(place.parent):
+            content = self._read()
+            yield content
+            self._write(place, content)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -162,22 +174,38 @@ class Profiles:
             raise ProfileError(f"others may read the tokens in {self.path}: chmod 600 {self.path}")
         return dict(content)
 
-    def _write(self, content: dict[str, Any]) -> None:
+    def _write(self, place: Path, content: dict[str, Any]) -> None:
         """Put the file in the place of the one before: it is whole at any moment."""
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Readable for its owner alone from the first byte.
-            number, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            number, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
             try:
                 with os.fdopen(number, "w", encoding="utf-8") as file:
                     json.dump(content, file, ensure_ascii=False, indent=2)
                     file.write("\n")
-                Path(name).replace(self.path)
+                Path(name).replace(place)
             except BaseException:
                 Path(name).unlink(missing_ok=True)
                 raise
         except OSError as error:
             raise ProfileError(f"can't write {self.path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other program changes what is in a folder, on systems that can tell."""
+    try:
+        fcntl: Any = import_module("fcntl")
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # of a file system that has no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _is_entry(entry: object) -> bool:

@@ -83,12 +83,20 @@ def _wanted(profiles: Profiles, url: str | None, name: str | None) -> Profile:
     try:
         chosen = name or profiles.default or DEFAULT_NAME
         known = profiles.find(chosen)
+        others = profiles.all()
     except ProfileError as error:
         raise ended(error) from None
     address = url or (known.url if known else None)
     if address is None:
         raise click.UsageError("say where the service is: --url, or DELIVERY_URL")
-    return Profile(name=chosen, url=checked_url(address))
+    checked_url(address)
+    if name is None and known is not None and not known.is_of(address):
+        kept = next((profile.name for profile in others if profile.is_of(address)), "NAME")
+        raise click.UsageError(
+            f"the default profile {chosen} is of {known.url}: add --profile {kept} to sign in to "
+            f"{address} beside it, or --profile {chosen} to have that lead there"
+        )
+    return Profile(name=chosen, url=address)
 
 
 def _from_input(what: str) -> str:
