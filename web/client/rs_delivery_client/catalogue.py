@@ -82,7 +82,7 @@ STANZAS: Mapping[str, Mapping[str, str]] = {
   "means": "rs-order restores few suborders of a user at a time. What is not downloaded keeps a place, and no place has become free.",
   "waiting": "maybe",
   "who": "the client",
-  "do": 'Download or cancel what the message names at rs-order, then ask again (docs/operating.md, "Why does a delivery wait?").',
+  "do": "Download or cancel what the message names at rs-order, then ask again (docs/operating.md, \"Why does a delivery wait?\").",
   "lost": "Nothing: no object appears before it is whole. The delivery has to be asked for again.",
   "user": "The data archive prepares only so much for you at a time, and that is full.",
   "userDoes": "Fetch or cancel what you have ordered there, then ask again."

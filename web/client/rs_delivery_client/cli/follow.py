@@ -17,6 +17,7 @@ from rs_delivery_client.cli.ends import EXIT_NOT_ENDED, Ended, encoded, printabl
 from rs_delivery_client.cli.options import json_flag
 from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.tables import hint
+from rs_delivery_client.cli.transfer_bar import TransferBar, transfer_bar
 from rs_delivery_client.cli.when import at
 
 if TYPE_CHECKING:
@@ -58,19 +59,32 @@ def followed(
 
 
 class Teller:
-    """Prints what happens, a line each: states, and every so many percent of the bytes."""
+    """Prints what happens, a line each: states, and every so many percent of the bytes.
 
-    def __init__(self, *, as_json: bool = False, on_error: bool = False) -> None:
+    Where there is a bar, that tells of the bytes, below the lines.
+    """
+
+    def __init__(
+        self, *, as_json: bool = False, on_error: bool = False, drawn: TransferBar | None = None
+    ) -> None:
         self._as_json = as_json
+        self._bar = drawn
         self._on_error = on_error  # on standard error, beside what the command itself prints
         self._step: tuple[int, int] | None = None  # attempt, tenths
 
     def __call__(self, event: Event) -> None:
         """Tell of an event."""
+        if self._bar is not None:
+            self._bar.clear()
+        self._tell(event)
+        if self._bar is not None:
+            self._bar.show(event)
+
+    def _tell(self, event: Event) -> None:
         if isinstance(event, rs_delivery_client.ProgressEvent):
             done = 100 * event.bytes_done // event.bytes_total if event.bytes_total else 100
             step = event.attempt, done // _STEP
-            if self._as_json or step != self._step:
+            if self._as_json or (self._bar is None and step != self._step):
                 self._step = step
                 self._say("progress", dict(event.raw), f"{done} %, {transferred(event.raw)}")
             return
@@ -93,9 +107,11 @@ class Teller:
 def wait(correlation_id: str, timeout: float | None, where: Where, as_json: bool) -> None:
     """Wait until a delivery is done; exit code 1 when it ends in ERROR.
 
-    And 8 where --timeout is over before: it goes on, and can be waited for again.
+    And 8 where --timeout is over before: it goes on, and can be waited for again. A terminal is
+    shown how far it is meanwhile.
     """
-    delivery = followed(where, correlation_id, timeout)
+    with transfer_bar(quiet=as_json) as drawn:
+        delivery = followed(where, correlation_id, timeout, None if drawn is None else drawn.show)
     click.echo(json.dumps(dict(delivery.raw)) if as_json else printable(str(delivery.url)))
 
 
@@ -105,8 +121,13 @@ def wait(correlation_id: str, timeout: float | None, where: Where, as_json: bool
 @place_option
 @json_flag
 def watch(correlation_id: str, timeout: float | None, where: Where, as_json: bool) -> None:
-    """Tell what happens to a delivery until it has ended; it ends as `wait` does."""
-    delivery = followed(where, correlation_id, timeout, Teller(as_json=as_json))
+    """Tell what happens to a delivery until it has ended; it ends as `wait` does.
+
+    At a terminal, a line below tells of the bytes: how many, how fast, and whether none come.
+    """
+    with transfer_bar(quiet=as_json) as drawn:
+        teller = Teller(as_json=as_json, drawn=drawn)
+        delivery = followed(where, correlation_id, timeout, teller)
     if not as_json:
         click.echo(printable(f"{delivery.correlation_id} is done: {delivery.url}"))
         hint(where, f"download {shlex.quote(delivery.correlation_id)}")

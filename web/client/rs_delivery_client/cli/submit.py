@@ -16,6 +16,7 @@ from rs_delivery_client.cli.follow import Teller, followed, timeout_option
 from rs_delivery_client.cli.options import json_flag
 from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.tables import hint
+from rs_delivery_client.cli.transfer_bar import transfer_bar
 from rs_delivery_client.cli.when import at, read
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def submit(
     if not waits and folder is None:
         hint(where, f"watch {shlex.quote(delivery.correlation_id)}")
         return
-    done = followed(where, delivery, timeout, Teller(as_json=as_json, on_error=True))
+    with transfer_bar(quiet=as_json) as drawn:
+        teller = Teller(as_json=as_json, on_error=True, drawn=drawn)
+        done = followed(where, delivery, timeout, teller)
     if folder is not None:
         # Imported here: it needs what reads archives, and help does not.
         import_module("rs_delivery_client.cli.download").fetch(
