@@ -32,7 +32,7 @@ from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
 from sinks.stores.s3.abilities import ABILITIES
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
-from tests.pages import commands, figures, http_api, messages, states
+from tests.pages import commands, drawing, figures, http_api, messages, states
 from tests.recorded.today.http import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,10 +252,12 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "the metrics of the database": lambda: figures.metrics(of_database=True),
     },
     "docs/states.md": {
+        "the picture of the states": drawing.image,
         "the states": states.transitions,
         "what workers do": states.work,
         "what clients are told": states.statuses,
     },
+    "docs/states.svg": {"the drawing of the states": drawing.svg},
     "docs/errors.md": {"the catalogue of errors": _catalogue},
     "docs/operating.md": {"who may do what": _roles, "what needs you": _attention},
     "docs/least-rights.md": {
