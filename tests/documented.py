@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
@@ -80,13 +81,61 @@ def _tenant_settings() -> str:
 
 
 def _console_settings() -> str:
-    settings = list(Definitions(KINDS))
-    titles = {setting.name: setting.title for setting in settings}
-    tested = [setting.name for setting in settings if setting.tries is not None]
+    definitions = list(Definitions(KINDS))
+    schemas = {setting.name: setting.type.json_schema() for setting in definitions}
+    shared: dict[str, Any] = {}
+    for schema in schemas.values():
+        shared |= schema.pop("$defs", {})
+    settings = {
+        setting.name: {
+            "title": setting.title,
+            **({"tested": True} if setting.tries is not None else {}),
+            "schema": _of_form(schemas[setting.name]),
+        }
+        for setting in definitions
+    }
     return (
-        f"const TITLES = {json.dumps(titles, indent=2, ensure_ascii=False)};\n"
-        f"const TESTED = {json.dumps(tested)};\n"
+        f"export const SETTINGS = {_by_name(settings)};\n"
+        f"export const SHARED = {_by_name(_of_form(shared))};\n"
     )
+
+
+def _by_name(entries: Mapping[str, Any]) -> str:
+    lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+_OF_MASKS = re.compile(r"(Reads `\*+`; [^.]*\.|Masked as it\.) ?")
+
+
+def _of_form(schema: Any) -> Any:
+    """Return a schema with what forms need alone, as it is loaded with the page.
+
+    What may be null is `optional`; of a pattern there is that a text must not be empty.
+    """
+    if isinstance(schema, list):
+        return [_of_form(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    short = dict(schema)
+    match short.pop("anyOf", None):
+        case [kind, {"type": "null"}]:
+            short |= kind | {"optional": True}
+    if short.pop("pattern", None) is not None:
+        short["minLength"] = 1
+    if "properties" in short:
+        short.pop("description", None)
+    if short.get("format") == "password":
+        # What the API says of masks is said by the field itself.
+        short["description"] = _OF_MASKS.sub("", short["description"]).strip()
+    return {
+        name: _of_form(inner)
+        for name, inner in short.items()
+        if inner is not False
+        and inner is not None
+        and not (name == "title" and isinstance(inner, str))
+        and (name, inner) not in (("type", "object"), ("type", "string"))  # it is seen, or usual
+    }
 
 
 def _rabbitmq_rights(*, declares: bool) -> str:
@@ -284,7 +333,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "web/assets/console/new.js": {
         "what files can be delivered as": lambda: f"const FORMATS = {json.dumps(list(FORMATS))};\n"
     },
-    "web/assets/console/settings.js": {"the settings of a tenant": _console_settings},
+    "web/assets/console/setting-schemas.js": {"the settings of a tenant": _console_settings},
 }
 
 

@@ -23,6 +23,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from pydantic.config import JsonDict
 
 from app.delivery.formats import DEFAULT_FORMAT, FORMATS, FormatName
 from app.delivery.targets import Target, TargetKinds
@@ -35,11 +36,16 @@ from app.settings import Settings
 from app.settings.tenants import TENANT
 from app.settings.texts import bucket, host, line, prefix, region, token
 from app.tenants import webhooks
-from app.tenants.masks import MASK, not_kept, unmasked
+from app.tenants.masks import MASK, SECRET, not_kept, unmasked
 from app.tenants.quotas import QuotaValue, quota_of
 from app.tenants.values import TenantSettings
 from app.tenants.webhooks import MAX_WEBHOOKS, WebhookValue, webhooks_of
 
+_MAX_HOURS = 876_000  # hours; what a date can hold
+# Marks in the schemas, by which a form knows what stands beside a number.
+_HOURS: JsonDict = {"x-unit": "hours"}
+_BYTES: JsonDict = {"x-unit": "bytes"}
+_Hours = Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS, json_schema_extra=_HOURS)]
 # The rules themselves are in the validators; the patterns are what a schema can say of them.
 Token = Annotated[
     str, AfterValidator(token), Field(json_schema_extra={"pattern": "^[!-~]([ -~]{0,1022}[!-~])?$"})
@@ -78,6 +84,7 @@ class S3Server(Value):
     key: Token = Field(description="Access key.")
     secret: Token = Field(
         repr=False,
+        json_schema_extra=SECRET,
         description=f"Secret key. Reads `{MASK}`; sent back like that, the stored one is kept, "
         "while scheme, host and port stay the same.",
     )
@@ -118,7 +125,6 @@ class Definition:
 
 _TargetName = Annotated[str, AfterValidator(line), Field(max_length=255)]
 _TRUE_OR_FALSE = TypeAdapter(Annotated[bool, Field(strict=True)])
-_MAX_HOURS = 876_000  # hours; what a date can hold
 MAX_LINK_HOURS = 168  # the most that S3, Azure and Google sign for
 
 
@@ -196,7 +202,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             title="Time to live of requests (hours)",
             takes="whole hours, 0 or more",
             description="Hours after which a request that is not done ends in ERROR (EXPIRED).",
-            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
+            type=TypeAdapter(_Hours),
             default=_request_ttl,
             java_class="java.lang.Integer",
             of_regards=True,
@@ -242,7 +248,9 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             title="Largest order (bytes)",
             takes="whole number, 0 or more",
             description="Bytes of the largest order that rs-order shall accept for a request.",
-            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, lt=2**63)]),
+            type=TypeAdapter(
+                Annotated[int, Field(strict=True, ge=0, lt=2**63, json_schema_extra=_BYTES)]
+            ),
             default=lambda settings, _: settings.order_size_limit_bytes,
             java_class="java.lang.Long",
             of_regards=True,
@@ -347,7 +355,7 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             takes="whole hours, 0 or more",
             description="Hours after which what was delivered is removed from its target, as DONE "
             "tells by `expires`. 0: it stays. A change holds for what is done after it.",
-            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=_MAX_HOURS)]),
+            type=TypeAdapter(_Hours),
             default=_delivered_ttl,
             java_class="java.lang.Integer",
         ),
@@ -358,7 +366,12 @@ def _definitions(kinds: TargetKinds) -> Iterator[Definition]:
             description="Hours for which links to delivered archives hold, by which any client has "
             "them without credentials: DONE tells one, and POST /deliveries/{id}/link makes them. "
             "0: none are made.",
-            type=TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAX_LINK_HOURS)]),
+            type=TypeAdapter(
+                Annotated[
+                    int,
+                    Field(strict=True, ge=0, le=MAX_LINK_HOURS, json_schema_extra=_HOURS),
+                ]
+            ),
             default=lambda settings, _: settings.link_ttl,
             java_class="java.lang.Integer",
         ),

@@ -11,10 +11,15 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pydantic.config import JsonDict
+
 from app.network.hosts import endpoint_of
 from app.network.urls import told
 
 MASK = "*******"  # what a secret reads as, and what keeps it when it is sent back
+
+# Marks one in the schema of a setting, by which a form does not show what is typed.
+SECRET: JsonDict = {"format": "password"}
 
 IDENTITY = "identity"  # credentials that are no secret
 

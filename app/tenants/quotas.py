@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.delivery.quotas import Allowance, OverBytes, OverRequests, Quota
 
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
-_Bytes = Annotated[int, Field(ge=0, lt=2**63)]
+_Bytes = Annotated[int, Field(ge=0, lt=2**63, json_schema_extra={"x-unit": "bytes"})]
 
 
 class _Value(BaseModel):

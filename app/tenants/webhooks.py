@@ -13,7 +13,7 @@ from app.delivery.webhooks import EVENT_TYPES, Webhook
 from app.network.callbacks import Callbacks
 from app.settings import Settings
 from app.settings.texts import host, line
-from app.tenants.masks import MASK
+from app.tenants.masks import MASK, SECRET
 
 MAX_WEBHOOKS = 10  # of a tenant
 _PREFIX = "whsec_"
@@ -84,12 +84,14 @@ class WebhookValue(BaseModel):
     ] = Field(description="Where events are sent to by POST.")
     secret: _Secret = Field(
         repr=False,
+        json_schema_extra=SECRET,
         description=f"What signs: `whsec_` and base64. Reads `{MASK}`; sent back like that, the "
         "stored one is kept, while the URL stays the same.",
     )
     previous_secret: _Secret | None = Field(
         None,
         repr=False,
+        json_schema_extra=SECRET,
         description="Signs, too, while the consumer changes from one to the other.",
     )
     events: list[_EventName] | None = Field(

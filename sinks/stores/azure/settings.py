@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from app.settings.texts import host, token
 from app.tenants.definitions import Prefix, Token, Value
-from app.tenants.masks import MASK
+from app.tenants.masks import MASK, SECRET
 
 _ACCOUNT = "^[a-z0-9]{3,24}$"
 _CONTAINER = "^[a-z0-9](-?[a-z0-9]){2,62}$"
@@ -82,11 +82,15 @@ class AzureDeliveryTarget(Value):
     )
     prefix: Prefix | None = Field(None, description="Put before every key, with a / between.")
     key: Annotated[Token, AfterValidator(_key)] | None = Field(
-        None, repr=False, description=f"Key of the account. {_SECRET}"
+        None,
+        repr=False,
+        json_schema_extra=SECRET,
+        description=f"Key of the account. {_SECRET}",
     )
     sas: Annotated[Token, AfterValidator(_sas)] | None = Field(
         None,
         repr=False,
+        json_schema_extra=SECRET,
         description="Shared access signature that may read, create, write, delete and list in the "
         f"container. {_SECRET}",
     )

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from app.settings.texts import google_bucket, host, token
 from app.tenants.definitions import Prefix, Value
-from app.tenants.masks import IDENTITY, MASK
+from app.tenants.masks import IDENTITY, MASK, SECRET
 from sinks.stores.gcs.account import read_account
 
 _BUCKET = "^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$"
@@ -57,6 +57,7 @@ class GcsDeliveryTarget(Value):
         str, AfterValidator(_credentials), Field(min_length=1, max_length=_MAX_CREDENTIALS)
     ] = Field(
         repr=False,
+        json_schema_extra=SECRET,
         description="Key of a service account: the JSON file as a text. Reads "
         f"`{MASK}`; sent back like that, the stored one is kept, while all else stays. Or "
         f"`{IDENTITY}`: this service signs in as itself, where the operator allows it.",

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from app.settings.texts import line
 from app.tenants.definitions import Host, Prefix, Value
-from app.tenants.masks import MASK
+from app.tenants.masks import MASK, SECRET
 from sinks.stores.sftp.host_key import HostKey
 
 _MAX_KEY = 16_384  # characters
@@ -80,12 +80,16 @@ class SftpSettings(Value):
     key: Annotated[str, AfterValidator(_private_key), Field(max_length=_MAX_KEY)] | None = Field(
         None,
         repr=False,
+        json_schema_extra=SECRET,
         description="Private key to sign in with, in OpenSSH's or PEM form, without a passphrase. "
         f"Reads `{MASK}`; sent back like that, the stored one is kept, while host and port stay "
         "the same.",
     )
     password: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
-        None, repr=False, description="Password to sign in with, in place of a key. Masked as it."
+        None,
+        repr=False,
+        json_schema_extra=SECRET,
+        description="Password to sign in with, in place of a key. Masked as it.",
     )
     prefix: Prefix | None = Field(None, description="Put before every key, with a / between.")
 

@@ -1,11 +1,10 @@
 // The console: which page is shown, and who is signed in.
 
 import { looksOnly, plainUser, session } from "./api.js";
+import { banner, tell } from "./banner.js";
 import { alertOf, closeDialogs, h } from "./dom.js";
 import { forget } from "./draft.js";
-import { banner, tell } from "./pauses.js";
 import { arrive, comesBack, wayOut } from "./provider.js";
-import { signIn } from "./sign-in.js";
 import { entitle, standing } from "./standing.js";
 
 const main = document.querySelector("main");
@@ -28,6 +27,8 @@ const PAGES = {
   health: async () => (await import("./health.js")).health,
   help: async () => (await import("./help.js")).help,
 };
+
+const signIn = async () => (await import("./sign-in.js")).signIn;
 
 let leaving = new AbortController();
 
@@ -62,11 +63,9 @@ async function show({ changed = true, why } = {}) {
   standing(stands, signal);
   banner(paused, signal);
   try {
-    const draw = known && await PAGES[name]().catch(() => unloaded);
+    const draw = await (known ? PAGES[name] : signIn)().catch(() => unloaded);
     if (signal.aborted) return;
-    const shown = known
-      ? draw(content, { signal, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) })
-      : signIn(content, signal, why);
+    const shown = draw(content, { signal, why, rest: rest.map(decodeURIComponent), query: new URLSearchParams(query) });
     // Each page begins with its heading. At once: later, the focus may be elsewhere in the page.
     announce(content.querySelector("h1"), changed);
     await shown;
@@ -87,7 +86,13 @@ function announce(heading, changed) {
   if (changed) heading.focus({ preventScroll: true });
 }
 
-who.querySelector("button").addEventListener("click", async () => {
+// Whether the page that is shown may be left; one with changes that are not saved asks first, then goes on.
+function leaves(further) {
+  return window.dispatchEvent(new CustomEvent("leave", { cancelable: true, detail: further }));
+}
+
+who.querySelector("button").addEventListener("click", async ({ target }) => {
+  if (!leaves(() => target.click())) return;
   const { origin } = session;
   session.token = null;
   forget();
@@ -102,7 +107,10 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 window.addEventListener("paused", () => tell(paused, leaving.signal));
 window.addEventListener("signed-out", (event) => show({ why: event.detail }));
 window.addEventListener("signed-in", () => show());
-window.addEventListener("hashchange", () => show());
+window.addEventListener("hashchange", ({ oldURL, newURL }) => {
+  if (leaves(() => location.assign(newURL))) show();
+  else history.replaceState(null, "", oldURL);
+});
 if (comesBack()) {
   main.replaceChildren(h("h1", {}, "Signing in"));
   arrive().then(() => show({ changed: false }), (error) => show({ changed: false, why: error.message }));

@@ -83,6 +83,10 @@ setInterval(() => {
   told("due", due);
 }, 1000);
 
+export function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
 export function state(name) {
   return h("span", { class: `state ${name}` }, name);
 }

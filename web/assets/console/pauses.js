@@ -1,9 +1,7 @@
-// What is paused: a banner on every page, and on the pages Health and Targets what begins and ends pauses.
+// What begins and ends pauses, on the pages Health and Targets.
 
-import { call, plainUser, session } from "./api.js";
-import { alertOf, confirmed, h, say, time } from "./dom.js";
-
-const LOOK = 10_000; // milliseconds between looks of the banner
+import { call, session } from "./api.js";
+import { alertOf, capital, confirmed, h, say, time } from "./dom.js";
 
 const administersAll = () => session.role === "INSTANCE_ADMIN";
 const pathOf = ({ scope, name }) => ({
@@ -12,30 +10,6 @@ const pathOf = ({ scope, name }) => ({
   worker: `/pauses/workers/${encodeURIComponent(name)}`,
   instance: "/pauses/instance",
 })[scope];
-
-// Tells in `place` what is paused, for as long as the page is shown.
-export async function banner(place, signal) {
-  if (signal.aborted) return;
-  await tell(place, signal);
-  setTimeout(() => banner(place, signal), LOOK);
-}
-
-export async function tell(place, signal) {
-  if (!session.token || plainUser()) {
-    place.replaceChildren();
-    delete place.dataset.told;
-    return;
-  }
-  try {
-    const { content } = await call("GET", "/pauses", { signal });
-    const told = content.map((pause) => `${capital(pause.cause)}.`);
-    if (place.dataset.told === told.join("\n")) return; // a screen reader would tell it again
-    place.replaceChildren(...told.map((text) => h("p", { class: "waits" }, text)));
-    place.dataset.told = told.join("\n");
-  } catch {
-    // The page itself says what is away.
-  }
-}
 
 // The part of the page Health: the pauses, each with its end, and a button that begins one.
 export async function pauses(place, signal) {
@@ -125,8 +99,4 @@ async function asked(subjects) {
   if (hours.value) body.forSeconds = Math.round(Number(hours.value) * 3600);
   if (running.value) body.running = running.value;
   return { ...subjects[what.value], body };
-}
-
-function capital(text) {
-  return text[0].toUpperCase() + text.slice(1);
 }

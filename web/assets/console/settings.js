@@ -1,143 +1,218 @@
-// The tenant's settings: what is set, what the default is, try, save, put back.
+// The tenant's settings, each a form: what is set, what the default is, try, save, put back.
 
 import { call, looksOnly } from "./api.js";
 import { outcome } from "./connection.js";
 import { alertOf, confirmed, h, say } from "./dom.js";
+import { fits, isObject, leavesOf, marked, partOf, shownOf } from "./fields.js";
+import { SETTINGS } from "./setting-schemas.js";
 
-// made by `make docs`: the settings of a tenant
-const TITLES = {
-  "request_ttl": "Time to live of requests (hours)",
-  "s3_server": "S3 server",
-  "build_bucket": "Build bucket (not used)",
-  "delivery_bucket": "Bucket of archives",
-  "order_size_limit_bytes": "Largest order (bytes)",
-  "max_suborders": "Suborders of an order, at most",
-  "delivery_format": "Format of deliveries",
-  "archive_name": "Name of archives",
-  "prefix": "Folders of archives",
-  "manifest": "Manifest beside archives",
-  "report": "Report of failed deliveries",
-  "sha256": "SHA-256 beside MD5",
-  "compression_threshold": "Compression threshold",
-  "progress_events": "Progress over AMQP",
-  "delivered_ttl": "Deliveries are kept (hours)",
-  "link_ttl": "Links to what is delivered (hours)",
-  "quota": "Quotas",
-  "delivery_targets": "Further targets, by name",
-  "webhooks": "Webhooks, by name"
+const GROUPS = {
+  "Orders": ["request_ttl", "order_size_limit_bytes", "max_suborders", "quota"],
+  "What is delivered": ["delivery_format", "archive_name", "prefix", "manifest", "report", "sha256", "compression_threshold"],
+  "Where to": ["s3_server", "delivery_bucket", "build_bucket", "delivery_targets"],
+  "What is delivered is kept": ["delivered_ttl", "link_ttl"],
+  "Who is told": ["progress_events", "webhooks"],
 };
-const TESTED = ["s3_server", "delivery_targets"];
-// end of the settings of a tenant
+const FURTHER = "Further";
 
-export async function settings(content, { signal }) {
+export async function settings(content, { signal, query }) {
   content.append(h("h1", {}, "Settings"),
     h("p", {}, looksOnly() ? "Of this tenant." : "Of this tenant; a change holds for what begins after it."));
-  for (const { content: setting, links } of await call("GET", "/settings", { signal })) {
-    content.append(card(setting, links));
+  const asking = h("p", { class: "dim" }, "Asking…");
+  content.append(asking);
+  const answers = await call("GET", "/settings", { signal }).finally(() => asking.remove());
+  const unsaved = new Set(); // titles of what was changed and not saved
+  askBeforeLeaving(unsaved, signal);
+  const groupOf = ({ content: { name } }) => Object.keys(GROUPS).find((group) => GROUPS[group].includes(name)) ?? FURTHER;
+  for (const group of [...Object.keys(GROUPS), FURTHER]) {
+    const own = answers.filter((answer) => groupOf(answer) === group);
+    if (!own.length) continue;
+    const order = GROUPS[group] ?? [];
+    own.sort((one, other) => order.indexOf(one.content.name) - order.indexOf(other.content.name));
+    content.append(h("h2", {}, group), h("div", { class: "settings" }, own.map((answer) => {
+      const place = h("div", { class: isObject(answer.content.value) ? "broad" : null });
+      draw(place, answer, unsaved);
+      return place;
+    })));
   }
+  const wanted = content.querySelector(`[data-setting="${CSS.escape(query.get("name") ?? "")}"]`);
+  wanted?.scrollIntoView();
+  wanted?.focus();
 }
 
-function card(setting, links) {
-  const place = h("div", {});
-  draw(place, setting, links);
-  return place;
+function askBeforeLeaving(unsaved, signal) {
+  window.addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); }, { signal });
+  window.addEventListener("leave", async (event) => {
+    if (!unsaved.size) return;
+    event.preventDefault();
+    if (!(await confirmed(`Not saved: ${[...unsaved].join(", ")}.`, "Leave without saving")) || signal.aborted) return;
+    unsaved.clear();
+    event.detail();
+  }, { signal });
 }
 
-function draw(place, setting, links, said = null) {
-  const { name, value } = setting;
+function draw(place, { content: setting, links }, unsaved) {
+  const { name, description, value, defaultValue } = setting;
+  const { title, tested, schema } = SETTINGS[name] ?? { title: name, schema: {} };
+  const path = `/settings/${name}`;
   const isSet = links.some(({ rel }) => rel === "delete");
-  const editor = editorOf(name, value);
-  const found = h("div", { role: "status" }, said);
-  const again = (answer, text) => {
-    say(text);
+  const simple = !isObject(value);
+  const label = h("span", { id: `title-${name}` }, title);
+  const head = [h("legend", {}, label, " ", h("span", { class: "hint" }, isSet ? "(set)" : "(default)")), h("p", { class: "hint" }, marked(description))];
+  const standard = simple
+    ? h("p", { class: "hint" }, "Default: ", shownOf(schema, defaultValue))
+    : h("details", { class: "hint" }, h("summary", {}, "Default"), shownOf(schema, defaultValue));
+  if (looksOnly()) {
+    place.replaceChildren(h("fieldset", { "data-setting": name, tabindex: "-1" }, head, shownOf(schema, value), standard));
+    return;
+  }
+
+  let base = value; // what is changed here
+  let part; // what is edited, as a form or as JSON
+  let before;
+  const shown = h("div", {});
+  const found = h("div", { role: "status" });
+  const button = (text, onclick, more) => h("button", { type: "button", onclick, ...more }, text);
+  const save = h("button", { class: "main" }, "Save");
+  const undo = button("Undo", () => again({ content: setting, links }));
+  const json = button("", () => attempt(() => edit(part.read(), json.dataset.now !== "json")), { hidden: simple && fits(schema, value) });
+
+  function edit(held, raw) {
+    part = raw ? asJson(held) : partOf(schema, held, simple ? label : undefined);
+    json.dataset.now = raw ? "json" : "form";
+    json.textContent = raw ? "Edit as a form" : "Edit as JSON";
+    if (raw) json.hidden = !fits(schema, held);
+    shown.replaceChildren(part.shown);
+  }
+  function follow() {
+    let changed = true; // what can't be read was
+    try { changed = canonical(part.read()) !== before; } catch { /* it is told when it is saved */ }
+    save.hidden = undo.hidden = !changed;
+    unsaved[changed ? "add" : "delete"](title);
+  }
+  function again(answer, text) {
+    if (text) say(text);
+    unsaved.delete(title);
     // Only what is drawn again has lost the focus; elsewhere, the user is at work.
     const here = place.contains(document.activeElement);
-    draw(place, answer.content, answer.links);
-    if (here) place.querySelector("button")?.focus();
-  };
-  const attempt = async (act) => {
+    draw(place, answer, unsaved);
+    if (here) place.querySelector("input, select, textarea, summary, button").focus();
+  }
+  async function attempt(act) {
     try {
+      found.replaceChildren();
       await act();
     } catch (error) {
-      found.replaceChildren(alertOf(error));
+      complain(error);
     }
-  };
-  const buttons = [h("button", { class: "main" }, "Save")];
-  if (TESTED.includes(name)) {
-    buttons.push(h("button", {
-      type: "button",
-      onclick: () => attempt(async () => {
-        found.replaceChildren("Trying…");
-        const answer = await call("PUT", `/settings/${name}?check=only`, { body: { name, value: editor.read() } });
-        found.replaceChildren(...outcome(answer.check));
-      }),
-    }, "Test connection"));
   }
-  if (isSet) {
-    buttons.push(h("button", {
-      type: "button",
-      onclick: () => attempt(async () => {
-        if (!(await confirmed(`Put ${TITLES[name] || name} back to its default?`, "Put back"))) return;
-        again(await call("DELETE", `/settings/${name}`), "Put back to the default.");
-      }),
-    }, "Put back to default"));
+  // What the server says of a part is told there.
+  function complain(error) {
+    const rest = [];
+    let first;
+    for (const reason of error.reasons ?? [error.message]) {
+      const [where] = reason.split(": ", 1);
+      const here = error.status === 422 && (where === name || where.startsWith(`${name}.`));
+      if (here) first ??= part.complain(where.slice(name.length + 1), reason.slice(where.length + 2));
+      else rest.push(reason);
+    }
+    found.replaceChildren(alertOf(rest.length ? { message: rest[0], reasons: rest } : new Error("Not done: see what is marked.")));
+    first?.focus();
   }
-  place.replaceChildren(h("form", {
-    class: "wide",
+  // Do what changes the setting, unless another changed it meanwhile: then say how, and ask.
+  async function change(mine, act, text) {
+    for (;;) {
+      const { body: theirs, etag } = await call("GET", path, { whole: true });
+      if (canonical(theirs.content.value) !== canonical(base)) {
+        found.replaceChildren(dispute(schema, { base, theirs: theirs.content.value, mine }, [
+          button("Take theirs", () => again(theirs, "Theirs is taken.")),
+          button("Put mine", () => attempt(async () => {
+            base = theirs.content.value;
+            await change(mine, act, text);
+          }), { class: "danger" }),
+        ]));
+        found.querySelector("button").focus();
+        return;
+      }
+      try {
+        again(await act({ "If-Match": etag }), text);
+        return;
+      } catch (error) {
+        if (error.status !== 412) throw error;
+      }
+    }
+  }
+  function put() {
+    const mine = part.read();
+    return change(mine, (headers) => call("PUT", path, { headers, body: { name, value: mine } }), "Saved.");
+  }
+
+  edit(value, !fits(schema, value));
+  before = canonical(part.read());
+  follow();
+  const form = h("form", {
     "data-setting": name,
+    tabindex: "-1",
+    oninput: follow,
+    onchange: follow,
     onsubmit: (event) => {
       event.preventDefault();
-      attempt(async () => {
-        again(await call("PUT", `/settings/${name}`, { body: { name, value: editor.read() } }), "Saved.");
-      });
+      attempt(put);
     },
   },
-  h("fieldset", { disabled: looksOnly() },
-    h("legend", {}, TITLES[name] || name, " ", h("span", { class: "hint" }, isSet ? "(set)" : "(default)")),
-    h("p", { class: "hint" }, setting.description),
-    editor.shown,
-    h("p", { class: "hint" }, "Default: ", h("code", {}, JSON.stringify(setting.defaultValue))),
-    found,
-    h("div", { class: "actions changes" }, buttons))));
+  h("fieldset", {}, head, shown, standard, found,
+    h("div", { class: "actions" }, save, undo,
+      tested ? button("Test connection", () => attempt(async () => {
+        found.replaceChildren("Trying…");
+        const answer = await call("PUT", `${path}?check=only`, { body: { name, value: part.read() } });
+        found.replaceChildren(...outcome(answer.check));
+      })) : null,
+      json,
+      isSet ? button("Put back to default", () => attempt(async () => {
+        if (!(await confirmed(`Put ${title} back to its default?`, "Put back"))) return;
+        await change(defaultValue, (headers) => call("DELETE", path, { headers }), "Put back to the default.");
+      })) : null)));
+  // What is not filled in can't be shown while its entry is closed.
+  form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
+  place.replaceChildren(form);
 }
 
-function editorOf(name, value) {
-  const id = `set-${name}`;
-  if (typeof value === "number") {
-    const input = h("input", { id, type: "number", min: 0, step: 1, required: true, value });
-    return { shown: labelled(id, "Value", input), read: () => Number(input.value) };
-  }
-  if (typeof value === "string") {
-    const input = h("input", { id, required: true, value });
-    return { shown: labelled(id, "Value", input), read: () => input.value };
-  }
-  if (typeof value?.secret === "string") {  // a server: of named targets, "secret" may be one
-    const inputs = Object.fromEntries(Object.entries(value).map(([field, held]) => [field, h("input", {
-      id: `${id}-${field}`,
-      required: true,
-      type: field === "secret" ? "password" : typeof held === "number" ? "number" : "text",
-      autocomplete: "off",
-      value: held,
-    })]));
-    return {
-      shown: Object.entries(inputs).map(([field, input]) => labelled(`${id}-${field}`, field, input)),
-      read: () => Object.fromEntries(Object.entries(inputs).map(([field, input]) =>
-        [field, input.type === "number" ? Number(input.value) : input.value])),
-    };
-  }
-  const input = h("textarea", { id, rows: 8, spellcheck: "false" }, JSON.stringify(value, null, 2));
+// As a text that does not depend on the order of names.
+function canonical(value) {
+  return JSON.stringify(value, (_name, inner) => (isObject(inner) ? Object.fromEntries(Object.entries(inner).sort()) : inner));
+}
+
+function asJson(value) {
+  const problem = h("p", { class: "problem", id: `json-${Math.random()}`, hidden: true });
+  const input = h("textarea", { rows: 12, spellcheck: "false" }, JSON.stringify(value, null, 2));
   return {
-    shown: labelled(id, "JSON", input),
-    read: () => {
+    shown: h("div", { class: "part" }, h("label", {}, "JSON ", input), problem),
+    read() {
       try {
         return JSON.parse(input.value);
       } catch (error) {
         throw new Error(`This is not JSON: ${error.message}`);
       }
     },
+    complain(where, text) {
+      problem.append(h("span", {}, where ? `${where}: ${text}` : text), h("br", {}));
+      problem.hidden = false;
+      return input;
+    },
   };
 }
 
-function labelled(id, label, input) {
-  return h("div", {}, h("label", { for: id }, label), input);
+// What two people made of the same value.
+function dispute(schema, { base, theirs, mine }, buttons) {
+  const all = [base, theirs, mine].map((value) => new Map(leavesOf(schema, value)));
+  const paths = [...new Set(all.flatMap((leaves) => [...leaves.keys()]))];
+  const differ = paths.filter((path) => new Set(all.map((leaves) => leaves.get(path))).size > 1);
+  const columns = ["Before", "Theirs", "Yours"];
+  return h("div", { class: "alert" },
+    h("p", {}, "Someone else changed this meanwhile; nothing of yours is saved yet."),
+    h("table", { class: "cards" },
+      h("thead", {}, h("tr", {}, ["What", ...columns].map((column) => h("th", { scope: "col" }, column)))),
+      h("tbody", {}, differ.map((path) => h("tr", {}, h("td", { "data-label": "What" }, path || "the value"),
+        columns.map((column, number) => h("td", { "data-label": column }, all[number].get(path) ?? "nothing")))))),
+    h("div", { class: "actions" }, buttons));
 }

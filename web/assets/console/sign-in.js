@@ -5,7 +5,7 @@ import { alertOf, h } from "./dom.js";
 import { begin } from "./provider.js";
 
 // `why`: why the user must sign in again.
-export async function signIn(content, signal, why) {
+export async function signIn(content, { signal, why }) {
   const said = h("div", {}, why ? alertOf({ message: why }) : "");
   const users = h("div", {});
   const token = h("input", { id: "token", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-hint" });
