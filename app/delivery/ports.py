@@ -336,6 +336,9 @@ class UnitOfWork(Protocol):
         the order in which they were requested.
         """
 
+    def wake(self, *works: Work) -> None:
+        """Wake workers with the commit, each that has room for such work; nothing is published."""
+
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small, such as counting, once all of it is committed."""
 

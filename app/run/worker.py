@@ -283,7 +283,7 @@ def _workers(
     waits = Timer(name="targets", job=away.record_waits, interval=_WAIT_REPORT_INTERVAL)
     told = Timer(name="pauses", job=paused.tell, interval=_PAUSES_INTERVAL)
     admissions = Admissions(
-        look=partial(quotas.look, wake[Work.CHECK].notify),
+        look=quotas.look,
         any_set=quotas.any_set,
         ended=services.database.owed.waiter(Lane.RESPONSES),
         interval=settings.claim_poll_interval,

@@ -471,6 +471,10 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         )
         return [KeptPlaces(delivery=delivery_of(row), places=row["kept_places"]) for row in rows]
 
+    def wake(self, *works: Work) -> None:
+        """Wake workers with the commit, by nothing but that."""
+        self.works.update(work.value for work in works)
+
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""
         self.afterwards.append(act)

@@ -93,6 +93,7 @@ class Interventions:
             if active is not None:
                 if active.ending is not None or not await tx.retry_now(active):
                     raise NotPossibleError(why_not_retried(active))
+                _wake(tx, active)
                 await tx.audit(_done(actor, "retry", active, after=active.state))
                 return active
         tracked = await self._last(actor.tenant, correlation_id, user)
@@ -249,6 +250,7 @@ class Interventions:
                 f"{why.retry_after:.0f} seconds",
                 retry_after=why.retry_after,
             )
+        _wake(tx, opened[0])
         await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]
 
@@ -320,6 +322,12 @@ def _of(user: str | None, delivery: Delivery | None) -> Delivery | None:
     if delivery is None or (user is not None and delivery.user != user):
         return None
     return delivery
+
+
+def _wake(tx: UnitOfWork, delivery: Delivery) -> None:
+    """Wake workers for a delivery that they can go on with: this process may have none."""
+    if delivery.work is not None:
+        tx.wake(delivery.work)
 
 
 async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> State:

@@ -7,7 +7,7 @@ waits for no other, and nothing is asked of tenants without a quota.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -25,6 +25,7 @@ from app.delivery.quotas import (
     over_requests,
 )
 from app.delivery.report_document import Failure
+from app.delivery.states import Work
 from app.errors import DayQuotaError, DeliveryError
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
@@ -39,12 +40,11 @@ async def let_in(
     opened: Sequence[Delivery],
     *,
     tenants: ConfiguredTenants,
-    checks: Callable[[], object] = lambda: None,
 ) -> tuple[list[Delivery], dict[UUID, Over]]:
     """Let new deliveries through that quotas have places for; return all, as they are now.
 
     And why those wait that are still held, by their ids. Of the places that there are by now, those
-    that waited before may have some: `checks` is called on commit where any has.
+    that waited before may have some: workers are woken for them.
     """
     current = {delivery.id: delivery for delivery in opened}
     held = [delivery for delivery in opened if delivery.held]
@@ -54,7 +54,7 @@ async def let_in(
         quota = tenants.settings(tenant).quota
         waiting = [delivery for delivery in held if delivery.tenant == tenant]
         while waiting and (admitted := await tx.admit(tenant, quota)):
-            _tell_others(tx, [each for each in admitted if each.id not in current], checks)
+            _tell(tx, [each for each in admitted if each.id not in current])
             current |= {delivery.id: delivery for delivery in admitted}
             waiting = [each for each in waiting if current[each.id].held]
             if quota.over_requests == "wait":
@@ -70,14 +70,12 @@ async def let_in(
     return [current[delivery.id] for delivery in opened], over
 
 
-def _tell_others(
-    tx: UnitOfWork, admitted: Sequence[Delivery], checks: Callable[[], object]
-) -> None:
-    """Tell of requests that waited, and go on as another came."""
+def _tell(tx: UnitOfWork, admitted: Sequence[Delivery]) -> None:
+    """Tell of requests that waited and go on, and wake the workers that check their users."""
     for delivery in admitted:
         tx.on_commit(partial(log.info, "request_admitted", **delivery.log_context))
     if admitted:
-        tx.on_commit(checks)
+        tx.wake(Work.CHECK)
 
 
 async def note_waits(
@@ -178,8 +176,8 @@ class Quotas:
             return None
         return over_requests(quota, await self.usage(tenant, user), tenant=tenant, user=user)
 
-    async def look(self, checks: Callable[[], object] = lambda: None) -> None:
-        """Let through all that there are places for; `checks` is called when requests are.
+    async def look(self) -> None:
+        """Let through all that there are places for, and wake workers for it.
 
         Any number of processes may look at once. One tenant's failure is no other's. Raises
         StoreUnavailableError when it can't be known which tenants have something that waits.
@@ -188,7 +186,7 @@ class Quotas:
             held = await tx.held_tenants()
         for tenant in held:
             try:
-                await self._let_through(tenant, checks)
+                await self._let_through(tenant)
             except DeliveryError as error:
                 log.warning("quota_waits", tenant=tenant, cause=str(error))
 
@@ -239,19 +237,19 @@ class Quotas:
             told = failure.error_type, failure.message
             await fail(tx, current, *told, code=code, report=report)
 
-    async def _let_through(self, tenant: str, checks: Callable[[], object]) -> None:
+    async def _let_through(self, tenant: str) -> None:
         """Let through what one tenant has waiting, some hundred in a transaction."""
         quota = self.of(tenant)
-        while admitted := await self._admit(tenant, quota):
-            for delivery in admitted:
-                log.info("request_admitted", **delivery.log_context)
-            checks()
+        while await self._admit(tenant, quota):
+            pass
         while await self._charge(tenant, quota):
             pass
 
     async def _admit(self, tenant: str, quota: Quota) -> list[Delivery]:
         async with self.store.transaction() as tx:
-            return await tx.admit(tenant, quota)
+            admitted = await tx.admit(tenant, quota)
+            _tell(tx, admitted)
+        return admitted
 
     async def _charge(self, tenant: str, quota: Quota) -> set[UUID]:
         async with self.store.transaction() as tx:

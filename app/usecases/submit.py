@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -61,11 +61,7 @@ async def receive(
                 await _denied(tx, message, ErrorType.INVALID_CONTENT, "; ".join(flaws))
             else:
                 openings.append(opening(request, arrived_at, tenants=tenants, users=users))
-        deliveries, over = (
-            await save(tx, openings, tenants=tenants, checks=checks.notify)
-            if openings
-            else ([], {})
-        )
+        deliveries, over = await save(tx, openings, tenants=tenants) if openings else ([], {})
         kept = await _wait_or_deny(tx, deliveries, over, tenants=tenants)
         if refused:
             await _tell_again(tx, refused)
@@ -208,16 +204,14 @@ async def save(
     openings: Sequence[Opening],
     *,
     tenants: ConfiguredTenants,
-    checks: Callable[[], object] = lambda: None,
 ) -> tuple[list[Delivery], dict[UUID, Over]]:
     """Save new deliveries, and enqueue what those are told that are granted at once.
 
     Those whose correlation id is in use by an active one are left out. Of those that a quota has no
-    place for, which are held, it is told why, by their ids. `checks` is called on commit where
-    others go on that waited.
+    place for, which are held, it is told why, by their ids.
     """
     opened = await tx.open_deliveries(openings)
-    deliveries, over = await let_in(tx, opened, tenants=tenants, checks=checks)
+    deliveries, over = await let_in(tx, opened, tenants=tenants)
     granted = [delivery for delivery in deliveries if delivery.state is State.GRANTED]
     await _granted(tx, granted, tenants=tenants)
     return deliveries, over

@@ -166,10 +166,9 @@ async def test_what_waits_goes_on_when_a_delivery_ends_the_first_first(
         await quotas(deliveries).look()
         assert await check_all(deliveries) == []
         await end(deliveries, name)
-        checks = Wakeup()
-        waiter = checks.waiter()
-        await quotas(deliveries).look(checks.notify)
-        assert waiter.event.is_set()
+        async with deliveries.work_news().listening() as due, asyncio.timeout(30):
+            await quotas(deliveries).look()
+            assert await due() == {Work.CHECK}
         assert await check_all(deliveries) == [following]
     assert await held(deliveries) == []
 
@@ -181,15 +180,30 @@ async def test_what_waits_and_goes_on_as_another_request_comes_is_told_and_check
     await ask(deliveries, "a", "b")
     await check_all(deliveries)
     await end(deliveries, "a")
-    checks = Wakeup()
-    waiter = checks.waiter()
     with capture_logs() as logs:
-        await deliveries.receive(asked(deliveries, "c"), checks=checks)
-    assert waiter.event.is_set()
+        async with deliveries.work_news().listening() as due, asyncio.timeout(30):
+            await deliveries.receive(asked(deliveries, "c"))
+            assert await due() == {Work.CHECK}
     admitted = [each["correlation_id"] for each in logs if each["event"] == "request_admitted"]
     assert admitted == ["b"]
     assert await held(deliveries) == ["c"]
     assert await check_all(deliveries) == ["b"]
+
+
+async def test_what_goes_on_as_another_is_asked_for_over_http_wakes_workers(
+    deliveries: Deliveries,
+) -> None:
+    """The process that answers HTTP may have no worker: each is told with the commit."""
+    give(deliveries, user_active=1)
+    await ask(deliveries, "a", "b")
+    await check_all(deliveries)
+    await end(deliveries, "a")
+    body = make_body("theirs")
+    theirs = body | {"order": body["order"] | {"user": OTHER_USER}}
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
+        await interventions(deliveries).submit(make_actor(), theirs)
+        assert await due() == {Work.CHECK}
+    assert sorted(await check_all(deliveries)) == ["b", "theirs"]
 
 
 async def test_of_a_tenant_without_a_quota_nothing_is_asked(

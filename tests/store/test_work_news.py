@@ -12,7 +12,20 @@ from app.delivery import outgoing
 from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.states import Work
+from app.usecases.intervene import Interventions
+from tests.builders import make_actor, make_body
 from tests.deliveries import Deliveries
+from tests.twins.users import MemoryUsers
+
+
+def make_interventions(deliveries: Deliveries) -> Interventions:
+    """Return what is done from outside, of users that none is known of."""
+    return Interventions(
+        store=deliveries.store,
+        tracking=deliveries.tracking,
+        tenants=deliveries.tenants,
+        users=MemoryUsers(),
+    )
 
 
 async def test_a_commit_tells_each_that_listens(deliveries: Deliveries) -> None:
@@ -102,3 +115,25 @@ async def test_the_first_suborder_wakes_none_before_its_end_may_have_followed(
         assert await due() == {Work.PLAN}
     kinds = [hint.kind for hint in deliveries.hinted]
     assert kinds == [Kind.ORDER_READY, Kind.TRANSFER, Kind.ORDER_READY], "each is published"
+
+
+async def test_what_is_asked_for_over_http_wakes_who_checks_its_user(
+    deliveries: Deliveries,
+) -> None:
+    """The process that answers HTTP may have no worker."""
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
+        await make_interventions(deliveries).submit(make_actor(), make_body("c"))
+        assert await due() == {Work.CHECK}
+    assert await deliveries.leases("w").claim(Work.CHECK) is not None
+
+
+async def test_what_a_person_tries_again_at_once_wakes_who_works_on_it(
+    deliveries: Deliveries,
+) -> None:
+    delivery = await deliveries.claimed()
+    leases = deliveries.leases("w")
+    await leases.release(delivery, after=timedelta(hours=1), failed=True, cause="a test")
+    async with deliveries.work_news().listening() as due, asyncio.timeout(30):
+        await make_interventions(deliveries).retry(make_actor(), "c")
+        assert await due() == {Work.TRANSFER}
+    assert await leases.claim(Work.TRANSFER) is not None

@@ -26,7 +26,7 @@ from app.delivery.orders import ANSWER_LIMIT
 from app.delivery.outgoing import Kind, Lane, OutgoingMessage
 from app.delivery.reports import StoredReport
 from app.delivery.segments import OrderPlan, Segment
-from app.delivery.states import ADVANCES, State
+from app.delivery.states import ADVANCES, State, Work
 from app.delivery.told import Told
 from app.delivery.webhooks import WEBHOOKS, DeliveryEvent, event_of
 from app.errors import ErrorType, LeaseLostError
@@ -928,6 +928,11 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
     async def audit(self, done: AuditRecord) -> None:
         """Put what an actor did into the audit trail."""
         record(self._database, self._session, done)
+
+    def wake(self, *works: Work) -> None:
+        """Wake workers with the commit, by nothing but that."""
+        for work in works:
+            self._session.notify(work.value)
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""
