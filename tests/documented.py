@@ -33,7 +33,7 @@ from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
 from sinks.stores.s3.abilities import ABILITIES
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
-from tests.pages import commands, drawing, figures, http_api, messages, states
+from tests.pages import commands, drawing, figures, http_api, man, messages, states
 from tests.recorded.today.http import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -290,6 +290,8 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/alerts.md": {"the alerts": figures.alerts},
     "docs/commands.md": {"the commands": commands.commands},
     "docs/client-commands.md": {"the commands of the client": commands.commands_of_the_client},
+    "app/man/delivery.1": {"the manual of `delivery`": man.of_the_service},
+    "web/client/man/rs-delivery.1": {"the manual of `rs-delivery`": man.of_the_client},
     "docs/http-api.md": {
         "what any endpoint may answer": http_api.told_once,
         "the HTTP API": http_api.http_api,

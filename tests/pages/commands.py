@@ -31,7 +31,7 @@ def _sections(command: click.Command, parent: click.Context | None, program: str
         info_name=command.name if parent else program,
         **command.context_settings,
     )
-    if parent is not None and not (isinstance(command, click.Group) and not _options(command)):
+    if parent is not None and not (isinstance(command, click.Group) and not own_options(command)):
         yield _section(command, context)
     elif parent is not None:
         yield f"## {context.command_path}\n\n{_text(command)}\n"
@@ -47,10 +47,10 @@ def _section(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     options = table(
         ("option", "default", "meaning"),
-        ((_names(option), _default(option), _meaning(option)) for option in _options(command)),
+        ((_names(option), _default(option), _meaning(option)) for option in own_options(command)),
     )
     said = f"{level} {context.command_path}\n\n{_text(command)}\n\n```text\n{usage}\n```\n"
-    return said + (f"\n{options}" if _options(command) else "")
+    return said + (f"\n{options}" if own_options(command) else "")
 
 
 def _text(command: click.Command) -> str:
@@ -58,7 +58,8 @@ def _text(command: click.Command) -> str:
     return "\n\n".join(map(sentence, paragraphs))
 
 
-def _options(command: click.Command) -> list[click.Option]:
+def own_options(command: click.Command) -> list[click.Option]:
+    """Return the options of a command that are its own."""
     return [
         parameter
         for parameter in command.params
