@@ -425,7 +425,14 @@ class Transfers:
             marks_of(delivery),
             media_type=self.archiver.media_type(delivery),
         )
-        opened = await out_of_slot(create, lease.aside, after=self.patience.in_slot)
+        opening = asyncio.ensure_future(create())
+        try:
+            opened = await out_of_slot(
+                lambda: asyncio.shield(opening), lease.aside, after=self.patience.in_slot
+            )
+        except BaseException:
+            await self._abandon(opening, target, lease)
+            raise
         upload = self.uploads.located(opened, target)
         record = partial(self.leases.record_upload, delivery, upload)
         try:
@@ -445,6 +452,19 @@ class Transfers:
             files=delivery.file_count,
         )
         return upload
+
+    async def _abandon(self, opening: asyncio.Future[Upload], target: Target, lease: Lease) -> None:
+        """Abort what is opened for an attempt that has ended, where nothing else looks for that.
+
+        Its worker stood still as it asked, for so long that the delivery may be swept by now.
+        """
+        if lease.safe_to_complete():  # the next attempt does, or the sweep
+            opening.cancel()
+            await asyncio.wait({opening})
+            return
+        with suppress(TimeoutError, DeliveryError):
+            async with asyncio.timeout(_OPENING_TIMEOUT):
+                await self.objects.abort(target, await opening)
 
     async def _archive(
         self,

@@ -188,8 +188,8 @@ DEFECTS: tuple[Defect, ...] = (
     Defect(
         name="an opening that was not answered is asked for again",
         path="app/usecases/transfer.py",
-        before="        opened = await out_of_slot(create, lease.aside, after=self.patience.in_slot)\n",
-        after="        opened = await self._ask(lease, create)\n",
+        before="        opening = asyncio.ensure_future(create())\n",
+        after="        opening = asyncio.ensure_future(self._ask(lease, create))\n",
         kind="takeovers",
     ),
     Defect(

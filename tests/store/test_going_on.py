@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
 import zlib
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.delivery.model import Delivery
+from app.delivery.object_store import Upload
 from app.delivery.progress import Phase
 from app.delivery.states import Work
 from app.delivery.targets import DEFAULT_TARGET
@@ -188,6 +191,34 @@ async def test_nor_what_its_successor_has_opened(half: HalfMade) -> None:
     assert half.store.open() == opened
     assert await half.attempt() is None
     assert half.store.sent[1] == 1
+
+
+@pytest.mark.parametrize("lease_holds", [False, True])
+async def test_a_worker_that_stood_still_as_it_opened_an_upload_aborts_it_if_none_looks_for_it(
+    half: HalfMade, lease_holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its delivery may have ended, and be swept. While its lease holds, the next attempt looks."""
+    now = 0.0
+    is_open, is_answered = asyncio.Event(), asyncio.Event()
+    create = half.store.create_upload
+
+    async def answer_late(*args: Any, **named: Any) -> Upload:
+        upload = await create(*args, **named)
+        is_open.set()
+        await is_answered.wait()
+        return upload
+
+    monkeypatch.setattr(half.store, "create_upload", answer_late)
+    await half.plan()
+    attempt = asyncio.create_task(half.attempt(lease=make_lease(30.0, clock=lambda: now)))
+    await is_open.wait()
+    if not lease_holds:
+        now = 45.0
+    attempt.cancel()
+    is_answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    assert len(half.store.open()) == lease_holds
 
 
 async def test_an_upload_that_was_opened_to_be_kept_otherwise_is_not_gone_on_with(
