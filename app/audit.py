@@ -72,5 +72,11 @@ class AuditTrail(Protocol):
         limit: int,
         since: datetime | None = None,
         until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
     ) -> list[AuditEntry]:
-        """Return the newest entries with ids under `before`; of all tenants for None."""
+        """Return the newest entries with ids under `before`; of all tenants for None.
+
+        From `since` on, until `until`; of one actor, action, subject, where they are given.
+        """

@@ -72,14 +72,31 @@ class PostgresAudit:
         limit: int,
         since: datetime | None = None,
         until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
     ) -> list[AuditEntry]:
         """Return the newest entries with ids under `before`; of all tenants for None."""
+        wanted = {
+            "before": before,
+            "since": since,
+            "until": until,
+            "limit": limit,
+            "actor": actor,
+            "action": action,
+            "subject": subject,
+        }
+        # By the index of what there is the least of.
         if tenant is None:
-            asked = SQL["audit_of_all"](before=before, since=since, until=until, limit=limit)
+            asked = SQL["audit_of_all"](**wanted)
+        elif subject is not None:
+            asked = SQL["audit_of_subject"](tenant=tenant, **wanted)
+        elif actor is not None:
+            asked = SQL["audit_of_actor"](tenant=tenant, **wanted)
+        elif action is not None:
+            asked = SQL["audit_of_action"](tenant=tenant, **wanted)
         else:
-            asked = SQL["audit"](
-                tenant=tenant, before=before, since=since, until=until, limit=limit
-            )
+            asked = SQL["audit"](tenant=tenant, **wanted)
         with translate_errors():
             rows = await self._pool.fetch(*asked)
         return [AuditEntry(**row) for row in rows]

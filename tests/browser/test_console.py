@@ -76,7 +76,7 @@ async def test_a_user_asks_for_their_own_without_an_id(
 ) -> None:
     product = make_product({"a.bin": noise(9_000), "b.txt": b"b"})
     await sign_in(page, stack, "REGISTERED_USER")
-    for name in ("Overview", "Targets", "Settings", "Webhooks", "Dead letters", "Health"):
+    for name in ("Overview", "Targets", "Settings", "Audit", "Webhooks", "Dead letters", "Health"):
         await expect(page.get_by_role("link", name=name)).to_have_count(0)
     await page.get_by_role("link", name="New").click()
     await expect(page.get_by_label("Correlation id")).to_have_value("")
@@ -329,8 +329,8 @@ async def test_one_who_only_looks_finds_no_button_that_changes_anything(
     await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
 
 
-PAGES = ["overview", "mine", "deliveries", "new", "targets", "settings", "webhooks", "dead-letters"]
-PAGES += ["health", "help", "help/TARGET_REFUSED"]
+PAGES = ["overview", "mine", "deliveries", "new", "targets", "settings", "audit", "webhooks"]
+PAGES += ["dead-letters", "health", "help", "help/TARGET_REFUSED"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

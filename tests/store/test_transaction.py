@@ -683,6 +683,46 @@ async def test_what_was_done_is_told_from_the_newest_on(deliveries: Deliveries) 
     assert await subjects(None, until=since) == ["s1", "s0"]
 
 
+async def test_what_was_done_is_found_by_who_did_it_what_it_was_and_to_what(
+    deliveries: Deliveries,
+) -> None:
+    for tenant in (TENANT, OTHER):
+        for name in ("ann", "bob"):
+            actor = make_actor(tenant=tenant, name=name)
+            for action in ("set", "try"):
+                for subject in ("quota", "report"):
+                    await deliveries.audit.record(make_done(actor, action=action, subject=subject))
+
+    async def found(tenant: str | None, **wanted: Any) -> list[tuple[str, str, str]]:
+        entries = await deliveries.audit.entries(tenant, **{"before": LAST, "limit": 99} | wanted)
+        return [(entry.actor, entry.action, entry.subject) for entry in entries]
+
+    every = await found(TENANT)
+    assert len(every) == 8
+    for wanted in (
+        {"actor": "ann"},
+        {"action": "try"},
+        {"subject": "quota"},
+        {"actor": "ann", "action": "try"},
+        {"actor": "bob", "subject": "report"},
+        {"action": "set", "subject": "quota"},
+        {"actor": "bob", "action": "set", "subject": "report"},
+        {"actor": "eve"},
+    ):
+        known = [
+            entry
+            for entry in every
+            if set(wanted.items()) <= set(zip(("actor", "action", "subject"), entry, strict=True))
+        ]
+        assert await found(TENANT, **wanted) == known
+        assert await found(TENANT, **wanted, limit=1) == known[:1]
+        assert len(await found(None, **wanted)) == 2 * len(known)
+    now = deliveries.now()
+    assert await found(TENANT, subject="quota", since=now + timedelta(hours=1)) == []
+    (newest,) = await deliveries.audit.entries(TENANT, before=LAST, limit=1, subject="quota")
+    assert len(await found(TENANT, subject="quota", before=newest.id)) == 3
+
+
 async def test_what_fails_within_the_block_is_not_noted(deliveries: Deliveries) -> None:
     with pytest.raises(KeyError):
         async with deliveries.audit.recording(make_done()):

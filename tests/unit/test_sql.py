@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterator
 from importlib.resources import files
 from typing import NamedTuple
 
 import pytest
 
+from app.audit import AuditTrail
 from app.delivery.states import State
 from app.store.pool import PREPARED_STATEMENTS
 from app.store.sql import Statement, in_full, parse
@@ -19,9 +21,13 @@ from tests.builders import make_delivery
 from tests.statements import BY_MODULE, STATEMENTS, STORE
 
 # What is given by `**`, where an argument is added without a change of the call.
+NARROWED = frozenset(inspect.signature(AuditTrail.entries).parameters) - {"self", "tenant"}
 ADVANCED = frozenset(advanced(make_delivery(), State.ERROR))
 SPREAD = {
     **dict.fromkeys(("advance", "finish", "plan"), ADVANCED),
+    **dict.fromkeys(
+        ("audit", "audit_of_all", "audit_of_subject", "audit_of_actor", "audit_of_action"), NARROWED
+    ),
     "browse": frozenset(Filter.model_fields),
     "browse_letters": frozenset(DeadLetterFilter.model_fields),
     "count_letters": frozenset(DeadLetterFilter.model_fields),

@@ -154,6 +154,31 @@ async def test_the_trail_is_narrowed_by_time(api: Api, pool: asyncpg.Pool) -> No
     assert (await api.call("GET", "/audit?limit=1001")).status == 422
 
 
+async def test_the_trail_is_narrowed_by_who_did_what_to_what(api: Api, pool: asyncpg.Pool) -> None:
+    trail_of_all = PostgresAudit(pool)
+    for name, action, subject in (
+        ("ann", "set", "quota"),
+        ("ann", "try", "s3_server"),
+        ("bob", "cancel", "delivery d 1"),
+    ):
+        actor = make_actor(name=name)
+        await trail_of_all.record(make_done(actor, action=action, subject=subject))
+
+    async def found(**wanted: str) -> list[str]:
+        answer = await api.call("GET", "/audit", params=wanted)
+        return [row["subject"] for row in (await answer.json())["content"]]
+
+    assert await found(actor="ann") == ["s3_server", "quota"]
+    assert await found(action="cancel") == ["delivery d 1"]
+    assert await found(subject="delivery d 1") == ["delivery d 1"]
+    assert await found(actor="ann", action="set") == ["quota"]
+    assert await found(actor="bob", subject="quota") == []
+    assert await found(actor="") == await found()
+    lines = await (await api.call("GET", "/audit?format=jsonl&actor=ann")).text()
+    assert len(lines.splitlines()) == 2
+    assert (await api.call("GET", "/audit", params={"actor": "a\nb"})).status == 422
+
+
 async def test_the_next_page_keeps_what_was_asked(api: Api, pool: asyncpg.Pool) -> None:
     await fill(pool, 3)
     since = (datetime.now(UTC) - timedelta(days=1)).isoformat()

@@ -16,7 +16,7 @@ from app.telemetry.logs import get_logger
 from app.tenants.configure import Configure
 from app.tenants.values import Maintenance
 from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
-from app.views.view import Link, Moment, Query, Time, View
+from app.views.view import Link, Moment, Query, Text, Time, View
 from web import schemas
 from web.answers import refusal, shown
 from web.endpoint import ACTOR, ADMINS, ENDPOINTS, PROJECT_ADMINS, READERS, Endpoint
@@ -90,6 +90,11 @@ class AuditQuery(FormQuery):
 
     since: Time = Field(None, description="Only entries from this time on.")
     until: Time = Field(None, description="Only entries before this time.")
+    actor: Text = Field(None, description="Only what the user of this name did.")
+    action: Text = Field(None, description="Only this, such as set, reset, try, cancel, retry.")
+    subject: Text = Field(
+        None, description="Only what was done to this: a setting by its name, or `delivery ID`."
+    )
     before: Annotated[int, Whole(1)] = Field(LAST, description="Only entries with smaller ids.")
     limit: Annotated[int, Whole(1)] = Field(
         LAST,
@@ -158,6 +163,9 @@ class OperationApi:
                 limit=size,
                 since=wanted.since,
                 until=wanted.until,
+                actor=wanted.actor,
+                action=wanted.action,
+                subject=wanted.subject,
             )
 
         if form != "json":

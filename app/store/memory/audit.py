@@ -53,6 +53,9 @@ class MemoryAudit:
         limit: int,
         since: datetime | None = None,
         until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
     ) -> list[AuditEntry]:
         """Return the newest entries with ids under `before`; of all tenants for None."""
         async with self._database.session() as session:
@@ -63,6 +66,9 @@ class MemoryAudit:
                     and entry.id < before
                     and (since is None or entry.at >= since)
                     and (until is None or entry.at < until)
+                    and actor in (entry.actor, None)
+                    and action in (entry.action, None)
+                    and subject in (entry.subject, None)
                 ),
             )
         return [entry for _, entry in sorted(found, reverse=True)[:limit]]

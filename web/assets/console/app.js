@@ -12,7 +12,8 @@ const nav = document.querySelector("nav");
 const who = document.querySelector(".who");
 const paused = document.getElementById("paused");
 const stands = document.getElementById("standing");
-const OPERATORS_ONLY = ["#/", "#/targets", "#/settings", "#/webhooks", "#/dead-letters", "#/health"];
+const NOT_FOR_OPERATORS = ["#/settings", "#/audit"]; // who administer nothing
+const OPERATORS_ONLY = ["#/", "#/targets", "#/settings", "#/audit", "#/webhooks", "#/dead-letters", "#/health"];
 // A page's files are loaded when it is shown first.
 const PAGES = {
   overview: async () => (await import("./overview.js")).overview,
@@ -22,6 +23,7 @@ const PAGES = {
   new: async () => (await import("./new.js")).ask,
   targets: async () => (await import("./targets.js")).targets,
   settings: async () => (await import("./settings.js")).settings,
+  audit: async () => (await import("./audit.js")).audit,
   webhooks: async () => (await import("./webhooks.js")).webhooks,
   "dead-letters": async () => (await import("./letters.js")).deadLetters,
   health: async () => (await import("./health.js")).health,
@@ -50,7 +52,8 @@ async function show({ changed = true, why } = {}) {
   const [home, listed] = plainUser() ? ["mine", "mine"] : ["overview", "deliveries"];
   const name = Object.hasOwn(PAGES, page) ? page : home;
   for (const link of nav.children) {
-    link.hidden = (plainUser() && OPERATORS_ONLY.includes(link.hash)) || (looksOnly() && ["#/mine", "#/new"].includes(link.hash));
+    link.hidden = (plainUser() && OPERATORS_ONLY.includes(link.hash)) || (looksOnly() && ["#/mine", "#/new"].includes(link.hash)) ||
+      (session.role === "EXPLOIT" && NOT_FOR_OPERATORS.includes(link.hash));
     const here = link.hash === (name === "overview" ? "#/" : `#/${name}`) || (name === "delivery" && link.hash === `#/${listed}`);
     if (here) {
       link.setAttribute("aria-current", "page");

@@ -1,7 +1,7 @@
 // One delivery: where it stands, how it got there, why it failed, what it holds.
 
 import { call, download, follow } from "./api.js";
-import { activity, alertOf, bar, clock, codeOf, confirmed, h, labelled, lasting, liveness, offered, say, seconds, size, state, suborders, time } from "./dom.js";
+import { activity, alertOf, bar, clock, codeOf, confirmed, h, labelled, lasting, liveness, offered, say, saved, seconds, size, state, suborders, time } from "./dom.js";
 
 const CONTENT = {
   removing: () => "being removed from its target",
@@ -314,10 +314,7 @@ function had(found, path, signal, what = "") {
   });
   const save = once(async () => {
     say("It is downloaded…");
-    const { file, name } = await download(`${path}/content${which}`);
-    const address = URL.createObjectURL(file);
-    h("a", { href: address, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    saved(await download(`${path}/content${which}`));
     say("Downloaded.");
   });
   return [h("button", { type: "button", onclick: link }, what ? `Link to${what}` : "Link"),

@@ -83,6 +83,17 @@ setInterval(() => {
   told("due", due);
 }, 1000);
 
+export function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+// Has the browser save what was downloaded.
+export function saved({ file, name }) {
+  const address = URL.createObjectURL(file);
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+}
+
 export function capital(text) {
   return text[0].toUpperCase() + text.slice(1);
 }

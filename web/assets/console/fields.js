@@ -1,7 +1,7 @@
 // A part of a form for each kind of value, made of its JSON schema; and the same value, to read only.
 
 import { SHARED } from "./setting-schemas.js";
-import { capital, h } from "./dom.js";
+import { capital, h, isObject } from "./dom.js";
 
 const NAMES = { s3_server: "S3 server", sas: "SAS", url: "URL" };
 const MASK = "*******"; // what a secret reads as
@@ -17,7 +17,6 @@ export function labelOf(name) {
   return NAMES[name] ?? capital(name).replaceAll("_", " ");
 }
 
-export const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const typeOf = ({ properties: { type } }) => type.const;
 
 // Of several kinds of objects, the one that a value is of; one without a type is of the optional one.

@@ -2,8 +2,8 @@
 
 import { call, looksOnly } from "./api.js";
 import { outcome } from "./connection.js";
-import { alertOf, confirmed, h, say } from "./dom.js";
-import { fits, isObject, leavesOf, marked, partOf, shownOf } from "./fields.js";
+import { alertOf, confirmed, h, isObject, say, time } from "./dom.js";
+import { fits, leavesOf, marked, partOf, shownOf } from "./fields.js";
 import { SETTINGS } from "./setting-schemas.js";
 
 const GROUPS = {
@@ -63,10 +63,11 @@ function draw(place, { content: setting, links }, unsaved) {
     ? h("p", { class: "hint" }, "Default: ", shownOf(schema, defaultValue))
     : h("details", { class: "hint" }, h("summary", {}, "Default"), shownOf(schema, defaultValue));
   if (looksOnly()) {
-    place.replaceChildren(h("fieldset", { "data-setting": name, tabindex: "-1" }, head, shownOf(schema, value), standard));
+    place.replaceChildren(h("fieldset", { "data-setting": name, tabindex: "-1" }, head, shownOf(schema, value), standard, historyOf(name)));
     return;
   }
 
+  const history = historyOf(name);
   let base = value; // what is changed here
   let part; // what is edited, as a form or as JSON
   let before;
@@ -160,7 +161,7 @@ function draw(place, { content: setting, links }, unsaved) {
       attempt(put);
     },
   },
-  h("fieldset", {}, head, shown, standard, found,
+  h("fieldset", {}, head, shown, standard, history, found,
     h("div", { class: "actions" }, save, undo,
       tested ? button("Test connection", () => attempt(async () => {
         found.replaceChildren("Trying…");
@@ -175,6 +176,22 @@ function draw(place, { content: setting, links }, unsaved) {
   // What is not filled in can't be shown while its entry is closed.
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   place.replaceChildren(form);
+}
+
+// Who changed it last, asked for when it is opened.
+function historyOf(name) {
+  const place = h("div", {}, "Asking…");
+  const query = new URLSearchParams({ subject: name });
+  return h("details", { class: "hint", ontoggle: async ({ target }) => {
+    if (!target.open) return;
+    try {
+      const { content } = await call("GET", `/audit?${query}&limit=3`);
+      place.replaceChildren(...content.map(({ at, actor, action }) => h("div", {}, time(at), ` ${actor}: ${action}`)),
+        content.length ? h("a", { href: `#/audit?${query}` }, "What was changed") : "It was not changed yet, or longer ago than the audit trail goes.");
+    } catch (error) {
+      place.replaceChildren(alertOf(error));
+    }
+  } }, h("summary", {}, "Last changes"), place);
 }
 
 // As a text that does not depend on the order of names.
