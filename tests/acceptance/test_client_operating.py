@@ -69,7 +69,7 @@ async def test_a_dead_letter_is_found_read_and_removed(operate: Call, client: Cl
             await asyncio.sleep(0.5)
     code, out, _ = await operate("letter", "show", found[0], "--body")
     assert (code, out) == (0, rubbish.decode())
-    assert (await operate("letter", "remove", found[0]))[0] == 2  # nobody is there to say yes
+    assert (await operate("letter", "remove", found[0]))[0] == 2  # there is no terminal to ask at
     code, _, err = await operate("letter", "remove", found[0], "--yes")
     assert (code, err) == (0, "1 of 1 dead letter removed\n")
     assert (await operate("letter", "show", found[0]))[0] == 3
