@@ -67,7 +67,7 @@ def reload_frame(number: int, *, last: bool) -> Frame:
 
 def mark_frame(number: int) -> Frame:
     """Encode no event but the number of the last one: a reader who comes again has one to tell."""
-    return Frame(f"id: {number}\r\n\r\n".encode() if number else b"")
+    return Frame(f"id: {number}\r\n\r\n".encode())
 
 
 def expired_frame(why: str) -> Frame:

@@ -31,7 +31,7 @@ _BACKOFF = Backoff(first=0.1, longest=5.0)  # between tries to connect
 
 # A connection keeps that many prepared, the driver's own among them; beyond, each use would prepare
 # one again, and push out another.
-PREPARED_STATEMENTS = 500
+PREPARED_STATEMENTS = 600
 
 # How long PostgreSQL waits for a process that does not go on: its locks are others' then. A relay
 # may be idle for as long as a broker has to confirm, twice 30 s; one that is frozen, or whose

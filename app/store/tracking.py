@@ -194,6 +194,12 @@ class PostgresTracking:
         with translate_errors():
             return int(await self._pool.fetchval(*SQL["last_change"]()))
 
+    async def last_of(self, tenant: str, user: str, *, until: int) -> int:
+        """Return the number of the newest step of a user's deliveries."""
+        statement = SQL["last_change_of_user"](tenant=tenant, user=user, until=until)
+        with translate_errors():
+            return int(await self._pool.fetchval(*statement))
+
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         """Return steps after `last`, and missing ones that are there now."""
         rows = await self._fetch(*SQL["changes"](last=last, missing=list(missing), limit=limit))
@@ -203,7 +209,10 @@ class PostgresTracking:
         self, tenant: str, last: int, *, limit: int, user: str | None = None
     ) -> list[Change]:
         """Return a tenant's steps after `last`, or those of one user's deliveries."""
-        statement = SQL["changes_of_tenant"](tenant=tenant, user=user, last=last, limit=limit)
+        if user is None:
+            statement = SQL["changes_of_tenant"](tenant=tenant, last=last, limit=limit)
+        else:
+            statement = SQL["changes_of_user"](tenant=tenant, user=user, last=last, limit=limit)
         return await in_slices(_change_of, await self._fetch(*statement))
 
     async def workers(self) -> list[WorkerSeen]:

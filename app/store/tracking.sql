@@ -16,6 +16,15 @@ c.asked_at IS NOT NULL OR coalesce(c.until <= now(), false) AS content_is_over
 h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
 h.cause AS change_cause, h.code AS change_code, h.news AS change_news
 
+-- fragment: steps_of_delivery
+-- (OFFSET: else PostgreSQL may read the history of all, to find the steps of one user's deliveries.)
+CROSS JOIN LATERAL (SELECT * FROM delivery_history WHERE delivery_id = d.id OFFSET 0) h
+
+-- fragment: is_missed
+-- By the index, where all that follows OR would be read without.
+h.id > :last - 1000 AND h.id <> :last
+AND (h.id > :last OR h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds')
+
 -- name: browse
 -- Deliveries of some tenants, the newest first, of those before a time of request and an id; each
 -- tenant's by its index. The rest is the fields of `Filter` (app/views/deliveries.py), by their names;
@@ -83,6 +92,11 @@ ORDER BY d.id;
 -- The newest change of any delivery; 0 before the first.
 SELECT coalesce(max(id), 0) FROM delivery_history;
 
+-- name: last_change_of_user
+-- The newest change of one user's deliveries, of those up to :until; 0 before the first.
+SELECT coalesce(max(h.id), 0) FROM delivery d {steps_of_delivery}
+WHERE d.tenant = :tenant AND d.user_email = :user AND h.id <= :until;
+
 -- name: changes
 -- Steps after :last, and the :missing ones: numbers are given before a transaction commits, so that
 -- smaller ones may appear later.
@@ -97,14 +111,19 @@ ORDER BY h.id
 LIMIT :limit;
 
 -- name: changes_of_tenant
--- A tenant's steps after :last, or those of one user's deliveries, for a reader who was away; and
--- those of the moments before, which may have appeared later although their numbers are smaller.
+-- A tenant's steps after :last, for a reader who was away; and those of the moments before, which may have appeared
+-- later although their numbers are smaller.
 SELECT {step}, {listed}, {content}
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id LEFT JOIN content c ON c.delivery_id = d.id
--- With OR, PostgreSQL would take a tenant's deliveries of any one user for few, and begin with all of the tenant's.
-WHERE d.tenant = :tenant AND CASE WHEN :user::text IS NULL THEN true ELSE d.user_email = :user END
-  AND h.id > :last - 1000 AND h.id <> :last -- by the index, where all that follows OR would be read without
-  AND (h.id > :last OR h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds')
+WHERE d.tenant = :tenant AND {is_missed}
+ORDER BY h.id
+LIMIT :limit;
+
+-- name: changes_of_user
+-- The same of one user's deliveries: by the index of those, however much happened to others.
+SELECT {step}, {listed}, {content}
+FROM delivery d {steps_of_delivery} LEFT JOIN content c ON c.delivery_id = d.id
+WHERE d.tenant = :tenant AND d.user_email = :user AND {is_missed}
 ORDER BY h.id
 LIMIT :limit;
 

@@ -280,6 +280,12 @@ class Changes(Protocol):
     async def last(self) -> int:
         """Return the number of the newest step."""
 
+    async def last_of(self, tenant: str, user: str, *, until: int) -> int:
+        """Return the number of the newest step of a user's deliveries, of those up to `until`.
+
+        0: there is none.
+        """
+
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         """Return steps after `last`, and those of the `missing` numbers that are there now."""
 

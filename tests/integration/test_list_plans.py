@@ -75,8 +75,11 @@ async def test_a_page_of_a_list_reads_what_it_shows(
     ("name", "arguments", "most"),
     [
         ("changes", "{last}, 20, ARRAY[7]", 11),
-        ("changes_of_tenant", "'t', NULL, {last}, 20", 1009),  # those of the moments before, too
-        ("changes_of_tenant", "'t', 'u7', {last}, 20", 1009),
+        ("changes_of_tenant", "'t', {last}, 20", 1009),  # those of the moments before, too
+        # Of one user: their own alone, however long they were away.
+        ("changes_of_user", "'t', 'u7', {last}, 20", _KEPT // 100),
+        ("changes_of_user", "'t', 'u7', 1, 20", _KEPT // 100),
+        ("last_change_of_user", "'t', 'u7', {last}", _KEPT // 100),
     ],
 )
 async def test_a_reader_that_follows_the_steps_reads_the_new_ones(

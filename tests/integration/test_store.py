@@ -244,7 +244,7 @@ async def test_a_delivery_goes_through_its_states(deliveries: Deliveries) -> Non
     ]
 
 
-@pytest.mark.parametrize("name", ["browse", "changes", "changes_of_tenant"])
+@pytest.mark.parametrize("name", ["browse", "changes", "changes_of_tenant", "changes_of_user"])
 async def test_lists_and_feeds_do_not_read_what_was_ordered(pool: asyncpg.Pool, name: str) -> None:
     """A thousand orders of half a megabyte each would be read for a page that shows none."""
     async with pool.acquire() as connection:

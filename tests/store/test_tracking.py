@@ -146,12 +146,35 @@ async def test_changes_are_followed_from_the_last_one_on(deliveries: Deliveries)
     assert [change.step.id for change in replayed] == [found[0].step.id, found[2].step.id]
     (user,) = {change.tracked.delivery.user for change in replayed}
     assert await changes.replay(TENANT, found[1].step.id, limit=9, user=user) == replayed
+    assert await changes.replay(TENANT, found[1].step.id, limit=1, user=user) == replayed[:1]
     for other in ("other@example.org", "", user.upper(), "%"):
         assert await changes.replay(TENANT, 0, limit=9, user=other) == []
     await deliveries.elapse(timedelta(minutes=1))
     await deliveries.granted("late")
     later = await changes.replay(TENANT, await changes.last(), limit=9)
     assert later == []
+    assert await changes.replay(TENANT, await changes.last(), limit=9, user=user) == []
+
+
+async def test_the_newest_step_of_a_user_is_told_whatever_happens_to_others(
+    deliveries: Deliveries,
+) -> None:
+    changes = deliveries.changes
+    mine = await deliveries.granted("mine")
+    first = await changes.last()
+    body = make_body("theirs")
+    theirs = await deliveries.granted(
+        "theirs", body=body | {"order": body["order"] | {"user": "other@example.org"}}
+    )
+    newest = await changes.last()
+
+    async def of(user: str, *, until: int = newest) -> int:
+        return await changes.last_of(TENANT, user, until=until)
+
+    assert [await of(mine.user), await of(theirs.user)] == [first, newest]
+    assert await of(theirs.user, until=newest - 1) == 0
+    assert await of("none@example.org") == 0
+    assert await changes.last_of(OTHER, mine.user, until=newest) == 0
 
 
 async def test_what_waits_and_what_became_of_the_rest_is_counted(deliveries: Deliveries) -> None:

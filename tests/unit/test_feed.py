@@ -83,6 +83,9 @@ class Log:
     async def last(self) -> int:
         return max(self.visible, default=0)
 
+    async def last_of(self, tenant: str, user: str, *, until: int) -> int:
+        raise AssertionError("a stream asks where it begins")
+
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         self.asked += 1
         self.missing = missing

@@ -79,7 +79,7 @@ class EventsApi:
             if now is None:
                 raise UnknownDeliveryError(f"{delivery} is not kept any more")
             steps = await self._tracking.steps(delivery.id)
-            missed = [step for step in steps if step.id > last]
+            missed = [step for step in steps if step.id > (last or 0)]
             if now.ended and not missed:
                 # It has heard everything: a browser that comes again for ever stops at this.
                 return web.Response(status=204)
@@ -102,7 +102,10 @@ class EventsApi:
         until = _end(actor, self._limits.duration)
         async with self._feed.watching(actor.tenant, user=own_only(actor)) as subscriber:
             subscriber.transferring |= await self._transferring(subscriber)
-            told = await self._missed(subscriber, last) if last else _mark(subscriber)
+            if last is None:
+                told = [mark_frame(await self._mark(subscriber))]
+            else:
+                told = await self._missed(subscriber, last)
             known = {frame.id for frame in told}.__contains__
             stream = _Stream(request, subscriber, known, self._limits, ends=False)
             return await stream.write(told, until)
@@ -114,11 +117,20 @@ class EventsApi:
         )
         told = await in_slices(step_frame, changes[:most])
         if len(changes) > most:
-            last_told = told[-1].id
-            # The newest number of all tells a user how much happens to others.
-            at = last_told if subscriber.user is not None else max(subscriber.since, last_told)
-            told.append(reload_frame(at, last=False))
+            mark = max(told[-1].id, await self._mark(subscriber))
+            told.append(reload_frame(mark, last=False))
         return told
+
+    async def _mark(self, subscriber: Subscriber) -> int:
+        """Return the number of the newest step that one may hear of, when the stream begins.
+
+        The newest of all would tell a user how much happens to others.
+        """
+        if subscriber.user is None:
+            return subscriber.since
+        return await self._changes.last_of(
+            subscriber.tenant, subscriber.user, until=subscriber.since
+        )
 
     async def _transferring(self, subscriber: Subscriber) -> set[UUID]:
         """Return the user's deliveries whose transfers are under way when the stream begins.
@@ -189,14 +201,10 @@ class EventsApi:
         ]
 
 
-def _mark(subscriber: Subscriber) -> list[Frame]:
-    """Return what one hears first. How much happens to others is not told to a user either."""
-    return [mark_frame(subscriber.since)] if subscriber.user is None else []
-
-
-def _last_event(request: web.Request) -> int:
+def _last_event(request: web.Request) -> int | None:
+    """Return the number that a reader heard last; 0: there was none when its stream began."""
     given = request.headers.get("Last-Event-ID", "")
-    return int(given) if _NUMBER.fullmatch(given) else 0
+    return int(given) if _NUMBER.fullmatch(given) else None
 
 
 def _current(tracked: Tracked, progress: Progress | None) -> list[Frame]:

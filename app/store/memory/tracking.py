@@ -214,6 +214,21 @@ class MemoryTracking:
         async with self._database.session() as session:
             return max((number for number, _ in session.rows(self._database.history)), default=0)
 
+    async def last_of(self, tenant: str, user: str, *, until: int) -> int:
+        """Return the number of the newest step of a user's deliveries."""
+        async with self._database.session() as session:
+
+            def is_theirs(row: StepRow) -> bool:
+                of = session.get(self._database.deliveries, row.delivery_id)
+                return (
+                    of is not None
+                    and (of.delivery.tenant, of.delivery.user) == (tenant, user)
+                    and row.id <= until
+                )
+
+            steps = session.where(self._database.history, is_theirs)
+            return max((number for number, _ in steps), default=0)
+
     async def since(self, last: int, *, missing: Sequence[int], limit: int) -> list[Change]:
         """Return steps after `last`, and missing ones that are there now."""
         async with self._database.session() as session:
