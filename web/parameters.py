@@ -29,14 +29,15 @@ def read(request: web.Request, model: type[Q], *, without: Collection[str] = ())
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     return model.read(
         {
-            name: request.query.getall(name) if _is_list(field) else request.query[name]
+            name: request.query.getall(name) if is_list(field) else request.query[name]
             for name, field in fields.items()
             if name in request.query and name not in without
         }
     )
 
 
-def _is_list(field: FieldInfo) -> bool:
+def is_list(field: FieldInfo) -> bool:
+    """Whether a parameter may be given several times."""
     return any(get_origin(kind) is list for kind in (field.annotation, *get_args(field.annotation)))
 
 

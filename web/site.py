@@ -31,6 +31,7 @@ from web.api.health import Health
 from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
+from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
@@ -79,6 +80,7 @@ class Parts:
     configuration: ConfigurationApi
     operation: OperationApi
     deliveries: DeliveriesApi
+    many: ManyApi
     dry_runs: DryRunsApi
     limits: LimitsApi
     quota: QuotaApi
@@ -109,6 +111,7 @@ class Parts:
             *self.configuration.endpoints(),
             *self.operation.endpoints(),
             *self.deliveries.endpoints(),
+            *self.many.endpoints(),
             *self.dry_runs.endpoints(),
             *self.limits.endpoints(),
             *self.quota.endpoints(),

@@ -39,6 +39,7 @@ from web.api.health import Check, Health
 from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
+from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.provider_sign_in import ProviderSignIns
@@ -94,6 +95,7 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
         configuration=ConfigurationApi(configure, services.configuration.store, health, audit),
         operation=OperationApi(configure, audit),
         deliveries=DeliveriesApi(tracking, services.interventions, table.of),
+        many=ManyApi(services.many),
         dry_runs=DryRunsApi(services.dry_runs, Checks(services.objects.probe)),
         limits=LimitsApi(tenants),
         quota=QuotaApi(services.quotas),

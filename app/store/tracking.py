@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -137,6 +137,16 @@ class PostgresTracking:
         """Return a delivery by its id."""
         rows = await self._fetch(*SQL["delivery_of"](tenant=tenant, id=delivery))
         return _tracked_of(rows[0], delivery_of(rows[0])) if rows else None
+
+    async def some(self, tenant: str, deliveries: Sequence[UUID]) -> list[Tracked]:
+        """Return those of a tenant's deliveries that there are, as `browse` shows them."""
+        rows = await self._fetch(*SQL["some"](tenant=tenant, ids=list(deliveries)))
+        return await in_slices(_listed, rows)
+
+    async def newest(self, tenant: str, correlation_ids: Collection[str]) -> set[UUID]:
+        """Return of each correlation id the delivery that was requested last."""
+        statement = SQL["newest_of"](tenant=tenant, correlation_ids=list(correlation_ids))
+        return {row["id"] for row in await self._fetch(*statement)}
 
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""

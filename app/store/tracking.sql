@@ -11,6 +11,24 @@ d.error_message, d.error_code, d.ending_type, d.ending_message, d.ending_code, d
 c.delivery_id AS content_of, c.removed_at AS content_removed_at, c.last_cause AS content_cause,
 c.asked_at IS NOT NULL OR coalesce(c.until <= now(), false) AS content_is_over
 
+-- fragment: code
+-- The code of why a delivery failed, or waits: as `Tracked.code` tells it.
+CASE WHEN d.error_type IS NOT NULL THEN coalesce(d.error_code,
+         CASE WHEN d.error_type IN ('EMPTY_ORDER', 'EXPIRED', 'TOO_MANY_SUBORDERS') THEN d.error_type END)
+     WHEN d.state IN ({ended}) THEN NULL
+     WHEN d.parked THEN 'SUBORDER_AWAITED'
+     WHEN d.ending_type IS NOT NULL THEN d.ending_code
+     WHEN d.held THEN 'QUOTA_AWAITED'
+     ELSE d.last_code END
+
+-- fragment: activity
+-- What goes on with a delivery that has not ended: as `Tracked.activity` tells it.
+CASE WHEN d.state IN ({ended}) THEN NULL
+     WHEN d.lease_owner IS NOT NULL AND d.finished_at IS NULL THEN 'moving'
+     WHEN {code} = 'PAUSED' THEN 'paused'
+     WHEN d.tries > 0 AND NOT d.parked AND NOT d.held THEN 'retrying'
+     ELSE 'waiting' END
+
 -- fragment: step
 -- A step, beside the delivery as it is now.
 h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
@@ -36,6 +54,10 @@ SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERA
       AND (:before_at::timestamptz IS NULL
            OR (d.requested_at, d.id) < (:before_at, :before_id::uuid))
       AND (:states::text[] IS NULL OR d.state = ANY (:states))
+      AND (:activities::text[] IS NULL OR {activity} = ANY (:activities))
+      AND (:codes::text[] IS NULL OR {code} = ANY (:codes))
+      AND (:target::text IS NULL OR d.target = :target)
+      AND (:worker::text IS NULL OR (d.lease_owner = :worker AND d.finished_at IS NULL))
       AND (:user::text IS NULL OR d.user_email = :user)
       AND (:labels::text[] IS NULL OR d.labels @> :labels)
       AND (:since::timestamptz IS NULL OR d.requested_at >= :since)
@@ -60,6 +82,19 @@ ORDER BY d.requested_at DESC, d.id DESC;
 SELECT d.*, {content}
 FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
 WHERE d.tenant = :tenant AND d.id = :id;
+
+-- name: some
+-- Some of a tenant's deliveries, by their ids.
+SELECT {listed}, {content}
+FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
+WHERE d.tenant = :tenant AND d.id = ANY (:ids::uuid[]);
+
+-- name: newest_of
+-- Of some correlation ids, the delivery that was requested last.
+SELECT found.id FROM unnest(:correlation_ids::text[]) AS asked (correlation_id) CROSS JOIN LATERAL (
+    SELECT id FROM delivery WHERE tenant = :tenant AND correlation_id = asked.correlation_id
+    ORDER BY requested_at DESC, id DESC LIMIT 1
+) found;
 
 -- name: history_of
 -- When a delivery came into each of its states, when an attempt there was given up, and what became of its content.

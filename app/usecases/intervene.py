@@ -54,31 +54,40 @@ class Interventions:
     users: Users
 
     async def cancel(
-        self, actor: Actor, correlation_id: str, *, user: str | None = None, reason: str = ""
+        self,
+        actor: Actor,
+        correlation_id: str,
+        *,
+        user: str | None = None,
+        reason: str = "",
+        one_of_many: UUID | None = None,
     ) -> Delivery:
         """End an active delivery: `ERROR`, `INTERNAL_ERROR`, saying by whom it was cancelled.
 
         (Clients know no error type for it.) Its worker notices within a second, and aborts the
         upload; that of a dead one is swept later. One whose archive may be appearing is returned as
-        `TRANSFERRING`: it ends when that is known, and is done if it has appeared. Raises
+        `TRANSFERRING`: it ends when that is known, and is done if it has appeared. `one_of_many`:
+        only the delivery of this id, which an entry of the audit trail names with others. Raises
         UnknownDeliveryError, NotPossibleError.
         """
         async with self.store.transaction() as tx:
             delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
-            if delivery is not None:
+            if delivery is not None and one_of_many in (delivery.id, None):
                 if delivery.ending is not None:
                     raise NotPossibleError(why_not_cancelled(delivery))
-                delivery = replace(delivery, state=await _end(tx, delivery, actor, reason))
-        if delivery is None:
-            last = await self._last(actor.tenant, correlation_id, user)
-            raise NotPossibleError(
-                f"{last.delivery} has ended already ({last.delivery.state}); "
-                "there is nothing to cancel"
-            )
-        return delivery
+                state = await _end(tx, delivery, actor, reason, audited=one_of_many is None)
+                return replace(delivery, state=state)
+        last = await self._last(actor.tenant, correlation_id, user, one_of_many)
+        raise NotPossibleError(why_over(last.delivery))
 
     async def retry(
-        self, actor: Actor, correlation_id: str, *, user: str | None = None, force: bool = False
+        self,
+        actor: Actor,
+        correlation_id: str,
+        *,
+        user: str | None = None,
+        force: bool = False,
+        one_of_many: UUID | None = None,
     ) -> Delivery:
         """Try again at once what waits for a later attempt, or again what ended in ERROR.
 
@@ -86,31 +95,34 @@ class Interventions:
 
         What has ended is asked for again as its client would: a new delivery of the same request,
         with new responses, and all of the tenant's time. What would end the same way only with
-        `force`. Raises UnknownDeliveryError, NotPossibleError, FailsAgainError, OverQuotaError.
+        `force`. `one_of_many`: only the delivery of this id, which an entry of the audit trail
+        names with others. Raises UnknownDeliveryError, NotPossibleError, FailsAgainError,
+        OverQuotaError.
         """
+        audited = one_of_many is None
         async with self.store.transaction() as tx:
             active = _of(user, await tx.lock(actor.tenant, correlation_id))
             if active is not None:
+                if one_of_many not in (active.id, None):
+                    raise NotPossibleError(why_not_the_last(active))
                 if active.ending is not None or not await tx.retry_now(active):
                     raise NotPossibleError(why_not_retried(active))
                 _wake(tx, active)
-                await tx.audit(_done(actor, "retry", active, after=active.state))
+                done = _done(actor, "retry", active, after=active.state)
+                if audited:
+                    await tx.audit(done)
                 return active
         tracked = await self._last(actor.tenant, correlation_id, user)
         last = tracked.delivery
-        content_state = None if tracked.content is None else tracked.content.state
+        if one_of_many not in (last.id, None):
+            raise NotPossibleError(why_not_the_last(last))
         if user is not None and await self._taken_since(last):
             # The client that has the id now is none of this user's business.
             raise NotPossibleError(
                 f"{last} can't be asked for again; ask for it under another correlation id"
             )
-        if last.state is State.DONE and content_state is not ContentState.REMOVED:
-            going = content_gone(last, tracked.content)
-            raise NotPossibleError(
-                f"{last} is done; ask for it again under another correlation id"
-                if going is None
-                else f"{going}; ask for it again when it is gone"
-            )
+        if (why := why_done_is_enough(tracked)) is not None:
+            raise NotPossibleError(why)
         if tracked.fails_again and not force:
             raise FailsAgainError(why_it_fails_again(tracked))
         request = DeliveryRequest(
@@ -129,7 +141,7 @@ class Interventions:
             order=last.order,
         )
         async with self.store.transaction() as tx:
-            return await self._open(tx, actor, "retry", request)
+            return await self._open(tx, actor, "retry", request, audited=audited)
 
     async def remove(
         self,
@@ -234,7 +246,13 @@ class Interventions:
         return delivery_id
 
     async def _open(
-        self, tx: UnitOfWork, actor: Actor, action: str, request: DeliveryRequest
+        self,
+        tx: UnitOfWork,
+        actor: Actor,
+        action: str,
+        request: DeliveryRequest,
+        *,
+        audited: bool = True,
     ) -> Delivery:
         """Save a delivery, what is owed for it and the entry of the audit trail: all or nothing."""
         asked = opening(request, None, tenants=self.tenants, users=self.users)
@@ -251,7 +269,9 @@ class Interventions:
                 retry_after=why.retry_after,
             )
         _wake(tx, opened[0])
-        await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
+        done = _done(actor, action, opened[0], after=opened[0].state)
+        if audited:
+            await tx.audit(done)
         return opened[0]
 
     async def _taken_since(self, last: Delivery) -> bool:
@@ -330,15 +350,41 @@ def _wake(tx: UnitOfWork, delivery: Delivery) -> None:
         tx.wake(delivery.work)
 
 
-async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> State:
+async def _end(
+    tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str, *, audited: bool = True
+) -> State:
     """End a delivery that is locked, or note that it ends; return the state that it is in then."""
     message = f"cancelled by {actor.name or 'a caller without a name'}"
     if reason:
         message += f": {reason}"
     state = await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message, code=Code.CANCELLED)
     assert state is not None  # noqa: S101 - it is locked
-    await tx.audit(_done(actor, "cancel", delivery, after=state))
+    done = _done(actor, "cancel", delivery, after=state)
+    if audited:
+        await tx.audit(done)
     return state
+
+
+def why_over(delivery: Delivery) -> str:
+    """Return why there is nothing to cancel of a delivery that has ended."""
+    return f"{delivery} has ended already ({delivery.state}); there is nothing to cancel"
+
+
+def why_not_the_last(newer: Delivery) -> str:
+    """Return why one is not tried again whose correlation id another delivery has by now."""
+    return f"{newer} was asked for again since then ({newer.state}); look at that one"
+
+
+def why_done_is_enough(tracked: Tracked) -> str | None:
+    """Return why one that is done is not tried again: its content is there, or on its way out."""
+    delivery, content = tracked.delivery, tracked.content
+    removed = content is not None and content.state is ContentState.REMOVED
+    if delivery.state is not State.DONE or removed:
+        return None
+    going = content_gone(delivery, content)
+    if going is None:
+        return f"{delivery} is done; ask for it again under another correlation id"
+    return f"{going}; ask for it again when it is gone"
 
 
 def why_not_cancelled(delivery: Delivery) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -91,6 +91,18 @@ class Tracked:
         return self.error is not None and fails_again(self.code)
 
     @property
+    def searched(self) -> str:
+        """What a text is looked for in."""
+        delivery, error = self.delivery, self.error or ()
+        parts = (
+            delivery.correlation_id,
+            delivery.archive_name,
+            *error,
+            delivery.last_cause,
+        )
+        return " ".join(part for part in parts if part is not None)
+
+    @property
     def since(self) -> datetime:
         """Since when it is in its state."""
         return self.finished_at or self.state_since
@@ -145,6 +157,12 @@ class Filter(Query):
     """
 
     states: list[State] | None = Field(None, alias="state", description="Only these.")
+    activities: list[Activity] | None = Field(
+        None, alias="activity", description="Only where this goes on; `stalled` finds none."
+    )
+    codes: Texts = Field(None, alias="code", description="Only with this code of a cause.")
+    target: Text = Field(None, description="Only to this target.")
+    worker: Text = Field(None, description="Only what this worker has under way.")
     user: Text = Field(None, description="Only of this ordering user.")
     labels: Texts = Field(
         None, alias="label", description="Only with this label; with all of them, if given again."
@@ -157,6 +175,22 @@ class Filter(Query):
     def arguments(self) -> dict[str, Any]:
         """Return the fields, by the names that the statement has for them; none of a subclass."""
         return {name: getattr(self, name) for name in Filter.model_fields}
+
+    def fits(self, tracked: Tracked) -> bool:
+        """Whether a delivery is among those that are looked for."""
+        delivery = tracked.delivery
+        return (
+            (self.states is None or delivery.state in self.states)
+            and (self.activities is None or tracked.activity in self.activities)
+            and (self.codes is None or tracked.code in self.codes)
+            and self.target in (delivery.target, None)
+            and self.worker in (tracked.worker, None)
+            and self.user in (delivery.user, None)
+            and set(self.labels or ()) <= set(delivery.labels)
+            and (self.since is None or delivery.requested_at >= self.since)
+            and (self.until is None or delivery.requested_at < self.until)
+            and (self.text is None or self.text.lower() in tracked.searched.lower())
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,6 +285,12 @@ class Tracking(UnderwayReader, Protocol):
 
     async def one(self, tenant: str, delivery: UUID) -> Tracked | None:
         """Return a delivery by its id; None if the tenant has none of this id, or no longer."""
+
+    async def some(self, tenant: str, deliveries: Sequence[UUID]) -> list[Tracked]:
+        """Return those of a tenant's deliveries that there are, as `browse` shows them."""
+
+    async def newest(self, tenant: str, correlation_ids: Collection[str]) -> set[UUID]:
+        """Return of each correlation id the delivery that was requested last."""
 
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""

@@ -34,6 +34,7 @@ from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
 from app.usecases.links import Links
+from app.usecases.many import Many
 from app.usecases.pausing import Pausing
 from app.usecases.quotas import Quotas
 from app.usecases.target_states import TargetStates
@@ -61,6 +62,7 @@ from web.api.health import Check, Health
 from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
+from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
@@ -199,11 +201,14 @@ def parts_for(
     tenants = configuration.tenants
     store = PostgresStore(configuration.pool, Wakeup())
     quotas = Quotas(store=store, tenants=tenants)
+    interventions = has.pop("interventions")
+    many = Many(store=store, tracking=tracking, interventions=interventions)
     parts: dict[str, Any] = {
         "settings": SettingsApi(configure, Checks(probe)),
         "configuration": ConfigurationApi(configure, configuration.store, health, audit),
         "operation": OperationApi(configure, audit),
-        "deliveries": DeliveriesApi(tracking, has.pop("interventions"), progress),
+        "deliveries": DeliveriesApi(tracking, interventions, progress),
+        "many": ManyApi(many),
         "dry_runs": DryRunsApi(
             DryRuns(
                 tracking=tracking,

@@ -17,6 +17,7 @@ from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
 from app.usecases.links import Links
+from app.usecases.many import Many
 from app.usecases.pausing import Pausing
 from app.usecases.quotas import Quotas
 from app.usecases.target_states import TargetStates
@@ -50,6 +51,15 @@ class Services:
             tracking=self.database.tracking,
             tenants=self.configuration.tenants,
             users=self.users,
+        )
+
+    @property
+    def many(self) -> Many:
+        """What does the same to many of them."""
+        return Many(
+            store=self.database.store,
+            tracking=self.database.tracking,
+            interventions=self.interventions,
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -96,21 +96,16 @@ class MemoryTracking:
         limit: int,
     ) -> list[Tracked]:
         """Return their deliveries, the newest first, without what they ordered."""
-
-        def is_wanted(row: DeliveryRow) -> bool:
-            delivery = row.delivery
-            return (
-                delivery.tenant in tenants
-                and (before is None or (delivery.requested_at, delivery.id) < before)
-                and (wanted.states is None or row.state in wanted.states)
-                and wanted.user in (delivery.user, None)
-                and set(wanted.labels or ()) <= set(delivery.labels)
-                and (wanted.since is None or delivery.requested_at >= wanted.since)
-                and (wanted.until is None or delivery.requested_at < wanted.until)
-                and (wanted.text is None or wanted.text.lower() in _text_of(row).lower())
-            )
-
         async with self._database.session() as session:
+
+            def is_wanted(row: DeliveryRow) -> bool:
+                delivery = row.delivery
+                return (
+                    delivery.tenant in tenants
+                    and (before is None or (delivery.requested_at, delivery.id) < before)
+                    and wanted.fits(_tracked_of(row, session, self._database))
+                )
+
             newest = self._newest(session, is_wanted)[:limit]
             return [_listed_of(row, session, self._database) for row in newest]
 
@@ -135,6 +130,21 @@ class MemoryTracking:
             if row is None or row.delivery.tenant != tenant:
                 return None
             return _tracked_of(row, session, self._database)
+
+    async def some(self, tenant: str, deliveries: Sequence[UUID]) -> list[Tracked]:
+        """Return those of a tenant's deliveries that there are, as `browse` shows them."""
+        async with self._database.session() as session:
+            rows = [session.get(self._database.deliveries, each) for each in set(deliveries)]
+            return [
+                _listed_of(row, session, self._database)
+                for row in rows
+                if row is not None and row.delivery.tenant == tenant
+            ]
+
+    async def newest(self, tenant: str, correlation_ids: Collection[str]) -> set[UUID]:
+        """Return of each correlation id the delivery that was requested last."""
+        found = [await self.of(tenant, each) for each in set(correlation_ids)]
+        return {tracked[0].delivery.id for tracked in found if tracked}
 
     async def steps(self, delivery: UUID) -> list[Step]:
         """Return how a delivery got where it is."""
@@ -401,16 +411,6 @@ class MemoryTracking:
                 key=lambda group: (group[0][0], group[0][1] is None, group[0][1] or ""),
             )
         ]
-
-
-def _text_of(row: DeliveryRow) -> str:
-    """Return what a text is looked for in."""
-    delivery, (kind, message) = row.delivery, row.error or (None, None)
-    parts = (
-        *(delivery.correlation_id, delivery.archive_name),
-        *(kind, message, delivery.last_cause),
-    )
-    return " ".join(part for part in parts if part is not None)
 
 
 def _seconds(row: DeliveryRow) -> float:

@@ -22,6 +22,7 @@ from web.api.health import Health
 from web.api.history import HistoryApi
 from web.api.limits import LimitsApi
 from web.api.maintenance import OperationApi
+from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
@@ -58,6 +59,7 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         configuration=ConfigurationApi(some, some, some, some),
         operation=OperationApi(some, some),
         deliveries=DeliveriesApi(some, some, some),
+        many=ManyApi(some),
         dry_runs=DryRunsApi(some, some),
         limits=LimitsApi(some),
         quota=QuotaApi(some),

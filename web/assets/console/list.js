@@ -2,10 +2,9 @@
 
 import { call, follow, plainUser } from "./api.js";
 import { activity, addressOf, alertOf, bar, codeOf, h, labelled, lasting, liveness, refreshed, seconds, size, state, suborders, time } from "./dom.js";
+import { ENDED, filterOf, filters, fits, pathOf, wantedOf } from "./filter.js";
+import { manyOf } from "./many.js";
 
-const STATES = ["RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING", "DONE", "ERROR"];
-const ENDED = ["DONE", "ERROR"];
-const ACTIVE = STATES.filter((name) => !ENDED.includes(name));
 const COLUMNS = ["Delivery", "State", "Progress", "User", "Size", "Requested", "Cause"];
 
 function age(delivery) {
@@ -32,15 +31,15 @@ function row({ delivery, progress }) {
 }
 
 export async function list(content, { signal, query }) {
-  const wanted = query.get("state") || "";
-  const text = query.get("text") || "";
-  const label = query.get("label") || "";
+  const wanted = wantedOf(query);
+  const filter = filterOf(wanted);
   const counts = h("ul", { class: "counts", "aria-label": "Deliveries by state" });
   const body = h("tbody", {});
   const more = h("button", { type: "button", hidden: true }, "Older deliveries");
   const said = h("div", {});
   const live = liveness();
-  content.append(h("h1", {}, "Deliveries"), counts, filters({ wanted, text, label }), live.element, said,
+  content.append(h("h1", {}, "Deliveries"), counts, filters(wanted), live.element,
+    plainUser() ? "" : manyOf(filter, { done: () => reload() }), said,
     h("table", { class: "cards" },
       h("caption", {}, "The newest first"),
       h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
@@ -50,18 +49,12 @@ export async function list(content, { signal, query }) {
 
   const shown = new Map(); // by id: the delivery as it was told last, its progress, and its row
   const current = new Map(); // by correlation id: the newest of them
-  const matches = (delivery) =>
-    (!wanted || (wanted === "active" ? ACTIVE.includes(delivery.state) : delivery.state === wanted)) &&
-    (!label || delivery.labels?.includes(label)) &&
-    (!text || JSON.stringify([delivery.correlationId, delivery.archiveName, delivery.errorType,
-      delivery.errorMessage, delivery.lastCause]).toLowerCase().includes(text.toLowerCase()));
-
   // What is told of a delivery is all there is to tell: it replaces what was known, so that a cause
   // that is over goes. Progress is told apart, and is that of an attempt.
   function put({ progress, ...delivery }, { first }) {
     const known = shown.get(delivery.id);
     if (!first && known && known.delivery.updatedAt > delivery.updatedAt) return; // told since it was asked for
-    if (!matches(delivery)) {
+    if (!fits(filter, delivery)) {
       known?.element.remove();
       shown.delete(delivery.id);
       return;
@@ -84,7 +77,7 @@ export async function list(content, { signal, query }) {
     one.element ||= element;
   }
 
-  const first = pathOf({ wanted, text, label });
+  const first = pathOf(filter);
   let next = first;
   let asking = false;
   async function page() {
@@ -170,32 +163,4 @@ async function countAgain(counts, signal, older) {
   } catch { /* the list tells */ }
   older();
   if (!signal.aborted) setTimeout(() => { if (!signal.aborted) countAgain(counts, signal, older); }, 5000);
-}
-
-function pathOf({ wanted, text, label }) {
-  const query = new URLSearchParams();
-  for (const name of wanted === "active" ? ACTIVE : wanted ? [wanted] : []) query.append("state", name);
-  if (text) query.set("text", text);
-  if (label) query.set("label", label);
-  return `/deliveries?${query}`;
-}
-
-function filters({ wanted, text, label }) {
-  const choice = h("select", { id: "state" },
-    [["", "all"], ["active", "under way"], ...STATES.map((name) => [name, name])].map(([value, label]) =>
-      h("option", { value, selected: value === wanted }, label)));
-  const search = h("input", { id: "text", type: "search", value: text });
-  const named = h("input", { id: "label", type: "search", value: label });
-  return h("form", {
-    class: "filters",
-    role: "search",
-    onsubmit: (event) => {
-      event.preventDefault();
-      location.hash = `#/deliveries?${new URLSearchParams({ state: choice.value, text: search.value, label: named.value.trim() })}`;
-    },
-  },
-  h("div", {}, h("label", { for: "state" }, "State"), choice),
-  h("div", {}, h("label", { for: "text" }, "Id, archive or cause"), search),
-  h("div", {}, h("label", { for: "label" }, "Label"), named),
-  h("button", {}, "Show"));
 }
