@@ -212,8 +212,8 @@ chaos: setup ## Deliveries under faults, three workers (DELIVERIES=200, SEED=…
 	@$(BIN)/python -m tests.chaos --deliveries $(or $(DELIVERIES),200) \
 		$(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
-screenshots: setup ## Take the pictures in docs/console again (needs chromium)
-	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser
+screenshots: setup ## Take the pictures in docs/console again (needs chromium); what looks as before stays
+	@SCREENSHOTS=1 $(BIN)/python -m pytest -q tests/browser/test_pictures.py
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

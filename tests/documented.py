@@ -33,7 +33,16 @@ from sinks.stores.gcs.rights import NEEDED as GCS_RIGHTS
 from sinks.stores.s3.abilities import ABILITIES
 from sinks.stores.s3.rights import NEEDED as S3_RIGHTS
 from streams.amqp import rights as rabbitmq
-from tests.pages import commands, drawing, figures, http_api, man, messages, states
+from tests.pages import (
+    commands,
+    drawing,
+    figures,
+    http_api,
+    man,
+    messages,
+    pictures,
+    states,
+)
 from tests.recorded.today.http import guarded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -287,6 +296,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "S3 servers": _s3_servers,
         "what S3 servers are tried for": _s3_abilities,
     },
+    "docs/console.md": {"the pages of the console": pictures.pages},
     "docs/alerts.md": {"the alerts": figures.alerts},
     "docs/commands.md": {"the commands": commands.commands},
     "docs/client-commands.md": {"the commands of the client": commands.commands_of_the_client},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -25,7 +24,7 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 async def service(stack: Stack) -> AsyncIterator[str]:
     """The service, shared by this folder and gone after it: it reads the queues; its address."""
     extra = {
-        "DELIVERY_WORKER_ID": "worker-1",  # the pictures in docs/ show it
+        "DELIVERY_WORKER_ID": "worker-1",
         "DELIVERY_WEBHOOK_ALLOWED_HOSTS": "*,127.0.0.1/32",
         "DELIVERY_CONTENT_DOWNLOADS": "4",
     }
@@ -112,6 +111,3 @@ async def setting(service: str, stack: Stack, name: str, *, value: object) -> As
             yield
         finally:
             (await session.delete(f"/settings/{name}")).raise_for_status()
-
-
-SHOTS = Path(__file__).resolve().parents[2] / "docs" / "console"

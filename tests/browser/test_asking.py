@@ -12,7 +12,7 @@ from playwright.async_api import Locator, Page, Route, expect
 
 from compose.embedded.stack import USER, Stack
 from tests.browser.conftest import api, sign_in, token
-from tests.browser.test_console import accessible, shot
+from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
 from tests.client import Client, request_for
@@ -47,7 +47,6 @@ async def test_a_template_that_no_archive_can_have_is_refused_with_its_reason(
     alert = page.get_by_role("alert")
     await expect(alert).to_contain_text("delivery.archiveName")
     await expect(alert).to_contain_text("delivery.prefix")
-    await shot(page, "refused")
     await fits(page)
 
 
@@ -60,7 +59,6 @@ async def test_a_request_that_is_checked_says_what_would_become_of_it_and_orders
     judged = page.get_by_role("status").filter(has_text="It would be granted.")
     await expect(judged).to_contain_text(f"{name}/mission.zip", timeout=60_000)
     await accessible(page)
-    await shot(page, "checked")
     await page.get_by_label("Format").select_option("files")
     await page.get_by_role("button", name="Check").click()
     refused = page.get_by_role("alert").filter(has_text="It would be refused.")

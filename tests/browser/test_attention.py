@@ -9,7 +9,6 @@ from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import Stack
 from tests.browser.conftest import NARROW, WIDE, sign_in
-from tests.browser.test_console import shot
 from tests.browser.test_suborders import fits
 from tests.client import Client, request_for
 from tests.standin import StandIn
@@ -40,9 +39,7 @@ async def test_transfers_that_fail_come_first_and_a_delivery_shows_its_attempts(
     needed = page.get_by_role("region", name="What needs you")
     await expect(needed).to_contain_text("fail one after the other: 3 attempts")
     await expect(needed).to_contain_text("403")
-    await shot(page, "overview")
     await fits(page)
-    await shot(page, "narrow-attention")
     await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     await expect(page.get_by_role("link", name="1 thing needs attention")).to_be_visible()
     await expect(page).to_have_title("(1) Overview \N{EN DASH} rs-delivery console")
@@ -55,7 +52,6 @@ async def test_transfers_that_fail_come_first_and_a_delivery_shows_its_attempts(
     await expect(attempts.locator("tbody tr")).to_have_count(1)
     await expect(attempts).to_contain_text("worker-1")
     await expect(attempts).to_contain_text("ended in ERROR")
-    await shot(page, "attempts")
     await fits(page)
     # One that goes well ends it, without the page being asked for again.
     await page.set_viewport_size(NARROW)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from playwright.async_api import Page, expect
 
 from app.delivery.own_ids import prefix_of
 from compose.embedded.stack import TENANT, USER, Stack
-from tests.browser.conftest import NARROW, OPERATOR, SHOTS, WIDE, api, sign_in, token
+from tests.browser.conftest import NARROW, OPERATOR, WIDE, api, sign_in, token
 from tests.builders import make_token
 from tests.client import Client, request_for
 from tests.conftest import noise
@@ -61,14 +60,12 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     row = page.get_by_role("row").filter(has_text=name)
     await expect(row.get_by_role("progressbar")).to_be_visible()
     await row.get_by_role("link").focus()
-    await shot(page, "deliveries")
     await standin.behave()
     await expect(row).to_contain_text("DONE", timeout=40_000)
     await expect(row.get_by_role("link")).to_be_focused()  # though its row changed each second
     await page.get_by_role("link", name=name).click()
     await expect(page.get_by_text(re.compile(r"s3://.*\.tar$"))).to_be_visible()
     await expect(page.get_by_role("cell", name="a.bin")).to_be_visible()
-    await shot(page, "delivery")
 
 
 async def test_a_user_asks_for_their_own_without_an_id(
@@ -125,12 +122,10 @@ async def test_a_failed_delivery_says_why_and_can_be_tried_again(
     await expect(row).to_contain_text("403")
     await page.get_by_role("link", name=body["correlationId"]).click()
     await expect(page.locator(".alert")).to_contain_text("INTERNAL_ERROR")
-    await shot(page, "failed")
     # The code leads to what it means.
     await page.locator(".alert").get_by_role("link", name="SOURCE_REFUSED").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("What SOURCE_REFUSED means")
     await expect(page.get_by_text("give the user access to the data")).to_be_visible()
-    await shot(page, "help")
     await page.go_back()
     await page.get_by_role("button", name="Try again").click()
     await expect(page.get_by_role("dialog")).to_contain_text("would fail again as it did")
@@ -214,7 +209,6 @@ async def test_a_setting_is_changed_takes_effect_and_is_put_back(
     await expect(form).to_contain_text("= 11.5 GiB")
     await form.get_by_role("button", name="Save").click()
     await expect(form).to_contain_text("(set)")
-    await shot(page, "settings")
     async with api(service, stack) as session:
         answer = await session.get("/settings/order_size_limit_bytes")
         assert (await answer.json())["content"]["value"] == 12345678901
@@ -258,7 +252,6 @@ async def test_dead_letters_are_shown_and_put_back(
     await expect(row.first).to_be_visible()
     await row.first.get_by_text("14 B").click()
     await expect(row.first).to_contain_text("no json at all")
-    await shot(page, "dead-letters")
     await row.first.get_by_role("checkbox").check()
     await page.get_by_role("button", name="Put back").click()
     await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
@@ -271,7 +264,6 @@ async def test_health_tells_of_dependencies_workers_and_targets(page: Page, stac
     await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
     await expect(page.get_by_role("row").filter(has_text="alive").first).to_contain_text("of 2")
     await expect(page.get_by_role("row").filter(has_text="deliveries at")).to_contain_text("UP")
-    await shot(page, "health")
 
 
 async def test_health_is_there_while_a_target_is_silent(page: Page, stack: Stack) -> None:
@@ -352,8 +344,6 @@ async def test_every_page_is_accessible_and_fits_a_phone(
         await accessible(page)
         await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        if scheme == "dark":
-            await shot(page, f"narrow-{name.partition('/')[0]}")
         await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 
 
@@ -387,10 +377,3 @@ async def accessible(page: Page) -> None:
         if violation["impact"] in ("serious", "critical")
     ]
     assert found == [], page.url
-
-
-async def shot(page: Page, name: str) -> None:
-    """Take a picture for docs/, when asked (`make screenshots`)."""
-    if os.environ.get("SCREENSHOTS"):
-        SHOTS.mkdir(exist_ok=True)
-        await page.screenshot(path=SHOTS / f"{name}.png")

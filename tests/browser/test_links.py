@@ -12,7 +12,7 @@ from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import Stack
 from tests.browser.conftest import setting, sign_in
-from tests.browser.test_console import accessible, shot
+from tests.browser.test_console import accessible
 from tests.browser.test_suborders import fits
 from tests.client import Client, contents, request_for
 
@@ -33,7 +33,6 @@ async def test_a_link_is_made_copied_and_leads_to_the_archive(
         await expect(dialog).to_contain_text("It holds until")
         address = await dialog.get_by_label("Link").input_value()
         await accessible(page)
-        await shot(page, "link")
         await fits(page)
         assert await dialog.evaluate("(it) => it.scrollWidth <= it.clientWidth")
         await dialog.get_by_role("button", name="Copy").click()

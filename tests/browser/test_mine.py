@@ -15,8 +15,8 @@ import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from compose.embedded.stack import TENANT, USER, Stack
-from tests.browser.conftest import WIDE, setting
-from tests.browser.test_console import accessible, shot
+from tests.browser.conftest import setting
+from tests.browser.test_console import accessible
 from tests.browser.test_live import LIVE, STREAM, refusing
 from tests.client import Client, request_for
 from tests.command import delivery
@@ -272,9 +272,6 @@ async def test_every_state_is_told_in_words_accessible_and_fits_a_phone_enlarged
         await accessible(page)
         if width == 360:
             await expect(page.locator(".card").first).to_be_in_viewport()  # without scrolling
-    if scheme == "light":
-        await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
-        await shot(page, "mine")
 
 
 async def test_two_hundred_are_shown_a_page_at_a_time(page: Page, stack: Stack) -> None:

@@ -10,7 +10,6 @@ from playwright.async_api import Locator, Page, expect
 
 from compose.embedded.stack import USER, Stack
 from tests.browser.conftest import WIDE, setting, sign_in
-from tests.browser.test_console import shot
 from tests.browser.test_suborders import fits
 from tests.client import Client, request_for
 from tests.standin import StandIn
@@ -52,7 +51,6 @@ async def test_what_there_is_is_asked_for_and_what_is_missing_is_named(
     await expect(rows.first.locator("td").nth(0)).to_have_text(re.compile(r"lost-\d\d\.tif"))
     await expect(rows.first.locator("td").nth(2)).to_contain_text("rs-order could not restore it")
     await expect(page.get_by_text("And 2 more: the manifest names each.")).to_be_visible()
-    await shot(page, "missing")
     await fits(page)
     await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from playwright.async_api import Locator, Page, expect
 
 from compose.embedded.stack import Stack
 from tests.browser.conftest import NARROW, WIDE, sign_in
-from tests.browser.test_console import accessible, shot
+from tests.browser.test_console import accessible
 from tests.client import Client, request_for
 from tests.standin import StandIn
 
@@ -65,9 +65,7 @@ async def test_what_a_delivery_waits_for_is_told_in_words_until_it_is_there(
     files = page.get_by_role("table").filter(has=heading)
     await expect(files.locator("caption")).to_have_text("Listed so far: 2 of 6 files")
     await expect(names(files)).to_have_text(["f0.txt", "f1.txt"])
-    await shot(page, "suborders")
     await fits(page)
-    await shot(page, "narrow-suborders")
     await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 
     await slow.advance(RESTORE)

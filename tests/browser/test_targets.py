@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from compose.embedded.stack import TENANT, Stack
 from tests.browser.conftest import setting, sign_in
-from tests.browser.test_console import accessible, shot
+from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
 from tests.client import Client, request_for
@@ -67,7 +67,6 @@ async def test_a_target_that_fails_says_since_when_why_and_what_that_means(
     await expect(row).to_contain_text("403 AccessDenied")
     await expect(row).to_contain_text("2 under way, 5 waiting")
     await expect(row).to_contain_text("0 went well, 14 failed")
-    await shot(page, "targets")
     await fits(page)
     await row.get_by_role("link", name="TARGET_REFUSED").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("What TARGET_REFUSED means")

@@ -36,8 +36,8 @@ function filters(page) {
       await page.draw();
     },
   },
-  fields.map(([name, label, input]) => [h("label", { for: `find-${name}` }, label), input]).flat(),
-  h("label", { for: "find-mended" }, "State"), mended,
+  fields.map(([name, label, input]) => h("div", {}, h("label", { for: `find-${name}` }, label), input)),
+  h("div", {}, h("label", { for: "find-mended" }, "State"), mended),
   h("button", {}, "Look"));
 }
 
