@@ -259,6 +259,15 @@ def _attention() -> str:
     )
 
 
+def _findings() -> str:
+    """Return where docs/incidents.md tells of each finding."""
+    titles = {code: known.alert or code.capitalize() for code, known in attention.CATALOGUE.items()}
+    return _table(
+        ("finding", "section"),
+        ((f"`{code}`", f"[{title}](#{title.lower()})") for code, title in titles.items()),
+    )
+
+
 def _file_moves() -> str:
     return _table(
         ("what happens", "to a file in state", "which is then"),
@@ -306,6 +315,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "what any endpoint may answer": http_api.told_once,
         "the HTTP API": http_api.http_api,
     },
+    "docs/incidents.md": {"where each finding is told of": _findings},
     "docs/log-events.md": {"the events of the log": figures.log_events},
     "docs/messages.md": {"the messages": messages.messages},
     "docs/metrics.md": {
