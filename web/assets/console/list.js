@@ -4,6 +4,7 @@ import { call, follow, plainUser } from "./api.js";
 import { activity, addressOf, alertOf, bar, codeOf, h, labelled, lasting, liveness, refreshed, seconds, size, state, suborders, time } from "./dom.js";
 import { ENDED, filterOf, filters, fits, pathOf, wantedOf } from "./filter.js";
 import { manyOf } from "./many.js";
+import { viewsOf } from "./views.js";
 
 const COLUMNS = ["Delivery", "State", "Progress", "User", "Size", "Requested", "Cause"];
 
@@ -38,7 +39,7 @@ export async function list(content, { signal, query }) {
   const more = h("button", { type: "button", hidden: true }, "Older deliveries");
   const said = h("div", {});
   const live = liveness();
-  content.append(h("h1", {}, "Deliveries"), counts, filters(wanted), live.element,
+  content.append(h("h1", {}, "Deliveries"), counts, viewsOf(wanted), filters(wanted), live.element,
     plainUser() ? "" : manyOf(filter, { done: () => reload() }), said,
     h("table", { class: "cards" },
       h("caption", {}, "The newest first"),
