@@ -369,6 +369,20 @@ _LETTERS = [
 ]
 
 
+def _change(number: int, action: str, subject: str, **told: Any) -> dict[str, Any]:
+    return {
+        "id": 4_000 + number,
+        "at": ago(minutes=300 - 20 * number),
+        "tenant": TENANT,
+        "actor": OPERATOR,
+        "role": "PROJECT_ADMIN",
+        "action": action,
+        "subject": subject,
+        "before": None,
+        "after": None,
+    } | told
+
+
 def _settings() -> list[dict[str, Any]]:
     """Return each setting with its default, but for one that the tenant has set."""
     kept = json.loads(_RECORDED.read_text("utf-8"))
@@ -445,6 +459,23 @@ ANSWERS: Mapping[str, Any] = {
             "secret keys": _UP,
         }
     },
+    "/audit": _content(
+        [
+            _change(7, "pause", "target tape-mirror", after="disks are exchanged"),
+            _change(5, "retry", "delivery d-2041", before="ERROR", after="RECEIVED"),
+            _change(3, "set", "request_ttl", before=24, after=48),
+            _change(
+                1,
+                "cancel",
+                "delivery d-1986",
+                actor=SCIENTIST,
+                role="REGISTERED_USER",
+                before="GRANTED",
+                after="ERROR",
+            ),
+        ],
+        links=[],
+    ),
     "/health/targets": _content(
         [
             {

@@ -107,9 +107,16 @@ PICTURES = (
     Picture(
         name="settings",
         title="Settings",
-        shows="What is set for the tenant, and what holds without.",
+        shows="A form for each: what is set for the tenant, in units, and what holds without.",
         page="settings",
         there=("Webhooks, by name",),
+    ),
+    Picture(
+        name="audit",
+        title="Audit",
+        shows="Who did what, to what and when; narrowed by each of them.",
+        page="audit",
+        there=("request_ttl", "d-1986"),
     ),
     Picture(
         name="webhooks",

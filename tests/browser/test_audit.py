@@ -10,7 +10,7 @@ from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import TENANT, Stack
 from tests.browser.conftest import OPERATOR, WIDE, api, setting, sign_in
-from tests.browser.test_console import accessible, shot
+from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
 
@@ -139,7 +139,6 @@ async def test_older_entries_follow_and_the_button_keeps_the_focus(
     await page.get_by_role("button", name="Older entries").press("Enter")
     await expect(rows).to_have_count(200)
     await expect(page.get_by_role("button", name="Older entries")).to_be_hidden()
-    await shot(page, "audit")
     await fits(page)
 
 
