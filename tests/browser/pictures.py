@@ -105,6 +105,13 @@ PICTURES = (
         there=("AccessDenied", "disks are exchanged"),
     ),
     Picture(
+        name="workers",
+        title="Workers",
+        shows="Who works, since when, on what; each can be drained, and let work again.",
+        page="workers",
+        there=("slots", "d-2057"),
+    ),
+    Picture(
         name="settings",
         title="Settings",
         shows="A form for each: what is set for the tenant, in units, and what holds without.",

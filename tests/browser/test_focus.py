@@ -151,7 +151,7 @@ async def test_a_late_401_of_what_was_asked_before_signing_in_again_signs_nobody
     await page.get_by_role("link", name="Settings").click()
     await expect(page.get_by_role("heading", name="Settings")).to_be_focused()
     async with holding(page, "/workers") as held:  # the token of now is another matter
-        await page.get_by_role("link", name="Health").click()
+        await page.get_by_role("link", name="Workers").click()
         await answered(page, await held.first(), **refusal)
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 

@@ -13,7 +13,7 @@ const who = document.querySelector(".who");
 const paused = document.getElementById("paused");
 const stands = document.getElementById("standing");
 const NOT_FOR_OPERATORS = ["#/settings", "#/audit"]; // who administer nothing
-const OPERATORS_ONLY = ["#/", "#/targets", "#/settings", "#/audit", "#/webhooks", "#/dead-letters", "#/health"];
+const OPERATORS_ONLY = ["#/", "#/targets", "#/workers", "#/settings", "#/audit", "#/webhooks", "#/dead-letters", "#/health"];
 // A page's files are loaded when it is shown first.
 const PAGES = {
   overview: async () => (await import("./overview.js")).overview,
@@ -22,6 +22,7 @@ const PAGES = {
   delivery: async () => (await import("./delivery.js")).delivery,
   new: async () => (await import("./new.js")).ask,
   targets: async () => (await import("./targets.js")).targets,
+  workers: async () => (await import("./workers.js")).workers,
   settings: async () => (await import("./settings.js")).settings,
   audit: async () => (await import("./audit.js")).audit,
   webhooks: async () => (await import("./webhooks.js")).webhooks,

@@ -6,7 +6,7 @@ import { attended } from "./standing.js";
 
 const PAGES = {
   TRANSFERS_FAIL: () => "#/targets",
-  WORKER_SILENT: () => "#/health",
+  WORKER_SILENT: () => "#/workers",
   STATE_STUCK: ({ subject }) => `#/deliveries?state=${subject}`,
   QUOTA_AWAITED: ({ subject }) => `#/deliveries?state=${subject}`,
   SUBORDER_AWAITED: () => "#/deliveries?state=TRANSFERRING",

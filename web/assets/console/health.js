@@ -1,7 +1,7 @@
-// Whether everything works: dependencies, workers, and the tenant's targets.
+// Whether everything works: dependencies, and the tenant's targets.
 
 import { call } from "./api.js";
-import { alertOf, h, seconds, time } from "./dom.js";
+import { alertOf, h, time } from "./dom.js";
 import { pauses } from "./pauses.js";
 
 export async function health(content, { signal }) {
@@ -15,11 +15,8 @@ export async function health(content, { signal }) {
     return targets ? [places(targets)] : [];
   });
   await draw(place, signal, async () => {
-    const [ready, workers] = await Promise.all([
-      call("GET", "/health/ready", { signal, accept: [503] }),
-      call("GET", "/workers", { signal }),
-    ]);
-    return [parts(ready), crew(workers.content)];
+    const ready = await call("GET", "/health/ready", { signal, accept: [503] });
+    return [parts(ready), h("p", {}, h("a", { href: "#/workers" }, "Workers"), " have a page of their own.")];
   });
 }
 
@@ -42,22 +39,6 @@ function parts(ready) {
       h("td", { "data-label": "State", class: part.status === "UP" ? "up" : "down" }, part.status),
       h("td", { "data-label": "Now" }, part.error || ""),
       h("td", { "data-label": "Last error" }, part.lastError ? [time(part.lastError.at), ` ${part.lastError.error}`] : "")))));
-}
-
-function crew(workers) {
-  if (!workers.length) return h("p", { class: "alert" }, "No worker is there: start `delivery worker`.");
-  return h("div", {}, h("h2", {}, "Workers"), h("table", { class: "cards" },
-    h("caption", {}, "They serve all tenants"),
-    h("thead", {}, h("tr", {}, ["Worker", "State", "Transfers", "Version", "Since"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, workers.map((worker) => {
-      const gone = !worker.alive;
-      return h("tr", {},
-        h("td", { "data-label": "Worker" }, worker.id),
-        h("td", { "data-label": "State", class: gone ? "down" : "up" }, gone ? `silent for ${seconds(worker.silentFor)}` : "alive"),
-        h("td", { "data-label": "Transfers" }, `${worker.running} of ${worker.slots}`),
-        h("td", { "data-label": "Version" }, worker.version),
-        h("td", { "data-label": "Since" }, time(worker.startedAt)));
-    }))));
 }
 
 function places(targets) {

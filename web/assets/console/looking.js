@@ -5,8 +5,9 @@ import { alertOf, h, time } from "./dom.js";
 
 // `draw(place, content)` is called at first, and whenever there is something else to tell: what a user has
 // selected, or has the focus on, stays. What was told before an error stays, too, with its time. `hurry`
-// names what the window hears when something was done: then it is looked at again at once.
-export async function look(place, signal, { path, every, draw, hurry }) {
+// names what the window hears when something was done: then it is looked at again at once. In place of a path,
+// `ask` gives what several of them tell.
+export async function look(place, signal, { path, ask, every, draw, hurry }) {
   const trouble = h("div", {});
   const shown = h("div", {}, h("p", { class: "dim" }, "Asking…"));
   place.replaceChildren(trouble, shown);
@@ -20,7 +21,7 @@ export async function look(place, signal, { path, every, draw, hurry }) {
   while (!signal.aborted) {
     hurried = false;
     try {
-      const { content } = await call("GET", path, { signal });
+      const content = ask ? await ask() : (await call("GET", path, { signal })).content;
       if (told === undefined) shown.replaceChildren();
       if (told !== JSON.stringify(content)) draw(shown, content);
       told = JSON.stringify(content);

@@ -67,7 +67,7 @@ function over(name, words, found) {
   return tile(name, number, `${words}: ${more}`);
 }
 
-// Those that are there. Of others, what needs an operator tells, and the page Health.
+// Those that are there. Of others, what needs an operator tells, and the page Workers.
 function crew(place, workers) {
   const there = workers.filter(({ alive }) => alive);
   const silent = workers.length - there.length;
@@ -75,7 +75,7 @@ function crew(place, workers) {
   const said = there.length
     ? `${sum("running")} of ${sum("slots")} slots are taken, at ${there.length} ${there.length === 1 ? "worker" : "workers"}`
     : ["No worker is there: start ", h("code", {}, "delivery worker"), "."];
-  const gone = silent ? h("span", {}, ". ", h("a", { href: "#/health" }, `${silent} ${silent === 1 ? "is" : "are"} silent`)) : "";
+  const gone = silent ? h("span", {}, ". ", h("a", { href: "#/workers" }, `${silent} ${silent === 1 ? "is" : "are"} silent`)) : "";
   const summary = h("p", { class: there.length ? undefined : "problem" }, ...[said].flat(), gone);
   const rows = there.map((worker) => h("li", {}, h("span", {}, worker.id), slotsOf(worker)));
   const names = JSON.stringify(there.map(({ id }) => id));

@@ -64,6 +64,17 @@ export async function resumeTarget(name) {
   await call("DELETE", pathOf({ scope: "target", name }));
 }
 
+// The same for a worker, which serves all tenants.
+export async function drainWorker(name) {
+  const wish = await asked([{ scope: "worker", name }]);
+  if (wish) await call("PUT", pathOf(wish), { body: wish.body });
+  return Boolean(wish);
+}
+
+export async function resumeWorker(name) {
+  await call("DELETE", pathOf({ scope: "worker", name }));
+}
+
 async function subjectsOf(signal) {
   const [limits, workers] = await Promise.all([
     call("GET", "/limits", { signal, accept: [403] }),
@@ -91,7 +102,10 @@ async function asked(subjects) {
     h("option", { value: "stop" }, "It stops, and goes on later from where it is"));
   const label = (field, text) => h("label", { for: field.id }, text);
   const only = subjects.length === 1 && nameOf(subjects[0]);
-  if (!(await confirmed(`Pause ${only || "transfers"}? What waits says why, and who paused it.`, "Pause",
+  const [question, action] = only && subjects[0].scope === "worker"
+    ? [`Drain ${only}? It takes nothing more; what it has goes on elsewhere.`, "Drain"]
+    : [`Pause ${only || "transfers"}? What waits says why, and who paused it.`, "Pause"];
+  if (!(await confirmed(question, action,
     ...(only ? [] : [label(what, "What"), what]), label(reason, "Reason"), reason,
     label(hours, "For so many hours"), hours, h("p", { class: "hint", id: "pause-until" }, "Empty: until it is resumed."),
     label(running, "What runs"), running))) return null;
