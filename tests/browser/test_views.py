@@ -23,9 +23,9 @@ async def test_what_is_built_in_is_a_filter_in_the_address(page: Page, stack: St
     assert page.url.endswith("#/deliveries?state=ERROR&since=today")
     await views.get_by_role("link", name="Stuck").click()
     await expect(page.get_by_label("What goes on")).to_have_value("retrying")
-    await views.get_by_role("link", name="Mine").click()
+    await views.get_by_role("link", name="My own").click()
     await expect(page.get_by_label("User")).to_have_value("operator@example.org")
-    await expect(views.get_by_role("link", name="Mine")).to_have_attribute("aria-current", "true")
+    await expect(views.get_by_role("link", name="My own")).to_have_attribute("aria-current", "true")
 
 
 async def test_a_view_is_saved_found_after_a_reload_and_forgotten(page: Page, stack: Stack) -> None:

@@ -10,7 +10,7 @@ const MAX_NAME = 40; // characters
 
 function ours() {
   const all = [["All", {}], ["Stuck", { activity: "retrying" }], ["Failed today", { state: "ERROR", since: "today" }]];
-  return plainUser() ? all : [...all, ["Mine", { user: session.caller.name }]];
+  return plainUser() ? all : [...all, ["My own", { user: session.caller.name }]];
 }
 
 // What the browser keeps; others may have written there, and it may keep nothing at all.
