@@ -447,6 +447,7 @@ ANSWERS: Mapping[str, Any] = {
     "/console/options": {"passwords": True},
     "/dead-letters": _content(_LETTERS, truncated=False, total=2, links=[]),
     "/deliveries": _content(_LISTED, links=[]),
+    "/health/live": _UP | {"version": "1.0.0", "uptime": 165_180.0},
     "/health/ready": _UP
     | {
         "components": {
@@ -488,6 +489,7 @@ ANSWERS: Mapping[str, Any] = {
         ]
     ),
     "/limits": _content(_LIMITS, links=[]),
+    "/maintenance": _content({TENANT: {"active": False, "lastUpdate": ago(days=3)}}, links=[]),
     "/pauses": _content([_PAUSE]),
     "/settings": _settings(),
     "/stats": _content(

@@ -140,10 +140,11 @@ PICTURES = (
         there=("the tenant sentinal is unknown",),
     ),
     Picture(
-        name="health",
-        title="Health",
-        shows="What is paused, the parts of a process with their last error, workers, targets.",
-        page="health",
+        name="system",
+        title="System",
+        shows="Versions, the parts of a process with their last error, maintenance, what is paused,"
+        " targets, limits.",
+        page="system",
         there=(
             "the connection broke",
             "Where this tenant's archives are put",

@@ -267,24 +267,24 @@ async def test_dead_letters_are_shown_and_put_back(
     await expect(page.locator("#said")).to_contain_text("were put back")
 
 
-async def test_health_tells_of_dependencies_and_targets(page: Page, stack: Stack) -> None:
+async def test_system_tells_of_dependencies_and_targets(page: Page, stack: Stack) -> None:
     await sign_in(page, stack)
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
     await expect(page.get_by_role("row").filter(has_text="deliveries at")).to_contain_text("UP")
 
 
-async def test_health_is_there_while_a_target_is_silent(page: Page, stack: Stack) -> None:
+async def test_system_is_there_while_a_target_is_silent(page: Page, stack: Stack) -> None:
     await page.route("**/health/targets", lambda _route: None)  # is never answered
     await sign_in(page, stack)
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
 
 
-async def test_health_shows_no_targets_to_an_operator(page: Page, stack: Stack) -> None:
+async def test_system_shows_no_targets_to_an_operator(page: Page, stack: Stack) -> None:
     await sign_in(page, stack, "EXPLOIT")
     async with page.expect_response("**/health/targets") as asked:
-        await page.get_by_role("link", name="Health").click()
+        await page.get_by_role("link", name="System").click()
     assert (await asked.value).status == 403
     await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
     await expect(page.get_by_role("alert")).to_have_count(0)
@@ -325,12 +325,12 @@ async def test_one_who_only_looks_finds_no_button_that_changes_anything(
     await expect(page.get_by_role("checkbox")).to_have_count(0)
     await expect(page.get_by_text("Mend", exact=True)).to_have_count(0)
     await expect(buttons).to_have_text(["Look"])
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
 
 
 PAGES = ["overview", "mine", "deliveries", "new", "targets", "workers", "settings", "audit"]
-PAGES += ["webhooks", "dead-letters", "health", "help", "help/TARGET_REFUSED"]
+PAGES += ["webhooks", "dead-letters", "system", "help", "help/TARGET_REFUSED"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -345,7 +345,7 @@ async def test_every_page_is_accessible_and_fits_a_phone(
     for name in [*PAGES, f"delivery/{body['correlationId']}"]:
         await page.goto(f"/console#/{name}")
         await expect(page.locator("h1")).to_be_focused()
-        if name == "health":
+        if name == "system":
             await expect(page.get_by_role("heading", name="Targets")).to_be_visible()
         if name.startswith("delivery/"):
             await expect(page.get_by_role("region", name="The order")).to_contain_text("queries")

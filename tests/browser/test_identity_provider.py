@@ -105,8 +105,8 @@ async def test_a_user_signs_in_at_the_provider_and_out_there_too(
         await signed_in(page, provider)
         await expect(page.locator(".who")).to_contain_text(f"{USER}, PROJECT_ADMIN")
         assert page.url == home  # no code is left in it
-        await page.get_by_role("link", name="Health").click()
-        await expect(page.get_by_role("heading", name="Health")).to_be_visible()
+        await page.get_by_role("link", name="System").click()
+        await expect(page.get_by_role("heading", name="System")).to_be_visible()
     assert renewed
     assert set(renewed) == {200}
     kept = await page.evaluate("() => JSON.stringify({ ...sessionStorage, ...localStorage })")
@@ -174,7 +174,7 @@ async def test_an_operator_whose_claims_are_elsewhere_resumes_what_they_paused(
     page, _ = console
     await signed_in(page, provider)
     await expect(page.locator(".who")).to_contain_text("ada, ops-team (EXPLOIT), tenant sentinel")
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await page.get_by_role("button", name="Pause\u2026").click()
     dialog = page.get_by_role("dialog")
     await dialog.get_by_label("Reason").fill("disks are exchanged")

@@ -1,4 +1,4 @@
-"""Pauses in the console: begun and ended on the page Health, told on every page."""
+"""Pauses in the console: begun and ended on the page System, told on every page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_a_tenant_is_paused_with_a_reason_and_resumed(
     make_product: Callable[..., str],
 ) -> None:
     await sign_in(page, stack)
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await expect(page.get_by_text("Nothing is paused.")).to_be_visible()
     await page.get_by_role("button", name="Pause\u2026").click()
     dialog = page.get_by_role("dialog")
@@ -50,7 +50,7 @@ async def test_a_tenant_is_paused_with_a_reason_and_resumed(
     await expect(banner).to_contain_text("disks are exchanged")
     waits = page.get_by_text("It waits: PAUSED: the transfers of tenant sentinel")
     await expect(waits).to_be_visible()
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await page.get_by_role("button", name="Resume the tenant's transfers").click()
     await expect(page.get_by_text("Nothing is paused.")).to_be_visible()
     await expect(banner).to_be_empty()
@@ -63,7 +63,7 @@ async def test_who_administers_a_tenant_is_offered_no_worker_and_who_administers
 ) -> None:
     for role, workers in (("EXPLOIT", 0), ("INSTANCE_ADMIN", 1)):
         await sign_in(page, stack, role)
-        await page.get_by_role("link", name="Health").click()
+        await page.get_by_role("link", name="System").click()
         await page.get_by_role("button", name="Pause\u2026").click()
         dialog = page.get_by_role("dialog")
         options = dialog.get_by_role("option")

@@ -137,7 +137,7 @@ async def test_what_is_paused_with_its_tenant_is_resumed_elsewhere(
     await page.route("**/targets", lambda route: route.fulfill(json=found))
     await sign_in(page, stack, to="Targets")
     row = page.get_by_role("row").filter(has_text=DEFAULT)
-    await expect(row).to_contain_text("It is resumed on the page Health")
+    await expect(row).to_contain_text("It is resumed on the page System")
     await expect(row.get_by_role("button")).to_have_accessible_name(f"Test connection to {DEFAULT}")
 
 

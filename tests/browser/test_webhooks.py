@@ -196,7 +196,7 @@ async def test_a_tenant_without_webhooks_is_told_so_and_a_service_that_is_away_i
     await accessible(page)
     away = {"message": "the database does not answer; try again later"}
     await page.route("**/webhooks", lambda route: route.fulfill(status=503, json=away))
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await _open(page)
     await expect(page.get_by_role("alert")).to_contain_text("the database does not answer")
     # It is looked at again, and what is there then takes the place of the error.

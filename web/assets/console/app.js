@@ -13,8 +13,9 @@ const who = document.querySelector(".who");
 const paused = document.getElementById("paused");
 const stands = document.getElementById("standing");
 const NOT_FOR_OPERATORS = ["#/settings", "#/audit"]; // who administer nothing
-const OPERATORS_ONLY = ["#/", "#/targets", "#/workers", "#/settings", "#/audit", "#/webhooks", "#/dead-letters", "#/health"];
+const OPERATORS_ONLY = ["#/", "#/targets", "#/workers", "#/settings", "#/audit", "#/webhooks", "#/dead-letters", "#/system"];
 // A page's files are loaded when it is shown first.
+const MOVED = { health: "system" }; // what bookmarks of earlier versions name
 const PAGES = {
   overview: async () => (await import("./overview.js")).overview,
   mine: async () => (await import("./mine.js")).mine,
@@ -27,7 +28,7 @@ const PAGES = {
   audit: async () => (await import("./audit.js")).audit,
   webhooks: async () => (await import("./webhooks.js")).webhooks,
   "dead-letters": async () => (await import("./letters.js")).deadLetters,
-  health: async () => (await import("./health.js")).health,
+  system: async () => (await import("./system.js")).system,
   help: async () => (await import("./help.js")).help,
 };
 
@@ -50,6 +51,10 @@ async function show({ changed = true, why } = {}) {
   }
   const [path, query] = location.hash.slice(2).split("?");
   const [page, ...rest] = path.split("/");
+  if (Object.hasOwn(MOVED, page)) {
+    location.replace(`#/${MOVED[page]}`); // which is shown, then
+    return;
+  }
   const [home, listed] = plainUser() ? ["mine", "mine"] : ["overview", "deliveries"];
   const name = Object.hasOwn(PAGES, page) ? page : home;
   for (const link of nav.children) {

@@ -1,4 +1,4 @@
-// What begins and ends pauses, on the pages Health and Targets.
+// The part of the page System: the pauses, each with its end, and a button that begins one.
 
 import { call, session } from "./api.js";
 import { alertOf, capital, confirmed, h, say, time } from "./dom.js";
@@ -11,7 +11,7 @@ const pathOf = ({ scope, name }) => ({
   instance: "/pauses/instance",
 })[scope];
 
-// The part of the page Health: the pauses, each with its end, and a button that begins one.
+// The part of the page System: the pauses, each with its end, and a button that begins one.
 export async function pauses(place, signal) {
   const list = h("div", {});
   async function look() {

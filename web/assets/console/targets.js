@@ -73,7 +73,7 @@ function row() {
       });
       const own = one.tenant === session.caller.tenant;
       const paused = one.state === "paused";
-      // What is paused with all of its tenant, or of all, is resumed on the page Health.
+      // What is paused with all of its tenant, or of all, is resumed on the page System.
       wait.hidden = !own || (paused && one.pause?.scope !== "target");
       wait.textContent = paused ? "Resume" : "Pause…";
       wait.setAttribute("aria-label", paused ? `Resume transfers to ${one.name}` : `Pause transfers to ${one.name}…`);
@@ -101,7 +101,7 @@ function since({ state, since: began, failures, lastGood, pause, attention }) {
     began && [" for ", lasting(began)],
     failures > 0 && h("div", {}, `${failures} ${failures === 1 ? "attempt" : "attempts"} failed`),
     pause && h("div", {}, pause.cause),
-    pause && pause.scope !== "target" && h("div", {}, "It is resumed on the page ", h("a", { href: "#/health" }, "Health"), "."),
+    pause && pause.scope !== "target" && h("div", {}, "It is resumed on the page ", h("a", { href: "#/system" }, "System"), "."),
     state !== "unused" && h("div", { class: "dim" }, lastGood ? ["last good: ", time(lastGood)] : "none went well yet"),
     attention && h("div", { class: "dim" }, "It needs attention: ", h("a", { href: "#/" }, "what to do")),
   ].flat().filter(Boolean);

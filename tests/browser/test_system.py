@@ -1,0 +1,79 @@
+"""The page System, in the place of Health: versions, dependencies, maintenance, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from compose.embedded.stack import TENANT, Stack
+from tests.browser.conftest import sign_in
+from tests.browser.test_suborders import fits
+from tests.browser.test_workers import THEN, told, worker
+
+pytestmark = pytest.mark.timeout(300)
+
+
+async def test_the_address_of_health_leads_here_and_going_back_leads_before_it(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack)
+    await page.goto("/console#/health")
+    await expect(page.get_by_role("heading", name="System", level=1)).to_be_focused()
+    assert page.url.endswith("#/system")
+    await page.go_back()
+    await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_focused()
+
+
+async def test_versions_that_differ_and_limits_are_told(page: Page, stack: Stack) -> None:
+    workers = [worker("a"), worker("b", version="0.2.0"), worker("c", version="0.2.0")]
+    await told(page, "**/workers", [*workers, worker("gone", alive=False)])
+    await sign_in(page, stack, to="System")
+    await expect(page.get_by_text("1 worker of 0.3.0, 2 workers of 0.2.0")).to_be_visible()
+    await expect(page.get_by_text("Versions differ")).to_be_visible()
+    limits = page.locator("dl").filter(has_text="HTTP requests of a caller")
+    await expect(limits).to_contain_text("a second")
+    await expect(limits).to_contain_text("MB")
+    await fits(page)
+
+
+async def test_a_maintenance_is_begun_and_ended_and_the_button_keeps_the_focus(
+    page: Page, stack: Stack
+) -> None:
+    """The answers are made here: a maintenance would stop the service that tests share."""
+    state: dict[str, Any] = {}
+    asked: list[str] = []
+
+    async def answer(route: Route) -> None:
+        if route.request.method == "PUT":
+            asked.append(route.request.url.partition("/maintenance/")[2])
+            state[TENANT] = {"active": asked[-1].endswith("/enable"), "lastUpdate": THEN}
+        await route.fulfill(json={"content": state, "links": []})
+
+    await page.route("**/maintenance", answer)
+    await page.route("**/maintenance/**", answer)
+    await sign_in(page, stack, to="System")
+    await expect(page.get_by_text(f"Tenant {TENANT} is in none.")).to_be_visible()
+    await page.get_by_role("button", name="Begin maintenance\u2026").focus()
+    await page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("New requests wait")
+    await dialog.get_by_role("button", name="Begin").click()
+    await expect(page.get_by_text(f"Tenant {TENANT} is in maintenance since")).to_be_visible()
+    ends = page.get_by_role("button", name="End maintenance\u2026")
+    await expect(ends).to_be_focused()
+    await fits(page)
+    await ends.click()
+    await dialog.get_by_role("button", name="End it").click()
+    await expect(page.get_by_text(f"Tenant {TENANT} is in none; the last one")).to_be_visible()
+    assert asked == [f"{TENANT}/enable", f"{TENANT}/disable"]
+
+
+async def test_what_is_away_is_told_beside_what_is_there(page: Page, stack: Stack) -> None:
+    await page.route("**/limits", lambda r: r.fulfill(status=503, json={"message": "it is away"}))
+    await sign_in(page, stack, "READ_ONLY", to="System")
+    await expect(page.get_by_role("alert")).to_contain_text("it is away")
+    await expect(page.get_by_role("row").filter(has_text="rabbitmq")).to_contain_text("UP")
+    await expect(page.get_by_role("heading", name="Maintenance")).to_be_visible()
+    await expect(page.get_by_role("button", name="Begin maintenance\u2026")).to_be_hidden()
