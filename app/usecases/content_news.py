@@ -57,12 +57,16 @@ async def tell_end(tx: UnitOfWork, content: Content, end: ContentEnd, *, within:
         case ContentEnd.REPLACED:
             ended = await tx.content_removed(content, within=within, told=False, cause=REPLACED)
             if ended:
-                tx.on_commit(partial(log.info, "content_replaced", **content.log_context))
+                tx.on_commit(partial(_log_replaced, content))
             return ended
     if ended:
         await _tell(tx, content, ContentNews.REMOVED)
         tx.on_commit(count)
     return ended
+
+
+def _log_replaced(content: Content) -> None:
+    log.info("content_replaced", **content.log_context)
 
 
 def _warn(content: Content) -> None:

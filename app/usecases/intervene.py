@@ -67,15 +67,14 @@ class Interventions:
         (Clients know no error type for it.) Its worker notices within a second, and aborts the
         upload; that of a dead one is swept later. One whose archive may be appearing is returned as
         `TRANSFERRING`: it ends when that is known, and is done if it has appeared. `one_of_many`:
-        only the delivery of this id, which an entry of the audit trail names with others. Raises
-        UnknownDeliveryError, NotPossibleError.
+        only the delivery of this id. Raises UnknownDeliveryError, NotPossibleError.
         """
         async with self.store.transaction() as tx:
             delivery = _of(user, await tx.lock(actor.tenant, correlation_id))
             if delivery is not None and one_of_many in (delivery.id, None):
                 if delivery.ending is not None:
                     raise NotPossibleError(why_not_cancelled(delivery))
-                state = await _end(tx, delivery, actor, reason, audited=one_of_many is None)
+                state = await _end(tx, delivery, actor, reason)
                 return replace(delivery, state=state)
         last = await self._last(actor.tenant, correlation_id, user, one_of_many)
         raise NotPossibleError(why_over(last.delivery))
@@ -95,11 +94,9 @@ class Interventions:
 
         What has ended is asked for again as its client would: a new delivery of the same request,
         with new responses, and all of the tenant's time. What would end the same way only with
-        `force`. `one_of_many`: only the delivery of this id, which an entry of the audit trail
-        names with others. Raises UnknownDeliveryError, NotPossibleError, FailsAgainError,
-        OverQuotaError.
+        `force`. `one_of_many`: only the delivery of this id. Raises UnknownDeliveryError,
+        NotPossibleError, FailsAgainError, OverQuotaError.
         """
-        audited = one_of_many is None
         async with self.store.transaction() as tx:
             active = _of(user, await tx.lock(actor.tenant, correlation_id))
             if active is not None:
@@ -108,9 +105,7 @@ class Interventions:
                 if active.ending is not None or not await tx.retry_now(active):
                     raise NotPossibleError(why_not_retried(active))
                 _wake(tx, active)
-                done = _done(actor, "retry", active, after=active.state)
-                if audited:
-                    await tx.audit(done)
+                await tx.audit(_done(actor, "retry", active, after=active.state))
                 return active
         tracked = await self._last(actor.tenant, correlation_id, user)
         last = tracked.delivery
@@ -141,7 +136,7 @@ class Interventions:
             order=last.order,
         )
         async with self.store.transaction() as tx:
-            return await self._open(tx, actor, "retry", request, audited=audited)
+            return await self._open(tx, actor, "retry", request)
 
     async def remove(
         self,
@@ -246,13 +241,7 @@ class Interventions:
         return delivery_id
 
     async def _open(
-        self,
-        tx: UnitOfWork,
-        actor: Actor,
-        action: str,
-        request: DeliveryRequest,
-        *,
-        audited: bool = True,
+        self, tx: UnitOfWork, actor: Actor, action: str, request: DeliveryRequest
     ) -> Delivery:
         """Save a delivery, what is owed for it and the entry of the audit trail: all or nothing."""
         asked = opening(request, None, tenants=self.tenants, users=self.users)
@@ -269,9 +258,7 @@ class Interventions:
                 retry_after=why.retry_after,
             )
         _wake(tx, opened[0])
-        done = _done(actor, action, opened[0], after=opened[0].state)
-        if audited:
-            await tx.audit(done)
+        await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]
 
     async def _taken_since(self, last: Delivery) -> bool:
@@ -350,18 +337,14 @@ def _wake(tx: UnitOfWork, delivery: Delivery) -> None:
         tx.wake(delivery.work)
 
 
-async def _end(
-    tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str, *, audited: bool = True
-) -> State:
+async def _end(tx: UnitOfWork, delivery: Delivery, actor: Actor, reason: str) -> State:
     """End a delivery that is locked, or note that it ends; return the state that it is in then."""
     message = f"cancelled by {actor.name or 'a caller without a name'}"
     if reason:
         message += f": {reason}"
     state = await fail(tx, delivery, ErrorType.INTERNAL_ERROR, message, code=Code.CANCELLED)
     assert state is not None  # noqa: S101 - it is locked
-    done = _done(actor, "cancel", delivery, after=state)
-    if audited:
-        await tx.audit(done)
+    await tx.audit(_done(actor, "cancel", delivery, after=state))
     return state
 
 

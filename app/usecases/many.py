@@ -37,7 +37,6 @@ from app.views.deliveries import Filter, Tracked, Tracking
 log = get_logger(__name__)
 
 MAX_AT_ONCE = 1000  # deliveries of a look, and of an act
-_BATCH_SIZE = 50  # deliveries that are read at once, just before they are acted on
 
 
 class Act(StrEnum):
@@ -116,35 +115,33 @@ class Many:
     ) -> Acted:
         """Do it to those of these deliveries that the filter still finds, the last named first.
 
-        The audit trail has one entry for all, which is there before anything is done. Where the
-        store goes away meanwhile, those that were not come to say so. Raises InvalidRequestError,
-        StoreUnavailableError.
+        The audit trail has an entry for all, which is there before anything is done, and one of
+        each that is done, with it. Where the store goes away meanwhile, those that were not come to
+        say so. Raises InvalidRequestError, StoreUnavailableError.
         """
         if not 0 < len(ids) <= MAX_AT_ONCE:
             raise InvalidRequestError([f"ids: 1 to {MAX_AT_ONCE}"])
-        async with self.store.transaction() as tx:
-            await tx.audit(_entry(actor, act, wanted, ids, reason=reason, force=force))
-        done: list[tuple[UUID, Delivery]] = []
-        left: list[Left] = []
         # A look has the newest first: those that have waited longest are to go on first.
         named = list(dict.fromkeys(reversed(ids)))
-        try:
-            for begin in range(0, len(named), _BATCH_SIZE):
-                some = named[begin : begin + _BATCH_SIZE]
-                seen = await self.tracking.some(actor.tenant, some)
-                found = {tracked.delivery.id: tracked for tracked in seen}
-                for each in some:
-                    tracked = found.get(each)
-                    try:
-                        after = await self._one(actor, act, wanted, tracked, reason, force=force)
-                    except (InterventionError, InvalidRequestError) as error:
-                        left.append(Left(id=each, tracked=tracked, why=str(error)))
-                    else:
-                        done.append((each, after))
-        except RetryableError as error:
-            why = f"it was not come to: {error}; look again, and do it to those that are left"
-            told = {each for each, _ in done} | {each.id for each in left}
-            left += [Left(id=each, tracked=None, why=why) for each in named if each not in told]
+        async with self.store.transaction() as tx:
+            await tx.audit(_entry(actor, act, wanted, len(named), reason=reason, force=force))
+        done: list[tuple[UUID, Delivery]] = []
+        left: list[Left] = []
+        for number, each in enumerate(named):
+            tracked = None
+            try:
+                tracked = await self._now(actor.tenant, each)
+                after = await self._one(actor, act, wanted, tracked, reason, force=force)
+            except (InterventionError, InvalidRequestError) as error:
+                left.append(Left(id=each, tracked=tracked, why=str(error)))
+            except RetryableError as error:
+                why = f"it may have been done, or not: {error}; look at it"
+                left.append(Left(id=each, tracked=tracked, why=why))
+                why = f"it was not come to: {error}; look again, and do it to those that are left"
+                left += [Left(id=rest, tracked=None, why=why) for rest in named[number + 1 :]]
+                break
+            else:
+                done.append((each, after))
         log.info(
             "intervention_of_many",
             action=act.value,
@@ -155,6 +152,11 @@ class Many:
             left=len(left),
         )
         return Acted(done=done, left=left)
+
+    async def _now(self, tenant: str, delivery_id: UUID) -> Tracked | None:
+        """Return a delivery as it is right before it is acted on."""
+        found = await self.tracking.some(tenant, [delivery_id])
+        return found[0] if found else None
 
     async def _one(
         self,
@@ -204,13 +206,12 @@ def _why_not_retried(tracked: Tracked, *, is_newest: bool, force: bool) -> str |
 
 
 def _entry(
-    actor: Actor, act: Act, wanted: Filter, ids: Sequence[UUID], *, reason: str, force: bool
+    actor: Actor, act: Act, wanted: Filter, count: int, *, reason: str, force: bool
 ) -> AuditRecord:
-    """Return what is noted: what was looked for, and which deliveries it is to be done to."""
+    """Return what is noted of all: what was looked for, and to how many it is to be done."""
     after: dict[str, Any] = {
         "filter": wanted.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "deliveries": len(ids),
-        "ids": [str(each) for each in ids],
+        "deliveries": count,
     }
     if reason:
         after["reason"] = reason
@@ -219,7 +220,7 @@ def _entry(
     return AuditRecord(
         actor=actor,
         action=act.value,
-        subject=f"{len(ids)} deliveries" if len(ids) != 1 else "1 delivery",
+        subject=f"{count} deliveries" if count != 1 else "1 delivery",
         before=None,
         after=after,
     )

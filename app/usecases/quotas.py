@@ -73,9 +73,13 @@ async def let_in(
 def _tell(tx: UnitOfWork, admitted: Sequence[Delivery]) -> None:
     """Tell of requests that waited and go on, and wake the workers that check their users."""
     for delivery in admitted:
-        tx.on_commit(partial(log.info, "request_admitted", **delivery.log_context))
+        tx.on_commit(partial(_log_admitted, delivery))
     if admitted:
         tx.wake(Work.CHECK)
+
+
+def _log_admitted(delivery: Delivery) -> None:
+    log.info("request_admitted", **delivery.log_context)
 
 
 async def note_waits(

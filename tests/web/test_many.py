@@ -72,12 +72,18 @@ async def test_nothing_is_acted_on_that_no_dry_run_showed(api: Api, deliveries: 
         {"filter": {"label": "a"}, "dryRun": True},
         {"filter": {"label": [7]}, "dryRun": True},
         {"filter": {"code": {}}, "dryRun": True},
+        {"filter": {"code": []}, "dryRun": True},
+        {"filter": {"code": [""]}, "dryRun": True},
+        {"filter": {"target": ""}, "dryRun": True},
+        {"filter": {"since": " "}, "dryRun": True},
+        {"filter": {"codes": ["TARGET_AWAY"]}, "dryRun": True},
         {"filter": None, "dryRun": True},
         {"dryrun": True},
         {"ids": []},
         {"ids": ["no id"]},
         {"ids": [str(uuid4())] * 1001},
         {"ids": [str(uuid4())], "reason": "r" * 301},
+        {"ids": [str(uuid4())], "reason": "r\nDONE"},
     ],
 )
 async def test_what_is_misspelt_is_refused(api: Api, body: dict[str, Any]) -> None:

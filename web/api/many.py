@@ -13,17 +13,19 @@ from app.delivery.states import State
 from app.errors import InvalidRequestError
 from app.usecases.many import MAX_AT_ONCE, Act, Acted, Left, Looked, Many
 from app.views.deliveries import Activity, Filter
-from app.views.view import View
+from app.views.view import Text, View
 from web import schemas
 from web.answers import body_as, shown
 from web.endpoint import ACTOR, OPERATORS, Endpoint
 from web.parameters import is_list
 
 _MAX_REASON = 300  # characters
+_MAX_WHY = 500  # characters: of a thousand, each may have the whole error of its archive
 _NO_IDS = "ids: name those that a dry run showed (dryRun: true); nothing else is acted on"
 
 
-_LISTS = {field.alias for field in Filter.model_fields.values() if is_list(field)}
+# By name: whether it is a list.
+_FIELDS = {field.alias or name: is_list(field) for name, field in Filter.model_fields.items()}
 
 
 class ManyFilter(Filter):
@@ -34,15 +36,23 @@ class ManyFilter(Filter):
     @model_validator(mode="before")
     @classmethod
     def _has_texts(cls, given: object) -> object:
-        """Take what a query string could say, for which the checks of the fields are made."""
+        """Take what a query string could say, for which the checks of the fields are made.
+
+        A value that is empty finds all there. Here, it is more likely one that a script lacked.
+        """
         for name, value in given.items() if isinstance(given, dict) else ():
-            if name in _LISTS:
-                if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-                    raise ValueError(f"{name} must be a list of texts")
-            elif not isinstance(value, str):
-                raise ValueError(f"{name} must be a text")
+            if name not in _FIELDS:
+                raise ValueError(f"{name} is no parameter of GET /deliveries")
+            if _FIELDS[name]:
+                if not isinstance(value, list) or not value or not all(map(_is_text, value)):
+                    raise ValueError(f"{name} must be a list of texts, none of them empty")
+            elif not _is_text(value):
+                raise ValueError(f"{name} must be a text, and not empty; leave it out to find all")
         return given
-        return given
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 class ManyWish(BaseModel):
@@ -63,12 +73,12 @@ class ManyWish(BaseModel):
 class CancelManyWish(ManyWish):
     """Which deliveries are ended, and why."""
 
-    reason: str = Field("", max_length=_MAX_REASON, description="Told to their clients.")
+    reason: Text = Field(None, max_length=_MAX_REASON, description="Told to their clients.")
 
     @property
     def how(self) -> dict[str, str]:
         """What the act takes."""
-        return {"reason": self.reason}
+        return {"reason": self.reason or ""}
 
 
 class RetryManyWish(ManyWish):
@@ -193,5 +203,5 @@ def _left(left: Left) -> LeftView:
         id=str(left.id),
         correlation_id=delivery.correlation_id if delivery else None,
         state=delivery.state if delivery else None,
-        why=left.why,
+        why=left.why if len(left.why) <= _MAX_WHY else f"{left.why[: _MAX_WHY - 1]}…",
     )
