@@ -170,6 +170,8 @@ def remove(ids: Sequence[str], everything: bool, dry_run: bool, yes: bool, **ask
 def _chosen(ids: Sequence[str], *, everything: bool, asked: Filter) -> DeadLetterFilter | None:
     """Return what is looked for; None where ids are given. Raises UsageError."""
     filtered = any(value is not None for value in asked.values())
+    if any(isinstance(value, str) and not value.strip() for value in asked.values()):
+        raise click.UsageError("an option is empty; leave it out, or give --all for all letters")
     if sum((bool(ids), everything, filtered)) != 1:
         raise click.UsageError(
             "give IDs (`delivery dead-letters list` shows them), a filter, or --all"

@@ -92,7 +92,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(folder: Path) -> dict[str, str]:
     """What a terminal of the reader has before anything is pasted into it."""
-    given = {name: os.environ[name] for name in os.environ if name[:9] != "DELIVERY_"}
+    given = {
+        name: os.environ[name] for name in os.environ if not name.startswith(("DELIVERY_", "XDG_"))
+    }
     return given | {
         "COLUMNS": "250",  # wide enough that no table breaks its lines
         "HOME": str(folder),  # profiles of the client stay out of the tester's own

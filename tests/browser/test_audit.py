@@ -180,7 +180,7 @@ async def test_an_operator_who_administers_nothing_is_offered_neither_settings_n
     page: Page, stack: Stack
 ) -> None:
     await sign_in(page, stack, "EXPLOIT")
-    await expect(page.get_by_role("link", name="Health")).to_be_visible()
+    await expect(page.get_by_role("link", name="System")).to_be_visible()
     for name in ("Settings", "Audit"):
         await expect(page.get_by_role("link", name=name)).to_have_count(0)
     await page.goto("/console#/audit")

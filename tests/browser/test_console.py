@@ -81,7 +81,7 @@ async def test_a_user_asks_for_their_own_without_an_id(
         "Audit",
         "Webhooks",
         "Dead letters",
-        "Health",
+        "System",
     ):
         await expect(page.get_by_role("link", name=name)).to_have_count(0)
     await page.get_by_role("link", name="New").click()

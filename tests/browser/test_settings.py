@@ -247,7 +247,7 @@ async def test_a_page_with_changes_asks_before_it_is_left(page: Page, stack: Sta
     value = form(page, "request_ttl").get_by_role("spinbutton")
     await value.fill("30")
     for leave in (
-        page.get_by_role("link", name="Health").click(),
+        page.get_by_role("link", name="System").click(),
         page.evaluate("location.hash = '#/deliveries'"),
         page.get_by_role("button", name="Sign out").click(),
     ):
@@ -257,13 +257,13 @@ async def test_a_page_with_changes_asks_before_it_is_left(page: Page, stack: Sta
         await dialog.get_by_role("button", name="Go back").click()
         await expect(value).to_have_value("30")
         assert await page.evaluate("location.hash") == "#/settings"
-    await page.get_by_role("link", name="Health").click()
+    await page.get_by_role("link", name="System").click()
     await page.get_by_role("button", name="Leave without saving").click()
-    await expect(page.get_by_role("heading", name="Health")).to_be_focused()
+    await expect(page.get_by_role("heading", name="System")).to_be_focused()
     await page.get_by_role("link", name="Settings").click()
     await expect(value).not_to_have_value("30")
-    await page.get_by_role("link", name="Health").click()  # there is nothing to ask
-    await expect(page.get_by_role("heading", name="Health")).to_be_focused()
+    await page.get_by_role("link", name="System").click()  # there is nothing to ask
+    await expect(page.get_by_role("heading", name="System")).to_be_focused()
 
 
 async def test_json_is_the_last_resort_and_the_way_back_from_it(

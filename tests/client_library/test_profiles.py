@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -143,13 +144,23 @@ def test_programs_that_sign_in_at_once_are_all_kept(profiles: Profiles) -> None:
     }
 
 
-def test_a_program_waits_for_the_one_that_is_writing(profiles: Profiles) -> None:
+def test_a_program_waits_for_the_one_that_is_writing(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the lock that it holds on the folder."""
     profiles.keep(KEPT)
     handle = os.open(profiles.path.parent, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
+    at_the_lock, lock = threading.Event(), fcntl.flock
+
+    def told(held: int, how: int) -> None:
+        at_the_lock.set()
+        lock(held, how)
+
+    monkeypatch.setattr(fcntl, "flock", told)
     with ThreadPoolExecutor(1) as pool:
         choosing = pool.submit(profiles.keep, Profile(name="other", url=OTHER, token="its"))
+        assert at_the_lock.wait(30)
         profiles.path.write_text(json.dumps({"profiles": {"new": {"url": URL}}}))
         assert not choosing.done()
         os.close(handle)

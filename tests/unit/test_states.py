@@ -63,8 +63,8 @@ def test_the_ends_are_written_in_one_place() -> None:
 
 
 def test_the_console_knows_the_same_states() -> None:
-    script = (ROOT / "web" / "assets" / "console" / "list.js").read_text("utf-8")
-    lists = dict(re.findall(r"^const (STATES|ENDED) = (\[.*?\]);$", script, re.MULTILINE))
+    script = (ROOT / "web" / "assets" / "console" / "filter.js").read_text("utf-8")
+    lists = dict(re.findall(r"^export const (STATES|ENDED) = (\[.*?\]);$", script, re.MULTILINE))
     assert json.loads(lists["STATES"]) == list(State)
     assert json.loads(lists["ENDED"]) == [state for state in State if state.ended]
 

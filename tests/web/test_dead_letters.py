@@ -167,6 +167,8 @@ async def test_a_mend_that_would_be_refused_is_taken_by_force(
         ({"ids": "a"}, "ids: Input should be a valid list"),
         ({"filter": {"since": "yesterday"}}, "filter"),
         ({"filter": {"reason": [1]}}, "its values must be texts"),
+        ({"filter": {"reason": ""}}, "none of them empty"),
+        ({"filter": {"tenant": " "}}, "none of them empty"),
         ({"filter": {}, "after": -1}, "after: "),
         ({"filter": {}, "after": 2**63}, "after: "),
         ({"ids": ["\0"]}, "the body holds a NUL character"),

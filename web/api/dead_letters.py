@@ -58,9 +58,13 @@ class DeadLetterQuery(DeadLetterFilter):
 
 
 def _texts(given: object) -> object:
-    """Return a filter as a query string has it: of texts."""
-    if isinstance(given, dict) and not all(isinstance(value, str) for value in given.values()):
-        raise ValueError("its values must be texts")
+    """Return a filter as a query string has it: of texts.
+
+    An empty one finds all there. Here, it is more likely one that a script lacked.
+    """
+    values = given.values() if isinstance(given, dict) else ()
+    if not all(isinstance(value, str) and value.strip() for value in values):
+        raise ValueError("its values must be texts, none of them empty; leave out what finds all")
     return given
 
 

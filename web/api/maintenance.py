@@ -93,7 +93,9 @@ class AuditQuery(FormQuery):
     actor: Text = Field(None, description="Only what the user of this name did.")
     action: Text = Field(None, description="Only this, such as set, reset, try, cancel, retry.")
     subject: Text = Field(
-        None, description="Only what was done to this: a setting by its name, or `delivery ID`."
+        None,
+        description="Only what was done to this: a setting by its name, or a delivery by `delivery`"
+        " and its correlation id.",
     )
     before: Annotated[int, Whole(1)] = Field(LAST, description="Only entries with smaller ids.")
     limit: Annotated[int, Whole(1)] = Field(

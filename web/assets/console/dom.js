@@ -220,7 +220,7 @@ function asked(kind, question, action, fields) {
         h("p", { id: "question" }, question), fields,
         h("div", { class: "actions" },
           h("button", { value: "yes", class: kind }, action),
-          h("button", { value: "no" }, "Go back"))));
+          h("button", { value: "no", formnovalidate: true }, "Go back"))));
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "yes");

@@ -4,19 +4,20 @@ import { plainUser, session } from "./api.js";
 import { confirmed, h, say } from "./dom.js";
 import { hashOf } from "./filter.js";
 
-const KEY = "rs-delivery-views";
+// Another user of this browser is shown none of them: a filter may name persons.
+const key = () => `rs-delivery-views ${JSON.stringify([session.caller.tenant, session.caller.name])}`;
 const MOST = 20; // views that are kept
 const MAX_NAME = 40; // characters
 
 function ours() {
-  const all = [["All", {}], ["Stuck", { activity: "retrying" }], ["Failed today", { state: "ERROR", since: "today" }]];
+  const all = [["All", {}], ["Stuck", { activity: "retrying" }], ["Failed", { state: "ERROR", since: "168h" }]];
   return plainUser() ? all : [...all, ["My own", { user: session.caller.name }]];
 }
 
 // What the browser keeps; others may have written there, and it may keep nothing at all.
 function kept() {
   try {
-    const found = JSON.parse(localStorage.getItem(KEY));
+    const found = JSON.parse(localStorage.getItem(key()));
     return Array.isArray(found) ? found.filter((one) => one?.name && String(one.hash).startsWith("#/deliveries")) : [];
   } catch {
     return [];
@@ -25,7 +26,7 @@ function kept() {
 
 function keep(views) {
   try {
-    localStorage.setItem(KEY, JSON.stringify(views));
+    localStorage.setItem(key(), JSON.stringify(views));
     return true;
   } catch {
     say("This browser keeps nothing: bookmark the page, its address has the filter.");

@@ -111,7 +111,7 @@ class Profiles:
         entry |= {} if kept.token is None else {"token": kept.token}
         with self._changing() as content:
             before = self.find(kept.name)
-            if before is not None and not (kept.in_keyring and before.url == kept.url):
+            if before is not None and not (kept.in_keyring and before.is_of(kept.url)):
                 _forget(before)
             content["profiles"][kept.name] = entry
             content.setdefault("default", kept.name)

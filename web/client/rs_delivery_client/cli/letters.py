@@ -195,6 +195,8 @@ def _chosen(
 ) -> Sequence[str] | dict[str, str]:
     """Return which letters are meant. Raises UsageError."""
     wanted = _wanted(**asked)
+    if not all(value.strip() for value in wanted.values()):
+        raise click.UsageError("an option is empty; leave it out, or give --all for all letters")
     if sum((bool(ids), everything, bool(wanted))) != 1:
         raise click.UsageError("give IDs (`letter list` shows them), a filter, or --all")
     return list(dict.fromkeys(ids)) if ids else wanted
