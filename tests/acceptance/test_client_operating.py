@@ -37,7 +37,9 @@ async def workers(operate: Call) -> dict[str, str | None]:
     code, out, err = await operate("worker", "list", "--json", "id,alive,pause")
     assert code == 0, err
     told = [json.loads(line) for line in out.splitlines()]
-    return {one["id"]: (one["pause"] or {}).get("reason") for one in told if one["alive"]}
+    return {
+        worker["id"]: (worker["pause"] or {}).get("reason") for worker in told if worker["alive"]
+    }
 
 
 async def test_a_worker_is_drained_and_takes_what_was_asked_meanwhile_once_it_works_again(
@@ -45,14 +47,16 @@ async def test_a_worker_is_drained_and_takes_what_was_asked_meanwhile_once_it_wo
 ) -> None:
     there = await workers(operate)
     assert there
-    for worker in there:
-        code, _, err = await operate("worker", "drain", worker, "--reason", "disks", "--wait")
-        assert code == 0, err
-    assert await workers(operate) == dict.fromkeys(there, "disks")
     body = request_for(make_product({"a": b"a"}))
-    await client.send(body)
-    for worker in there:
-        assert (await operate("worker", "resume", worker))[0] == 0
+    try:
+        for worker in there:
+            code, _, err = await operate("worker", "drain", worker, "--reason", "disks", "--wait")
+            assert code == 0, err
+        assert await workers(operate) == dict.fromkeys(there, "disks")
+        await client.send(body)
+    finally:  # other tests have the same workers
+        resumed = [(await operate("worker", "resume", worker))[0] for worker in there]
+    assert resumed == [0] * len(there)
     assert await workers(operate) == dict.fromkeys(there)
     assert (await client.wait_for(body["correlationId"], "DONE", "ERROR"))["status"] == "DONE"
 
@@ -64,7 +68,7 @@ async def test_a_dead_letter_is_found_read_and_removed(operate: Call, client: Cl
         while True:
             _, out, _ = await operate("letter", "list", "--json", "id,text")
             letters = [json.loads(line) for line in out.splitlines()]
-            if found := [one["id"] for one in letters if one["text"] == rubbish.decode()]:
+            if found := [letter["id"] for letter in letters if letter["text"] == rubbish.decode()]:
                 break
             await asyncio.sleep(0.5)
     code, out, _ = await operate("letter", "show", found[0], "--body")

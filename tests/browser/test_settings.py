@@ -292,9 +292,9 @@ async def test_what_a_form_can_not_show_is_shown_as_json(page: Page, stack: Stac
     async def with_unknown(route: Any) -> None:
         answer = await route.fetch()
         body = await answer.json()
-        for one in body:
-            if one["content"]["name"] == "delivery_targets":
-                one["content"]["value"] = unknown
+        for told in body:
+            if told["content"]["name"] == "delivery_targets":
+                told["content"]["value"] = unknown
         new = {"name": "new", "description": "A new one.", "value": 5, "defaultValue": 5}
         body.append({"content": new, "links": []})
         await route.fulfill(response=answer, json=body)

@@ -121,7 +121,7 @@ async def test_only_what_was_shown_is_cancelled_under_one_entry(deliveries: Deli
     assert acted.left == []
     assert await deliveries.states("later") == ["GRANTED"]
     *each, entry = await deliveries.audit.entries(TENANT, before=2**62, limit=9)
-    assert [(one.action, one.after) for one in each] == [("cancel", "ERROR")] * 3
+    assert [(entry.action, entry.after) for entry in each] == [("cancel", "ERROR")] * 3
     assert (entry.action, entry.subject) == ("cancel", "3 deliveries")
     assert entry.after == {
         "filter": {"activity": ["waiting"]},
