@@ -78,7 +78,9 @@ def moment(given: str) -> datetime:
         raise ValueError("before the year 1, or after 9999") from None
 
 
-def _read_text(given: str | None) -> str | None:
+def _read_text(given: object) -> object:
+    if given is not None and not isinstance(given, str):  # in a body; its type refuses it
+        return given
     if not given:
         return None
     if len(given) > _MAX_TEXT or not is_plain(given):
@@ -86,7 +88,7 @@ def _read_text(given: str | None) -> str | None:
     return given
 
 
-def _read_texts(given: Sequence[str] | None) -> list[str] | None:
+def _read_texts(given: Sequence[object] | None) -> list[object] | None:
     return [text for text in map(_read_text, given or ()) if text is not None] or None
 
 
@@ -99,7 +101,7 @@ def _read_time(given: object) -> object:
         raise ValueError("a time such as 2026-01-31T12:00:00Z") from None
 
 
-# What a query string may have: None where it is missing or empty.
+# What a query string may have, and fields of a body: None where it is missing or empty.
 Text = Annotated[str | None, BeforeValidator(_read_text)]
 Texts = Annotated[list[str] | None, BeforeValidator(_read_texts)]
 Time = Annotated[datetime | None, BeforeValidator(_read_time)]

@@ -84,6 +84,8 @@ async def test_nothing_is_acted_on_that_no_dry_run_showed(api: Api, deliveries: 
         {"ids": [str(uuid4())] * 1001},
         {"ids": [str(uuid4())], "reason": "r" * 301},
         {"ids": [str(uuid4())], "reason": "r\nDONE"},
+        {"ids": [str(uuid4())], "reason": [None, None]},
+        {"ids": [str(uuid4())], "reason": 7},
     ],
 )
 async def test_what_is_misspelt_is_refused(api: Api, body: dict[str, Any]) -> None:
