@@ -190,7 +190,7 @@ class Transfers:
                 )
                 if result is None:
                     assert segments is not None  # noqa: S101 - what is planned whole ends whole
-                    await self._park(delivery, lease, segments)
+                    await self._park(opened, target, lease, segments)
                     return None
             except (SourceRefusedError, WrongFileError) as error:
                 unfinished = await self._without(opened, target, lease, leaving_out, error)
@@ -567,8 +567,18 @@ class Transfers:
         )
         return await until_answered(keep, good=lease.safe_to_complete)
 
-    async def _park(self, delivery: Delivery, lease: Lease, segments: SegmentFiles) -> None:
-        """Let go of a half-made archive: it goes on when its order does."""
+    async def _park(
+        self, delivery: Delivery, target: Target, lease: Lease, segments: SegmentFiles
+    ) -> None:
+        """Let go of a half-made archive: it goes on when its order does.
+
+        One that has nothing, each file so far is missing, say, begins then.
+        """
+        upload = delivery.upload
+        assert upload is not None  # noqa: S101 - it was opened for what pauses
+        if not await self.resumption.is_kept(delivery, upload):
+            with suppress(DeliveryError):
+                await self._ask(lease, partial(self.objects.abort, target, upload))
         lease.finishes()
         if segments.full:
             release = partial(

@@ -310,3 +310,20 @@ async def test_a_quiet_look_finds_nothing_new_in_what_was_left_out(ordered: Orde
     await ordered.deliveries.elapse(timedelta(minutes=16))
     await ordered.inquiry().look()
     assert (await ordered.deliveries.active()).announced == before
+
+
+async def test_what_waits_for_its_order_leaves_no_upload_open_that_has_nothing(
+    ordered: Ordered,
+) -> None:
+    """Its first suborder has nothing that can be read, and the next may take days."""
+    ordered.orders.refused = {"a"}
+    await ordered.order(unrestorable="", **SEVERAL)
+    while not (await ordered.deliveries.active()).parked:
+        await ordered.hear()
+        await ordered.work()
+        await ordered.deliveries.elapse(timedelta(seconds=61))
+    upload = (await ordered.deliveries.active()).upload
+    assert upload is not None
+    assert await ordered.objects.open_uploads(TARGET, upload.key) == []
+    told = await ordered.end()
+    assert (told["status"], told["missing"], told["files"]) == ("DONE", 1, 4), told
