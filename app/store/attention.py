@@ -35,6 +35,7 @@ class PostgresAttention:
             place=attention.PLACE_HELD,
             content=attention.CONTENT_OVERDUE,
             owed=attention.OWED,
+            webhook=attention.WEBHOOK_FAILS,
             worked_off=WORKED_OFF,
         )
         with translate_errors():

@@ -8,6 +8,11 @@ WITH paused AS (
 ), failing AS (
     SELECT DISTINCT tenant, target FROM delivery_attempt
     WHERE outcome IN ('postponed', 'error') AND ended > now() - :failed_within::interval
+), webhook_now AS (
+    SELECT s.tenant, named.key AS name, named.value ->> 'url' AS url
+    FROM tenant_setting s CROSS JOIN LATERAL json_each(
+        CASE WHEN json_typeof(s.value) = 'object' THEN s.value ELSE '{}' END) AS named
+    WHERE s.name = 'webhooks' AND named.value ->> 'enabled' IS DISTINCT FROM 'false'
 ), found AS (
     SELECT 'NO_WORKER' AS code, NULL AS tenant, NULL AS subject, max(seen_at) AS since, count(*) AS count, NULL AS cause
     FROM seen HAVING coalesce(bool_and(silent), true)
@@ -64,6 +69,18 @@ WITH paused AS (
           FROM dead_letter WHERE handled_at IS NULL AND ours -- others' are for others
           GROUP BY 1) waiting
     JOIN dead_letter newest ON newest.number = waiting.number
+    UNION ALL
+    SELECT 'WEBHOOK_FAILS', w.tenant, w.name, coalesce(w.failing_since, w.last_success_at),
+           (SELECT count(*) FROM webhook_event e
+            WHERE e.tenant = w.tenant AND e.webhook = w.name AND e.dead_at IS NULL),
+           w.last_error
+    FROM webhook w JOIN webhook_now USING (tenant, name, url) -- of another URL nothing is known
+    WHERE w.gone_url = w.url OR w.failing_since < now() - :webhook::interval
+    UNION ALL
+    SELECT 'EVENT_GIVEN_UP', e.tenant, e.webhook, min(e.dead_at), count(*), (array_agg(e.last_error ORDER BY e.id DESC))[1]
+    FROM webhook_event e JOIN webhook_now n ON n.tenant = e.tenant AND n.name = e.webhook
+    WHERE e.dead_at IS NOT NULL
+    GROUP BY e.tenant, e.webhook
     UNION ALL
     SELECT 'MAINTENANCE', m.tenant, NULL, m.updated_at,
            (SELECT count(*) FROM delivery d WHERE d.tenant = m.tenant AND d.state = 'RECEIVED'), NULL

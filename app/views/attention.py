@@ -37,6 +37,7 @@ PARKED = timedelta(hours=3)
 PLACE_HELD = timedelta(hours=1)
 CONTENT_OVERDUE = timedelta(hours=6)
 OWED = timedelta(minutes=5)
+WEBHOOK_FAILS = timedelta(hours=1)
 
 Severity = Literal["problem", "notice"]
 
@@ -52,6 +53,8 @@ class Need(StrEnum):
     QUOTA_AWAITED = "QUOTA_AWAITED"
     SUBORDER_AWAITED = "SUBORDER_AWAITED"
     DEAD_LETTER = "DEAD_LETTER"
+    WEBHOOK_FAILS = "WEBHOOK_FAILS"
+    EVENT_GIVEN_UP = "EVENT_GIVEN_UP"
     PLACE_HELD = "PLACE_HELD"
     CONTENT_OVERDUE = "CONTENT_OVERDUE"
     MAINTENANCE = "MAINTENANCE"
@@ -118,6 +121,18 @@ CATALOGUE: Mapping[Need, Known] = {
         "them back, or remove them.",
         alert="DeliveryDeadLettersWait",
     ),
+    Need.WEBHOOK_FAILS: Known(
+        sentence="Webhook {subject} takes no events; those that wait: {count}",
+        advice="Tell its owner: the cause is its last answer. `POST /webhooks/{subject}/test` "
+        "tries it; what is not taken within three days is given up, and kept to be sent again.",
+        alert="DeliveryWebhookFails",
+    ),
+    Need.EVENT_GIVEN_UP: Known(
+        sentence="Events were given up that webhook {subject} did not take: {count}",
+        advice="`GET /webhooks/{subject}/dead` lists them; once it takes events, "
+        "`POST /webhooks/{subject}/resend` sends them again.",
+        alert="DeliveryWebhookEventsDead",
+    ),
     Need.PLACE_HELD: Known(
         sentence="Delivered orders may keep their users' places at rs-order: {count}",
         advice="rs-order does not say whether it still waits for their users, who may have to wait "
@@ -152,7 +167,7 @@ class Trouble:
 
     code: Need
     tenant: str | None  # None: of no tenant
-    subject: str | None  # a target, a worker, a state, a lane
+    subject: str | None  # a target, a worker, a state, a lane, a webhook
     since: datetime | None  # of the oldest row that it is about; None: there is none
     count: int
     cause: str | None
@@ -185,7 +200,7 @@ class AttentionView(View):
     advice: str
     since: Milliseconds | None = Field(None, description="The oldest that it is about.")
     tenant: str | None = Field(None, description="Missing: it concerns all.")
-    subject: str | None = Field(None, description="The target, worker, state or lane.")
+    subject: str | None = Field(None, description="The target, worker, state, lane or webhook.")
     count: int
     cause: str | None = Field(None, description="The last one.")
     alert: str | None = Field(None, description="The alert for it, or the closest one.")

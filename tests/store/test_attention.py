@@ -8,6 +8,7 @@ import pytest
 
 from app.delivery.pauses import WORKED_OFF, PauseScope, PauseSubject, Running
 from app.delivery.states import State, Work
+from app.delivery.webhooks import WEBHOOKS, Round, Webhook
 from app.errors import (
     FolderBusyError,
     ObjectBusyError,
@@ -285,3 +286,62 @@ async def test_dead_letters_of_other_services_are_for_others(deliveries: Deliver
     letters = [make_buried("a", ours=False), make_buried("b", ours=False, tenant=None)]
     await deliveries.dead_letters().keep(letters, again=True)
     assert await troubles(deliveries) == {}
+
+
+def _webhook() -> Webhook:
+    return Webhook(tenant=TENANT, name="ops", url="https://a.example/", secrets=("whsec_MDAw",))
+
+
+async def _send(deliveries: Deliveries, webhook: Webhook, done: Round) -> None:
+    """A round of sending to it ends so."""
+    await deliveries.elapse(6 * HOUR)  # no pause is so long
+    claim = await deliveries.webhooks().claim([webhook], limit=9)
+    assert claim is not None
+    await deliveries.webhooks().release(claim, done, given_up_after=timedelta(days=3))
+
+
+async def _name(deliveries: Deliveries, url: str, **asked: object) -> None:
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.set(WEBHOOKS, {"ops": {"url": url, "secret": "whsec_MDAw", **asked}})
+
+
+async def _of_webhooks(deliveries: Deliveries) -> dict[Need, Trouble]:
+    await deliveries.presence("w").heartbeat()
+    found = await deliveries.attention.troubles(None)
+    return {t.code: t for t in found if t.code in (Need.WEBHOOK_FAILS, Need.EVENT_GIVEN_UP)}
+
+
+async def test_a_webhook_fails_once_it_took_nothing_for_an_hour(deliveries: Deliveries) -> None:
+    webhook = _webhook()
+    await _name(deliveries, webhook.url)
+    await deliveries.granted("c")
+    await _send(deliveries, webhook, Round(failure="503"))
+    assert await _of_webhooks(deliveries) == {}
+    await deliveries.elapse(61 * MINUTE)
+    (seen,) = await deliveries.webhooks().seen([TENANT])
+    found = (await _of_webhooks(deliveries))[Need.WEBHOOK_FAILS]
+    assert (found.tenant, found.subject, found.cause) == (TENANT, "ops", "503")
+    assert found.count == seen.owed > 0
+    assert found.since == seen.failing_since is not None
+    await _name(deliveries, webhook.url, enabled=False)
+    assert await _of_webhooks(deliveries) == {}
+    await _name(deliveries, "https://b.example/")
+    assert await _of_webhooks(deliveries) == {}
+    await _name(deliveries, webhook.url)
+    await _send(deliveries, webhook, Round(sent=seen.owed))
+    assert await _of_webhooks(deliveries) == {}
+
+
+async def test_events_that_were_given_up_are_told_until_they_are_sent_again(
+    deliveries: Deliveries,
+) -> None:
+    webhook = _webhook()
+    await _name(deliveries, webhook.url)
+    await deliveries.granted("c")
+    (before,) = await deliveries.webhooks().seen([TENANT])
+    await _send(deliveries, webhook, Round(failure="410 Gone", gone=True))
+    found = await _of_webhooks(deliveries)
+    assert set(found) == {Need.WEBHOOK_FAILS, Need.EVENT_GIVEN_UP}
+    assert found[Need.WEBHOOK_FAILS].count == 0
+    assert found[Need.EVENT_GIVEN_UP].count == before.owed
+    assert found[Need.EVENT_GIVEN_UP].cause == "410 Gone"

@@ -10,7 +10,9 @@ from typing import TypeVar
 from app.delivery.attempts import Attempt, AttemptOutcome
 from app.delivery.states import State
 from app.store.memory.database import MemoryDatabase
+from app.store.memory.rows import WebhookEventRow
 from app.store.memory.session import Session
+from app.store.memory.webhooks import webhooks_named
 from app.views import attention
 from app.views.attention import Need, Trouble, by_weight
 
@@ -35,6 +37,7 @@ class MemoryAttention:
                 *self._targets(session),
                 *self._deliveries(session),
                 *self._beside(session),
+                *self._webhooks(session),
                 *self._wanted(session),
             ]
         shown = [t for t in found if tenants is None or t.tenant is None or t.tenant in tenants]
@@ -149,6 +152,34 @@ class MemoryAttention:
             letter = row.kept.letter
             if letter.ours:
                 yield letter.tenant or "", row.kept.buried_at, letter.reason
+
+    def _webhooks(self, session: Session) -> Iterator[Trouble]:
+        events: dict[tuple[str, str], list[WebhookEventRow]] = {}
+        for _, row in session.rows(self._database.webhook_events):
+            events.setdefault(row.of, []).append(row)
+        for of in {*events, *(of for of, _ in session.rows(self._database.webhooks))}:
+            asked = webhooks_named(self._database, session, of[0]).get(of[1])
+            if asked is None or asked.get("enabled") is False:
+                continue
+            tenant, name = of
+            dead = [row for row in events.get(of, ()) if row.dead_at is not None]
+            webhook = session.get(self._database.webhooks, of)
+            if webhook is not None and webhook.url == asked.get("url"):
+                since = webhook.failing_since
+                long = since is not None and since < session.now - attention.WEBHOOK_FAILS
+                if long or webhook.gone_url == webhook.url:
+                    yield _trouble(
+                        Need.WEBHOOK_FAILS,
+                        tenant=tenant,
+                        subject=name,
+                        since=since or webhook.last_success_at,
+                        count=len(events.get(of, ())) - len(dead),
+                        cause=webhook.last_error,
+                    )
+            if dead:
+                rows = [(row.dead_at, row.last_error) for row in dead if row.dead_at]
+                last = max(dead, key=lambda row: row.owed.id).last_error
+                yield _of(Need.EVENT_GIVEN_UP, rows, tenant=tenant, subject=name, cause=last)
 
     def _wanted(self, session: Session) -> Iterator[Trouble]:
         for tenant, maintenance in session.rows(self._database.maintenance):

@@ -34,7 +34,9 @@ _TTL = timedelta(minutes=2)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def _named(database: MemoryDatabase, session: Session, tenant: str) -> dict[str, dict[str, object]]:
+def webhooks_named(
+    database: MemoryDatabase, session: Session, tenant: str
+) -> dict[str, dict[str, object]]:
     """Return the webhooks that a tenant's settings name, however a version writes them."""
     stored = session.get(database.settings, (tenant, WEBHOOKS))
     named = stored.value if stored is not None and isinstance(stored.value, dict) else {}
@@ -44,7 +46,7 @@ def _named(database: MemoryDatabase, session: Session, tenant: str) -> dict[str,
 async def tell(database: MemoryDatabase, session: Session, event: DeliveryEvent) -> bool:
     """Owe an event to the webhooks that ask for it; whether there is one."""
     told = False
-    for name, asked in sorted(_named(database, session, event.tenant).items()):
+    for name, asked in sorted(webhooks_named(database, session, event.tenant).items()):
         wanted = asked.get("events")
         if asked.get("enabled") is False or (isinstance(wanted, list) and event.type not in wanted):
             continue
@@ -180,7 +182,7 @@ class MemoryWebhooks:
             )
             if released is None:
                 return  # its claim has run out: another worker knows better
-            named = _named(self._database, session, of[0]).get(of[1], {})
+            named = webhooks_named(self._database, session, of[0]).get(of[1], {})
             if done.gone or (done.failure and not done.sent):
                 if named.get("url") != claim.webhook.url:
                     return  # what is owed is to be sent elsewhere
@@ -278,7 +280,7 @@ class MemoryWebhooks:
             for _, row in session.rows(self._events):
                 events.setdefault(row.of, []).append(row)
             now = session.now
-            named = {tenant: _named(self._database, session, tenant) for tenant in tenants}
+            named = {tenant: webhooks_named(self._database, session, tenant) for tenant in tenants}
         return [
             _seen(
                 *of,
@@ -334,7 +336,7 @@ class MemoryWebhooks:
                     lambda row: row.dead_at is None and row.owed_since < now - 2 * given_up_after,
                 )
                 keys = [key for key, _ in grouped]
-                named = of[1] in _named(self._database, session, of[0])
+                named = of[1] in webhooks_named(self._database, session, of[0])
                 for key in keys:
                     total += (
                         await session.delete(
@@ -347,7 +349,7 @@ class MemoryWebhooks:
                         is not None
                     )
             for of, _ in list(session.rows(self._webhooks)):
-                if of[1] not in _named(self._database, session, of[0]):
+                if of[1] not in webhooks_named(self._database, session, of[0]):
                     await session.delete(self._webhooks, of)
             for of in sorted({row.of for _, row in session.rows(self._events)}):
                 left = sorted(

@@ -11,7 +11,11 @@ const PAGES = {
   QUOTA_AWAITED: ({ subject }) => `#/deliveries?state=${subject}`,
   SUBORDER_AWAITED: () => "#/deliveries?state=TRANSFERRING",
   DEAD_LETTER: () => "#/dead-letters",
+  WEBHOOK_FAILS: () => "#/webhooks",
+  EVENT_GIVEN_UP: () => "#/webhooks",
 };
+
+const OF_ONE_TENANT = /^#.(deliveries|webhooks)/;
 
 // Tells it in `place`, for as long as the page is shown. What is paused, the banner of every page tells.
 export function attention(place, signal) {
@@ -34,7 +38,7 @@ function draw(place, found, failed) {
 function finding(one) {
   const others = one.tenant && session.caller.tenant !== one.tenant;
   const found = PAGES[one.code]?.(one);
-  const page = others && found?.startsWith("#/deliveries") ? null : found; // that list is of the caller's tenant
+  const page = others && OF_ONE_TENANT.test(found) ? null : found; // those are of the caller's tenant
   const whose = others ? `Tenant ${one.tenant}: ` : "";
   return h("div", { class: one.severity === "problem" ? "problem finding" : "waits finding" },
     h("p", {}, h("b", {}, `${whose}${one.sentence}`), one.since && h("span", { class: "dim" }, ...began(one.since))),
