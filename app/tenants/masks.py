@@ -84,7 +84,8 @@ def unmasked(value: Any, current: Any) -> Any:
 def not_kept(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
     """Give a reason for each secret that is masked and can't be kept.
 
-    One that was given for a server is not sent, as a signature, to another.
+    One that was given for a server is not sent, as a signature, to another. One that was typed
+    behind a mask, or before it, is neither the stored one nor the one that was meant.
     """
     if not isinstance(value, dict):
         return
@@ -94,6 +95,8 @@ def not_kept(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
         at = ".".join((*where, name))
         if name not in found:
             yield from not_kept(inner, known.get(name), (*where, name))
+        elif inner != MASK and (inner.startswith(MASK) or inner.endswith(MASK)):
+            yield f"{at}: begins or ends with what stands for the stored one; send all of it"
         elif inner == MASK and name not in stored:
             yield f"{at}: there is no stored one to keep; send it"
         elif inner == MASK and _beside(value) != _beside(known):
