@@ -242,6 +242,129 @@ async def test_a_change_between_the_last_look_and_saving_is_a_conflict_too(
     assert await value_of(service, stack, "request_ttl") == 40
 
 
+async def test_what_is_typed_while_it_is_saved_stays_to_be_saved(
+    page: Page, stack: Stack, service: str
+) -> None:
+    await sign_in(page, stack, to="Settings")
+    hours = form(page, "request_ttl")
+    value = hours.get_by_role("spinbutton")
+    await value.fill("30")
+    async with holding(page, "/settings/request_ttl", "PUT") as held:
+        await value.press("Enter")
+        request = await held.first()
+        await value.press("End")
+        await page.keyboard.type("1")
+        await value.press("Enter")  # one call at a time
+        await answered(page, request)
+        assert len(held) == 1
+    await expect(page.locator("#said")).to_have_text(
+        "Saved. What you have typed since is not saved yet."
+    )
+    await expect(value).to_have_value("301")
+    await expect(value).to_be_focused()
+    await expect(hours).to_contain_text("(set)")
+    await expect(hours.get_by_role("button", name="Put back to default")).to_be_visible()
+    assert await value_of(service, stack, "request_ttl") == 30
+    await save(hours)
+    assert await value_of(service, stack, "request_ttl") == 301
+
+
+async def test_each_attempt_begins_without_what_was_complained_of_before(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack, to="Settings")
+    bucket = form(page, "delivery_bucket")
+    value = bucket.get_by_role("textbox")
+    await value.fill("No")
+    for _ in range(2):
+        await bucket.get_by_role("button", name="Save").click()
+        await expect(value).to_have_attribute("aria-invalid", "true")
+    await expect(bucket.locator(".problem span")).to_have_count(1)
+    quota = form(page, "quota")
+    await quota.get_by_role("button", name="Edit as JSON").click()
+    text = quota.get_by_label("JSON")
+    await text.fill('{"user": {"active": "many"}}')
+    for _ in range(2):
+        async with page.expect_response("**/settings/quota"):
+            await quota.get_by_role("button", name="Save").click()
+        await expect(quota.get_by_role("alert")).to_be_visible()
+        await expect(quota.locator(".problem span")).to_have_count(1)
+    await text.fill('{"user": {"active": 3}}')
+    await quota.get_by_role("button", name="Edit as a form").click()
+    await expect(quota.locator(".problem span")).to_have_count(0)
+
+
+async def test_what_is_typed_to_a_mask_is_no_secret(page: Page, stack: Stack, service: str) -> None:
+    async with setting(service, stack, "delivery_targets", value={"archive": TARGET}):
+        await sign_in(page, stack, to="Settings")
+        targets = form(page, "delivery_targets")
+        await targets.locator("summary", has_text="archive").click()
+        secret = targets.get_by_label("Secret")
+        await secret.focus()
+        await secret.press("End")
+        await page.keyboard.type("new")
+        await expect(secret).to_have_value("*******new")
+        await expect(secret).to_have_attribute("aria-invalid", "true")
+        await expect(secret).to_have_accessible_description(re.compile("delete all that is there"))
+        await targets.get_by_role("button", name="Save").click()
+        await expect(secret).to_be_focused()
+        await accessible(page)
+        await targets.get_by_role("button", name="Edit as JSON").click()
+        await targets.get_by_role("button", name="Save").click()  # the service refuses it, too
+        await expect(targets).to_contain_text("what stands for the stored one; send all of it")
+        await targets.get_by_role("button", name="Edit as a form").click()
+        await targets.locator("summary", has_text="archive").click()
+        await secret.fill("new")
+        await save(targets)
+
+
+async def test_another_type_keeps_what_both_have(page: Page, stack: Stack) -> None:
+    await sign_in(page, stack, to="Settings")
+    targets = form(page, "delivery_targets")
+    await targets.get_by_label("Name of a new one").fill("archive")
+    await targets.get_by_role("button", name="Add").click()
+    await targets.get_by_label("Host", exact=True).fill("s3.example.org")
+    await targets.get_by_label("Bucket").fill("long-term")
+    await targets.get_by_label("Prefix").fill("2026")
+    kind = targets.get_by_label("Type")
+    await kind.select_option("gcs")
+    await expect(targets.get_by_label("Bucket")).to_have_value("long-term")
+    await expect(targets.get_by_label("Prefix")).to_have_value("2026")
+    await targets.get_by_label("Prefix").fill("2027")
+    await kind.select_option("azure")
+    await expect(targets.get_by_label("Prefix")).to_have_value("2027")
+    await targets.get_by_label("Key", exact=True).fill("of-the-account")
+    await kind.select_option("sftp")
+    await expect(targets.get_by_label("Key", exact=True)).to_have_value("")
+    await kind.select_option("s3")  # as it was before it was another one
+    await expect(targets.get_by_label("Host", exact=True)).to_have_value("s3.example.org")
+    await expect(targets.get_by_label("Bucket")).to_have_value("long-term")
+    await expect(targets.get_by_label("Prefix")).to_have_value("2027")
+
+
+async def test_a_number_that_would_be_rounded_is_refused(
+    page: Page, stack: Stack, service: str
+) -> None:
+    large = 2**53 + 1
+    await put(service, stack, "quota", {"tenant": {"bytes_per_day": large}})
+    await sign_in(page, stack, to="Settings")
+    quota = form(page, "quota")
+    await quota.get_by_role("group", name="User").get_by_label("Active").fill("3")
+    await quota.get_by_role("button", name="Save").click()
+    await expect(
+        quota.get_by_role("group", name="Tenant").get_by_label("Bytes per day")
+    ).to_be_focused()
+    await quota.get_by_role("button", name="Edit as JSON").click()
+    await quota.get_by_role("button", name="Save").click()
+    alert = quota.get_by_role("alert")
+    await expect(alert).to_contain_text("Numbers can be up to 9,007,199,254,740,991 here")
+    text = quota.get_by_label("JSON")
+    await text.fill(f'{{"tenant": {{"bytes_per_day": {large}}}}}')
+    await quota.get_by_role("button", name="Save").click()
+    await expect(alert).to_contain_text("a larger one would be rounded")
+    assert (await value_of(service, stack, "quota"))["tenant"]["bytes_per_day"] == large
+
+
 async def test_a_page_with_changes_asks_before_it_is_left(page: Page, stack: Stack) -> None:
     await sign_in(page, stack, to="Settings")
     value = form(page, "request_ttl").get_by_role("spinbutton")
@@ -284,6 +407,20 @@ async def test_json_is_the_last_resort_and_the_way_back_from_it(
     await expect(quota.get_by_role("group", name="User").get_by_label("Active")).to_have_value("5")
     await save(quota)
     assert (await value_of(service, stack, "quota"))["user"]["active"] == 5
+
+
+async def test_a_form_that_can_not_show_all_of_the_json_drops_none_of_it(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack, to="Settings")
+    quota = form(page, "quota")
+    await quota.get_by_role("button", name="Edit as JSON").click()
+    text = quota.get_by_label("JSON")
+    later = '{"user": {"active": 5, "later": 1}}'
+    await text.fill(later)
+    await quota.get_by_role("button", name="Edit as a form").click()
+    await expect(quota.get_by_role("alert")).to_contain_text("A form can't show user.later")
+    await expect(text).to_have_value(later)
 
 
 async def test_what_a_form_can_not_show_is_shown_as_json(page: Page, stack: Stack) -> None:

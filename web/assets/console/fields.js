@@ -5,6 +5,7 @@ import { capital, h, isObject } from "./dom.js";
 
 const NAMES = { s3_server: "S3 server", sas: "SAS", url: "URL" };
 const MASK = "*******"; // what a secret reads as
+const ADDED = "Typed to what stands for the stored secret: delete all that is there, then type the new one.";
 const LONG = 4096; // characters, from which a text has several lines
 let ids = 0;
 
@@ -26,20 +27,34 @@ function optionOf(schema, value) {
 
 // Whether a form can show a value and give it back as it is: a later version may know of more.
 export function fits(schema, value) {
+  return misfitOf(schema, value) === undefined;
+}
+
+// The path to what a form can't show; "" where that is the value itself, undefined where there is none.
+export function misfitOf(schema, value) {
   const known = resolved(schema);
-  if (value === undefined) return true;
+  if (value === undefined) return undefined;
   if (known.oneOf) {
     const option = optionOf(known, value);
-    return option !== undefined && fits(option, value);
+    return option ? misfitOf(option, value) : "";
   }
-  if (known.properties) {
-    return isObject(value) && Object.entries(value).every(([name, inner]) => Object.hasOwn(known.properties, name) && fits(known.properties[name], inner));
+  if (known.properties || known.additionalProperties) {
+    if (!isObject(value)) return "";
+    for (const [name, inner] of Object.entries(value)) {
+      const place = known.properties ? Object.hasOwn(known.properties, name) && known.properties[name] : known.additionalProperties;
+      const misfit = place ? misfitOf(place, inner) : "";
+      if (misfit !== undefined) return misfit ? `${name}.${misfit}` : name;
+    }
+    return undefined;
   }
-  if (known.additionalProperties) return isObject(value) && Object.values(value).every((inner) => fits(known.additionalProperties, inner));
-  if (known.items) return Array.isArray(value) && value.every((inner) => fits(known.items, inner));
-  if (known.enum) return known.enum.includes(value);
-  if (known.const) return known.const === value;
-  return typeof value === (known.type === "integer" ? "number" : known.type ?? "string");
+  return isOf(known, value) ? undefined : "";
+}
+
+function isOf({ items, enum: words, const: word, type = "string" }, value) {
+  if (items) return Array.isArray(value) && value.every((inner) => fits(items, inner));
+  if (words) return words.includes(value);
+  if (word) return word === value;
+  return typeof value === (type === "integer" ? "number" : type);
 }
 
 // `label`: in words, or the id of the element that has them. A part has `shown`; `read`, which gives its value,
@@ -60,8 +75,22 @@ function trouble(id) {
 }
 
 function told(place, text) {
-  place.textContent = text;
-  place.hidden = !text;
+  place.append(h("span", {}, text), h("br", {}));
+  place.hidden = false;
+}
+
+// Takes back what was complained of in an element, or in all that is in it.
+export function cleared(shown) {
+  for (const place of shown.querySelectorAll(".problem")) {
+    place.replaceChildren();
+    place.hidden = true;
+  }
+  for (const field of shown.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+}
+
+// Whether a text is a mask with more before it or behind it.
+function addedToMask(text) {
+  return text !== MASK && (text.startsWith(MASK) || text.endsWith(MASK));
 }
 
 function hintOf({ description }, more) {
@@ -117,24 +146,24 @@ function single(schema, value, label) {
   };
   const compare = () => { if (beside) beside.textContent = inOther(schema["x-unit"], read()); };
   compare();
+  const shown = h("div", { class: "part" },
+    label.id ? null : h("label", { for: id }, label),
+    beside ? h("span", { class: "measured" }, input, h("span", {}, schema["x-unit"]), beside) : input,
+    hint.length === 0 ? null : h("p", { class: "hint", id: `${id}-hint` }, hint),
+    problem);
+  const complain = (_path, text) => {
+    told(problem, text);
+    input.setAttribute("aria-invalid", "true");
+    return input;
+  };
   input.addEventListener("input", () => {
     compare();
-    told(problem, "");
-    input.removeAttribute("aria-invalid");
+    cleared(shown);
+    const added = secret && addedToMask(input.value) ? ADDED : "";
+    input.setCustomValidity(added);
+    if (added) complain("", added);
   });
-  return {
-    shown: h("div", { class: "part" },
-      label.id ? null : h("label", { for: id }, label),
-      beside ? h("span", { class: "measured" }, input, h("span", {}, schema["x-unit"]), beside) : input,
-      hint.length === 0 ? null : h("p", { class: "hint", id: `${id}-hint` }, hint),
-      problem),
-    read,
-    complain(_path, text) {
-      told(problem, text);
-      input.setAttribute("aria-invalid", "true");
-      return input;
-    },
-  };
+  return { shown, read, complain };
 }
 
 // Several of some words; all of them, where the value is left out.
@@ -171,8 +200,7 @@ function complaining(problem, shown, parts) {
   return (path, text) => {
     const [name, rest] = split(Object.keys(parts), path);
     if (name !== undefined) return parts[name].complain(rest, text);
-    problem.append(h("span", {}, text), h("br", {}));
-    problem.hidden = false;
+    told(problem, text);
     return shown.querySelector("input, select, textarea, button");
   };
 }
@@ -199,20 +227,34 @@ function choice(schema, value) {
   const typed = value?.type !== undefined;
   const select = h("select", {}, options.map((option) => h("option", {}, typeOf(option))));
   const place = h("div", {});
+  const left = {}; // by type: what was there when another one was chosen
+  let option;
   let inner;
-  const draw = (held) => {
-    inner = group(options.find((option) => typeOf(option) === select.value), held, null, ["type"]);
+  const draw = (chosen, held) => {
+    option = chosen;
+    inner = group(option, held, null, ["type"]);
     place.replaceChildren(inner.shown);
   };
-  select.value = typeOf(optionOf(schema, value));
-  select.addEventListener("change", () => draw());
-  draw(value);
-  const optional = () => options.find((option) => typeOf(option) === select.value).properties.type.optional;
+  select.addEventListener("change", () => {
+    const [before, held] = [option, inner.read()];
+    left[typeOf(before)] = held;
+    const chosen = options.find((one) => typeOf(one) === select.value);
+    draw(chosen, { ...left[typeOf(chosen)], ...common(before, chosen, held) });
+  });
+  draw(optionOf(schema, value), value);
+  select.value = typeOf(option);
   return {
     shown: h("div", {}, h("div", { class: "part" }, h("label", {}, "Type ", select)), place),
-    read: () => ({ ...(typed || !optional() ? { type: select.value } : {}), ...inner.read() }),
+    read: () => ({ ...(typed || !option.properties.type.optional ? { type: select.value } : {}), ...inner.read() }),
     complain: (path, text) => inner.complain(path, text),
   };
+}
+
+// Of a value of one kind, what one of another kind has as well. No secret: it opens something else there.
+function common(before, chosen, held) {
+  const both = Object.entries(chosen.properties).filter(([name, inner]) =>
+    Object.hasOwn(before.properties, name) && resolved(inner).format !== "password" && fits(inner, held[name]));
+  return Object.fromEntries(both.filter(([name]) => held[name] !== undefined).map(([name]) => [name, held[name]]));
 }
 
 // Objects by their names, which are given to new ones.
@@ -323,7 +365,7 @@ export function shownOf(schema, value) {
 
 function wordsOf({ format, "x-unit": unit }, value) {
   if (typeof value === "boolean") return value ? "on" : "off";
-  if (typeof value === "number") return [counted(value), unit, unit && inOther(unit, value)].filter(Boolean).join(" ");
+  if (typeof value === "number") return [Number.isInteger(value) && !Number.isSafeInteger(value) && "about", counted(value), unit, unit && inOther(unit, value)].filter(Boolean).join(" ");
   if (format === "password") return value === MASK ? "set" : "another one";
   return typeof value === "string" ? value : JSON.stringify(value);
 }

@@ -3,7 +3,7 @@
 import { call, looksOnly } from "./api.js";
 import { outcome } from "./connection.js";
 import { alertOf, confirmed, h, isObject, say, time } from "./dom.js";
-import { fits, leavesOf, marked, partOf, shownOf } from "./fields.js";
+import { cleared, fits, leavesOf, marked, misfitOf, partOf, shownOf } from "./fields.js";
 import { SETTINGS } from "./setting-schemas.js";
 
 const GROUPS = {
@@ -51,14 +51,14 @@ function askBeforeLeaving(unsaved, signal) {
   }, { signal });
 }
 
-function draw(place, { content: setting, links }, unsaved) {
-  const { name, description, value, defaultValue } = setting;
+function draw(place, answer, unsaved) {
+  const { name, description, value, defaultValue } = answer.content;
   const { title, tested, schema } = SETTINGS[name] ?? { title: name, schema: {} };
   const path = `/settings/${name}`;
-  const isSet = links.some(({ rel }) => rel === "delete");
   const simple = !isObject(value);
   const label = h("span", { id: `title-${name}` }, title);
-  const head = [h("legend", {}, label, " ", h("span", { class: "hint" }, isSet ? "(set)" : "(default)")), h("p", { class: "hint" }, marked(description))];
+  const origin = h("span", { class: "hint" }, isSet(answer) ? "(set)" : "(default)");
+  const head = [h("legend", {}, label, " ", origin), h("p", { class: "hint" }, marked(description))];
   const standard = simple
     ? h("p", { class: "hint" }, "Default: ", shownOf(schema, defaultValue))
     : h("details", { class: "hint" }, h("summary", {}, "Default"), shownOf(schema, defaultValue));
@@ -68,44 +68,77 @@ function draw(place, { content: setting, links }, unsaved) {
   }
 
   const history = historyOf(name);
+  let stored = answer; // as it is known
   let base = value; // what is changed here
   let part; // what is edited, as a form or as JSON
-  let before;
+  let before; // what was there before any of it was changed
+  let calling = false;
   const shown = h("div", {});
   const found = h("div", { role: "status" });
   const button = (text, onclick, more) => h("button", { type: "button", onclick, ...more }, text);
-  const save = h("button", { class: "main" }, "Save");
-  const undo = button("Undo", () => again({ content: setting, links }));
-  const json = button("", () => attempt(() => edit(part.read(), json.dataset.now !== "json")), { hidden: simple && fits(schema, value) });
+  const save = h("button", { class: "main", hidden: true }, "Save");
+  const undo = button("Undo", () => again(stored), { hidden: true });
+  const json = button("", () => attempt(turn), { hidden: simple && fits(schema, value) });
 
+  const partFor = (held, raw) => (raw ? asJson(held) : partOf(schema, held, simple ? label : undefined));
+  const asRead = (held) => canonical(fits(schema, held) ? partFor(held, false).read() : held);
+  // As JSON, and as a form: one that can show all of it, or what it does not know would be lost.
+  function turn() {
+    const held = part.read();
+    const toJson = json.dataset.now !== "json";
+    const misfit = toJson ? undefined : misfitOf(schema, held);
+    if (misfit !== undefined) throw new Error(`A form can't show ${misfit || "this"}: correct it, or save it as JSON.`);
+    edit(held, toJson);
+  }
   function edit(held, raw) {
-    part = raw ? asJson(held) : partOf(schema, held, simple ? label : undefined);
+    part = partFor(held, raw);
     json.dataset.now = raw ? "json" : "form";
     json.textContent = raw ? "Edit as a form" : "Edit as JSON";
     if (raw) json.hidden = !fits(schema, held);
     shown.replaceChildren(part.shown);
   }
+  // As a text; undefined where it can't be read, which is told when it is saved.
+  function written() {
+    try { return canonical(part.read()); } catch { return undefined; }
+  }
   function follow() {
-    let changed = true; // what can't be read was
-    try { changed = canonical(part.read()) !== before; } catch { /* it is told when it is saved */ }
+    const changed = written() !== before;
     save.hidden = undo.hidden = !changed;
     unsaved[changed ? "add" : "delete"](title);
   }
-  function again(answer, text) {
+  function again(told, text) {
     if (text) say(text);
     unsaved.delete(title);
     // Only what is drawn again has lost the focus; elsewhere, the user is at work.
     const here = place.contains(document.activeElement);
-    draw(place, answer, unsaved);
+    draw(place, told, unsaved);
     if (here) place.querySelector("input, select, textarea, summary, button").focus();
+  }
+  // What was changed is done; what was typed meanwhile stays as it is, to be saved.
+  function goOn(told, text) {
+    stored = told;
+    base = told.content.value;
+    before = asRead(base);
+    origin.textContent = isSet(told) ? "(set)" : "(default)";
+    reset.hidden = !isSet(told);
+    say(`${text} What you have typed since is not saved yet.`);
+    follow();
   }
   async function attempt(act) {
     try {
       found.replaceChildren();
+      cleared(shown);
       await act();
     } catch (error) {
       complain(error);
     }
+  }
+  // One call at a time; a button that is disabled would lose the focus.
+  async function calls(act) {
+    if (calling) return;
+    calling = true;
+    await attempt(act);
+    calling = false;
   }
   // What the server says of a part is told there.
   function complain(error) {
@@ -121,22 +154,24 @@ function draw(place, { content: setting, links }, unsaved) {
     first?.focus();
   }
   // Do what changes the setting, unless another changed it meanwhile: then say how, and ask.
-  async function change(mine, act, text) {
+  // `then`: what was written when it was asked for.
+  async function change(mine, act, text, then = written()) {
     for (;;) {
       const { body: theirs, etag } = await call("GET", path, { whole: true });
       if (canonical(theirs.content.value) !== canonical(base)) {
         found.replaceChildren(dispute(schema, { base, theirs: theirs.content.value, mine }, [
           button("Take theirs", () => again(theirs, "Theirs is taken.")),
-          button("Put mine", () => attempt(async () => {
+          button("Put mine", () => calls(async () => {
             base = theirs.content.value;
-            await change(mine, act, text);
+            await change(mine, act, text, then);
           }), { class: "danger" }),
         ]));
         found.querySelector("button").focus();
         return;
       }
       try {
-        again(await act({ "If-Match": etag }), text);
+        const told = await act({ "If-Match": etag });
+        (written() === then ? again : goOn)(told, text);
         return;
       } catch (error) {
         if (error.status !== 412) throw error;
@@ -148,9 +183,13 @@ function draw(place, { content: setting, links }, unsaved) {
     return change(mine, (headers) => call("PUT", path, { headers, body: { name, value: mine } }), "Saved.");
   }
 
+  const reset = button("Put back to default", () => calls(async () => {
+    if (!(await confirmed(`Put ${title} back to its default?`, "Put back"))) return;
+    await change(defaultValue, (headers) => call("DELETE", path, { headers }), "Put back to the default.");
+  }), { hidden: !isSet(answer) });
+
   edit(value, !fits(schema, value));
-  before = canonical(part.read());
-  follow();
+  before = asRead(value);
   const form = h("form", {
     "data-setting": name,
     tabindex: "-1",
@@ -158,25 +197,23 @@ function draw(place, { content: setting, links }, unsaved) {
     onchange: follow,
     onsubmit: (event) => {
       event.preventDefault();
-      attempt(put);
+      calls(put);
     },
   },
   h("fieldset", {}, head, shown, standard, history, found,
     h("div", { class: "actions" }, save, undo,
-      tested ? button("Test connection", () => attempt(async () => {
+      tested ? button("Test connection", () => calls(async () => {
         found.replaceChildren("Trying…");
-        const answer = await call("PUT", `${path}?check=only`, { body: { name, value: part.read() } });
-        found.replaceChildren(...outcome(answer.check));
+        const { check } = await call("PUT", `${path}?check=only`, { body: { name, value: part.read() } });
+        found.replaceChildren(...outcome(check));
       })) : null,
-      json,
-      isSet ? button("Put back to default", () => attempt(async () => {
-        if (!(await confirmed(`Put ${title} back to its default?`, "Put back"))) return;
-        await change(defaultValue, (headers) => call("DELETE", path, { headers }), "Put back to the default.");
-      })) : null)));
+      json, reset)));
   // What is not filled in can't be shown while its entry is closed.
   form.addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   place.replaceChildren(form);
 }
+
+const isSet = ({ links }) => links.some(({ rel }) => rel === "delete");
 
 // Who changed it last, asked for when it is opened.
 function historyOf(name) {
@@ -206,9 +243,9 @@ function asJson(value) {
     shown: h("div", { class: "part" }, h("label", {}, "JSON ", input), problem),
     read() {
       try {
-        return JSON.parse(input.value);
+        return JSON.parse(input.value, exact);
       } catch (error) {
-        throw new Error(`This is not JSON: ${error.message}`);
+        throw error instanceof SyntaxError ? new Error(`This is not JSON: ${error.message}`) : error;
       }
     },
     complain(where, text) {
@@ -217,6 +254,14 @@ function asJson(value) {
       return input;
     },
   };
+}
+
+// Refuses a number that would be another one by the time it is sent.
+function exact(_name, value) {
+  if (typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER) {
+    throw new RangeError(`Numbers can be up to ${Number.MAX_SAFE_INTEGER.toLocaleString("en")} here: a larger one would be rounded. Use the command line for it.`);
+  }
+  return value;
 }
 
 // What two people made of the same value.
