@@ -10,10 +10,11 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from compose.embedded.stack import Stack
-from tests.browser.conftest import WIDE, api, setting, sign_in
+from tests.browser.conftest import OPERATOR, WIDE, api, setting, sign_in, token
 from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
+from tests.command import delivery
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -225,6 +226,67 @@ async def test_a_conflict_shows_no_secret(page: Page, stack: Stack, service: str
         await expect(rows.filter(has_text="secret")).to_contain_text("setsetanother one")
         assert "my-own-secret" not in await page.locator("table").inner_text()
         await targets.get_by_role("button", name="Take theirs").click()
+
+
+async def test_two_who_change_a_secret_are_told_what_its_mask_hides(
+    page: Page, stack: Stack, service: str
+) -> None:
+    async with setting(service, stack, "delivery_targets", value={"archive": TARGET}):
+        await sign_in(page, stack, to="Settings")
+        targets = form(page, "delivery_targets")
+        await targets.locator("summary", has_text="archive").click()
+        async with page.expect_response("**/audit?*"):
+            await targets.get_by_label("Secret").fill("my-own-secret")
+        theirs = SERVER | {"secret": "their-own-secret"}
+        await put(service, stack, "delivery_targets", {"archive": TARGET | {"s3_server": theirs}})
+        await targets.get_by_role("button", name="Save").click()
+        await expect(targets).to_contain_text(f"{OPERATOR} set another secret")
+        row = targets.get_by_role("row").filter(has_text="secret")
+        await expect(row).to_contain_text("setanother oneanother one")
+        await fits(page)
+        await targets.get_by_role("button", name="Put mine").click()
+        await expect(targets.get_by_role("button", name="Save")).to_be_hidden()
+        await expect(page.locator("#said")).to_have_text("Saved.")
+
+
+async def test_a_session_that_ends_takes_nothing_of_what_was_typed(
+    page: Page, stack: Stack, service: str
+) -> None:
+    await sign_in(page, stack, to="Settings")
+    await form(page, "request_ttl").get_by_role("spinbutton").fill("30")
+    quota = form(page, "quota")
+    await quota.get_by_role("button", name="Edit as JSON").click()
+    await quota.get_by_label("JSON").fill('{"user": ')
+    secret = form(page, "s3_server").get_by_label("Secret")
+    await secret.fill("another-secret")
+    over = {"status": 401, "json": {"message": "the token has expired"}}
+    await page.route("**/settings/request_ttl", lambda route: route.fulfill(**over))
+    await form(page, "request_ttl").get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("alert")).to_contain_text("the token has expired")
+    await page.unroute("**/settings/request_ttl")
+    await page.get_by_label("Token").fill(token(stack))
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_text("What you had not saved is here again")).to_contain_text(
+        "Time to live of requests (hours), Quotas, S3 server."
+    )
+    await expect(quota.get_by_label("JSON")).to_have_value('{"user": ')
+    await expect(secret).to_have_value("another-secret")
+    assert "another-secret" not in await page.evaluate("JSON.stringify({...sessionStorage})")
+    await fits(page)
+    await save(form(page, "request_ttl"))
+    assert await value_of(service, stack, "request_ttl") == 30
+    # Another user of this tab is shown none of it.
+    await page.route("**/settings/quota", lambda route: route.fulfill(**over))
+    await quota.get_by_role("button", name="Undo").click()
+    await quota.get_by_role("group", name="User").get_by_label("Active").fill("3")
+    await quota.get_by_role("button", name="Save").click()
+    made = delivery(
+        "token", "--role", "PROJECT_ADMIN", "--user", "other@example.org", **stack.environment
+    )
+    await page.get_by_label("Token").fill(made.stdout.strip())
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(form(page, "quota").get_by_label("Active").last).to_have_value("0")
+    await expect(page.get_by_text("What you had not saved")).to_have_count(0)
 
 
 async def test_a_change_between_the_last_look_and_saving_is_a_conflict_too(

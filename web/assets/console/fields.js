@@ -4,7 +4,7 @@ import { SHARED } from "./setting-schemas.js";
 import { capital, h, isObject } from "./dom.js";
 
 const NAMES = { s3_server: "S3 server", sas: "SAS", url: "URL" };
-const MASK = "*******"; // what a secret reads as
+export const MASK = "*******"; // what a secret reads as
 const ADDED = "Typed to what stands for the stored secret: delete all that is there, then type the new one.";
 const LONG = 4096; // characters, from which a text has several lines
 let ids = 0;
@@ -363,17 +363,18 @@ export function shownOf(schema, value) {
   return value === "" ? h("span", { class: "dim" }, "empty") : wordsOf(known, value);
 }
 
-function wordsOf({ format, "x-unit": unit }, value) {
+function wordsOf({ format, "x-unit": unit }, value, masked = "set") {
   if (typeof value === "boolean") return value ? "on" : "off";
   if (typeof value === "number") return [Number.isInteger(value) && !Number.isSafeInteger(value) && "about", counted(value), unit, unit && inOther(unit, value)].filter(Boolean).join(" ");
-  if (format === "password") return value === MASK ? "set" : "another one";
+  if (format === "password") return value === MASK ? masked : "another one";
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 // What a value consists of: for each leaf, the path to it and what it is, in words; no secret is told.
-export function* leavesOf(schema, value, path = []) {
+// `masked`: what is said of one that is kept.
+export function* leavesOf(schema, value, masked, path = []) {
   const known = resolved(schema);
   const { properties = {}, additionalProperties = {} } = (known.oneOf && optionOf(known, value)) || known;
-  if (!isObject(value)) yield [path.join(" › "), wordsOf(known, value)];
-  else for (const [name, inner] of Object.entries(value)) yield* leavesOf(properties[name] ?? additionalProperties, inner, [...path, name]);
+  if (!isObject(value)) yield [path.join(" › "), wordsOf(known, value, masked)];
+  else for (const [name, inner] of Object.entries(value)) yield* leavesOf(properties[name] ?? additionalProperties, inner, masked, [...path, name]);
 }

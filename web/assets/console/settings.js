@@ -3,7 +3,8 @@
 import { call, looksOnly } from "./api.js";
 import { outcome } from "./connection.js";
 import { alertOf, confirmed, h, isObject, say, time } from "./dom.js";
-import { cleared, fits, leavesOf, marked, misfitOf, partOf, shownOf } from "./fields.js";
+import { leave, taken } from "./left.js";
+import { MASK, cleared, fits, leavesOf, marked, misfitOf, partOf, shownOf } from "./fields.js";
 import { SETTINGS } from "./setting-schemas.js";
 
 const GROUPS = {
@@ -21,8 +22,10 @@ export async function settings(content, { signal, query }) {
   const asking = h("p", { class: "dim" }, "Asking…");
   content.append(asking);
   const answers = await call("GET", "/settings", { signal }).finally(() => asking.remove());
-  const unsaved = new Set(); // titles of what was changed and not saved
+  const unsaved = new Map(); // by title: what gives a draft of what was changed and not saved
   askBeforeLeaving(unsaved, signal);
+  const drafts = taken();
+  leave(() => [...unsaved.values()].map((draft) => draft()), signal);
   const groupOf = ({ content: { name } }) => Object.keys(GROUPS).find((group) => GROUPS[group].includes(name)) ?? FURTHER;
   for (const group of [...Object.keys(GROUPS), FURTHER]) {
     const own = answers.filter((answer) => groupOf(answer) === group);
@@ -31,9 +34,13 @@ export async function settings(content, { signal, query }) {
     own.sort((one, other) => order.indexOf(one.content.name) - order.indexOf(other.content.name));
     content.append(h("h2", {}, group), h("div", { class: "settings" }, own.map((answer) => {
       const place = h("div", { class: isObject(answer.content.value) ? "broad" : null });
-      draw(place, answer, unsaved);
+      draw(place, answer, unsaved, drafts.find(({ name }) => name === answer.content.name));
       return place;
     })));
+  }
+  if (unsaved.size) {
+    content.querySelector("p").after(h("p", { role: "status", class: "waits" },
+      `The session had ended. What you had not saved is here again: ${[...unsaved.keys()].join(", ")}.`));
   }
   const wanted = content.querySelector(`[data-setting="${CSS.escape(query.get("name") ?? "")}"]`);
   wanted?.scrollIntoView();
@@ -45,13 +52,14 @@ function askBeforeLeaving(unsaved, signal) {
   window.addEventListener("leave", async (event) => {
     if (!unsaved.size) return;
     event.preventDefault();
-    if (!(await confirmed(`Not saved: ${[...unsaved].join(", ")}.`, "Leave without saving")) || signal.aborted) return;
+    if (!(await confirmed(`Not saved: ${[...unsaved.keys()].join(", ")}.`, "Leave without saving")) || signal.aborted) return;
     unsaved.clear();
     event.detail();
   }, { signal });
 }
 
-function draw(place, answer, unsaved) {
+// `draft`: what was typed before, which goes on.
+function draw(place, answer, unsaved, draft) {
   const { name, description, value, defaultValue } = answer.content;
   const { title, tested, schema } = SETTINGS[name] ?? { title: name, schema: {} };
   const path = `/settings/${name}`;
@@ -72,15 +80,16 @@ function draw(place, answer, unsaved) {
   let base = value; // what is changed here
   let part; // what is edited, as a form or as JSON
   let before; // what was there before any of it was changed
+  let seen; // the newest entry of the audit trail when typing began; see `secretBy`
   let calling = false;
   const shown = h("div", {});
   const found = h("div", { role: "status" });
   const button = (text, onclick, more) => h("button", { type: "button", onclick, ...more }, text);
   const save = h("button", { class: "main", hidden: true }, "Save");
   const undo = button("Undo", () => again(stored), { hidden: true });
-  const json = button("", () => attempt(turn), { hidden: simple && fits(schema, value) });
+  const json = button("", () => attempt(turn), { hidden: simple });
 
-  const partFor = (held, raw) => (raw ? asJson(held) : partOf(schema, held, simple ? label : undefined));
+  const partFor = (held, raw) => (raw ? asJson(JSON.stringify(held, null, 2)) : partOf(schema, held, simple ? label : undefined));
   const asRead = (held) => canonical(fits(schema, held) ? partFor(held, false).read() : held);
   // As JSON, and as a form: one that can show all of it, or what it does not know would be lost.
   function turn() {
@@ -88,13 +97,13 @@ function draw(place, answer, unsaved) {
     const toJson = json.dataset.now !== "json";
     const misfit = toJson ? undefined : misfitOf(schema, held);
     if (misfit !== undefined) throw new Error(`A form can't show ${misfit || "this"}: correct it, or save it as JSON.`);
-    edit(held, toJson);
+    edit(partFor(held, toJson));
   }
-  function edit(held, raw) {
-    part = partFor(held, raw);
+  function edit(next) {
+    part = next;
+    const raw = part.text !== undefined;
     json.dataset.now = raw ? "json" : "form";
     json.textContent = raw ? "Edit as a form" : "Edit as JSON";
-    if (raw) json.hidden = !fits(schema, held);
     shown.replaceChildren(part.shown);
   }
   // As a text; undefined where it can't be read, which is told when it is saved.
@@ -104,7 +113,20 @@ function draw(place, answer, unsaved) {
   function follow() {
     const changed = written() !== before;
     save.hidden = undo.hidden = !changed;
-    unsaved[changed ? "add" : "delete"](title);
+    if (changed && JSON.stringify(base).includes(MASK)) seen ??= newest();
+    if (changed) unsaved.set(title, () => ({ name, base, seen, ...(part.text ? { text: part.text() } : { held: part.read() }) }));
+    else unsaved.delete(title);
+  }
+  const trail = async (limit) => (await call("GET", `/audit?${new URLSearchParams({ subject: name, limit })}`)).content;
+  // Its id; undefined where that is not told: then it is not looked for what came after it.
+  async function newest() {
+    try { return (await trail(1))[0]?.id ?? 0; } catch { return undefined; }
+  }
+  // The entry of who set another secret meanwhile: by its mask, it is the same as before.
+  async function secretBy() {
+    const since = await seen;
+    if (since === undefined) return undefined;
+    return (await trail(20)).find(({ id, action }) => id > since && ["set, with another secret", "reset"].includes(action));
   }
   function again(told, text) {
     if (text) say(text);
@@ -119,6 +141,7 @@ function draw(place, answer, unsaved) {
     stored = told;
     base = told.content.value;
     before = asRead(base);
+    seen = undefined;
     origin.textContent = isSet(told) ? "(set)" : "(default)";
     reset.hidden = !isSet(told);
     say(`${text} What you have typed since is not saved yet.`);
@@ -147,8 +170,10 @@ function draw(place, answer, unsaved) {
     for (const reason of error.reasons ?? [error.message]) {
       const [where] = reason.split(": ", 1);
       const here = error.status === 422 && (where === name || where.startsWith(`${name}.`));
-      if (here) first ??= part.complain(where.slice(name.length + 1), reason.slice(where.length + 2));
-      else rest.push(reason);
+      if (here) {
+        const field = part.complain(where.slice(name.length + 1), reason.slice(where.length + 2));
+        first ??= field;
+      } else rest.push(reason);
     }
     found.replaceChildren(alertOf(rest.length ? { message: rest[0], reasons: rest } : new Error("Not done: see what is marked.")));
     first?.focus();
@@ -158,11 +183,13 @@ function draw(place, answer, unsaved) {
   async function change(mine, act, text, then = written()) {
     for (;;) {
       const { body: theirs, etag } = await call("GET", path, { whole: true });
-      if (canonical(theirs.content.value) !== canonical(base)) {
-        found.replaceChildren(dispute(schema, { base, theirs: theirs.content.value, mine }, [
+      const entry = await secretBy();
+      if (entry || canonical(theirs.content.value) !== canonical(base)) {
+        found.replaceChildren(dispute(schema, { base, theirs: theirs.content.value, mine, entry }, [
           button("Take theirs", () => again(theirs, "Theirs is taken.")),
           button("Put mine", () => calls(async () => {
             base = theirs.content.value;
+            if (entry) seen = entry.id;
             await change(mine, act, text, then);
           }), { class: "danger" }),
         ]));
@@ -188,8 +215,14 @@ function draw(place, answer, unsaved) {
     await change(defaultValue, (headers) => call("DELETE", path, { headers }), "Put back to the default.");
   }), { hidden: !isSet(answer) });
 
-  edit(value, !fits(schema, value));
-  before = asRead(value);
+  if (draft) {
+    ({ base, seen } = draft);
+    edit(draft.text === undefined ? partFor(draft.held, false) : asJson(draft.text));
+  } else {
+    edit(partFor(value, !fits(schema, value)));
+  }
+  before = asRead(base);
+  if (draft) follow();
   const form = h("form", {
     "data-setting": name,
     tabindex: "-1",
@@ -236,9 +269,9 @@ function canonical(value) {
   return JSON.stringify(value, (_name, inner) => (isObject(inner) ? Object.fromEntries(Object.entries(inner).sort()) : inner));
 }
 
-function asJson(value) {
+function asJson(text) {
   const problem = h("p", { class: "problem", id: `json-${Math.random()}`, hidden: true });
-  const input = h("textarea", { rows: 12, spellcheck: "false" }, JSON.stringify(value, null, 2));
+  const input = h("textarea", { rows: 12, spellcheck: "false" }, text);
   return {
     shown: h("div", { class: "part" }, h("label", {}, "JSON ", input), problem),
     read() {
@@ -248,8 +281,9 @@ function asJson(value) {
         throw error instanceof SyntaxError ? new Error(`This is not JSON: ${error.message}`) : error;
       }
     },
-    complain(where, text) {
-      problem.append(h("span", {}, where ? `${where}: ${text}` : text), h("br", {}));
+    text: () => input.value,
+    complain(where, said) {
+      problem.append(h("span", {}, where ? `${where}: ${said}` : said), h("br", {}));
       problem.hidden = false;
       return input;
     },
@@ -264,14 +298,18 @@ function exact(_name, value) {
   return value;
 }
 
-// What two people made of the same value.
-function dispute(schema, { base, theirs, mine }, buttons) {
-  const all = [base, theirs, mine].map((value) => new Map(leavesOf(schema, value)));
+// What two people made of the same value. `entry`: of the audit trail, where a secret is another one by now.
+function dispute(schema, { base, theirs, mine, entry }, buttons) {
+  const one = [...leavesOf(schema, theirs, "")].filter(([, words]) => words === "").length === 1;
+  const masks = ["set", one ? "another one" : "set, perhaps another one", "as theirs"];
+  const all = [base, theirs, mine].map((value, number) => new Map(leavesOf(schema, value, entry && masks[number])));
   const paths = [...new Set(all.flatMap((leaves) => [...leaves.keys()]))];
   const differ = paths.filter((path) => new Set(all.map((leaves) => leaves.get(path))).size > 1);
   const columns = ["Before", "Theirs", "Yours"];
   return h("div", { class: "alert" },
     h("p", {}, "Someone else changed this meanwhile; nothing of yours is saved yet."),
+    entry ? h("p", {}, `${entry.actor} ${entry.action === "reset" ? "put it back to its default" : "set another secret"} `, time(entry.at),
+      ". No secret is shown: ask which of both is to hold.") : "",
     h("table", { class: "cards" },
       h("thead", {}, h("tr", {}, ["What", ...columns].map((column) => h("th", { scope: "col" }, column)))),
       h("tbody", {}, differ.map((path) => h("tr", {}, h("td", { "data-label": "What" }, path || "the value"),
