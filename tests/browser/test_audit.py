@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import TENANT, Stack
-from tests.browser.conftest import OPERATOR, WIDE, api, setting, sign_in
+from tests.browser.conftest import NARROW, OPERATOR, WIDE, api, setting, sign_in
 from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
@@ -120,6 +120,27 @@ async def test_the_trail_is_narrowed_by_the_form_and_by_the_address(
     await expect(page.get_by_label("Who")).to_have_value("")
     await page.go_back()
     await expect(page.get_by_label("Who")).to_have_value("ann@example.org")
+
+
+async def test_the_form_leaves_a_phones_first_screen_to_what_is_found(
+    page: Page, stack: Stack
+) -> None:
+    await page.route(
+        re.compile(r"/audit\?"),
+        lambda route: route.fulfill(json={"content": [entry(1)], "links": []}),
+    )
+    await page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    await sign_in(page, stack, to="Audit")
+    await expect(page.locator("tbody tr")).to_be_in_viewport(ratio=0.5)
+    await expect(page.get_by_label("Who")).to_be_hidden()
+    await page.get_by_text("Narrow it").press("Enter")
+    await page.get_by_label("Who").fill("ann@example.org")
+    await fits(page)
+    await page.get_by_label("Who").press("Enter")
+    await expect(page.get_by_text("Narrowed by ann@example.org")).to_be_visible()
+    await expect(page.get_by_label("Who")).to_be_hidden()
+    await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
+    await expect(page.get_by_label("Who")).to_be_visible()
 
 
 async def test_older_entries_follow_and_the_button_keeps_the_focus(

@@ -153,16 +153,23 @@ async def test_what_failed_is_told_in_words_with_what_to_do_and_asked_for_again(
     await expect(mine).to_contain_text("403")
     await expect(mine.get_by_role("link", name="SOURCE_REFUSED")).to_be_visible()
     await accessible(page)
+    await page.get_by_role("link", name="Did not work").click()
+    await expect(page.get_by_text(LIVE)).to_be_visible()
     await mine.get_by_role("button", name="Ask again").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("would end the same way as it is")
     await dialog.get_by_role("button", name="Ask again").click()
-    await client.wait_for(body["correlationId"], "DONE")
-    await expect(mine.filter(has_text="Ready")).to_have_count(1)
-    # The card of the first says so, and offers nothing.
+    # The card of the first says so, leads to the second, and offers nothing.
     first = mine.filter(has_text="You have asked for it again since.")
     await expect(first).to_have_count(1)
     await expect(first.get_by_role("button")).to_have_count(0)
+    await accessible(page)
+    await client.wait_for(body["correlationId"], "DONE")
+    await first.get_by_role("link", name="What becomes of it").click()
+    await expect(page.get_by_role("main")).to_contain_text("DONE")
+    await page.get_by_role("link", name="Mine", exact=True).click()
+    await expect(mine.filter(has_text="Ready")).to_have_count(1)
+    await expect(first).to_have_count(1)
 
 
 async def test_a_delivery_is_cancelled_and_asked_for_with_a_change(

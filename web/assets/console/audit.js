@@ -26,7 +26,7 @@ export async function audit(content, { signal, query }) {
     }
   } }, "Download as CSV");
   content.append(h("h1", {}, "Audit"), h("p", {}, "Who changed what of this tenant, however it was done."),
-    filters(wanted), said, table, h("p", { class: "actions" }, more, file));
+    folded(wanted, signal), said, table, h("p", { class: "actions" }, more, file));
 
   let next = `/audit?${joined(wanted, { limit: "50" })}`;
   let asking = false;
@@ -51,6 +51,15 @@ export async function audit(content, { signal, query }) {
 }
 
 const joined = (query, further) => new URLSearchParams([...query, ...Object.entries(further)]);
+
+// On a phone, the form would take all that is seen at first: what it asks for is told, and the form is there when it is opened.
+function folded(wanted, signal) {
+  const wide = matchMedia("(min-width: 45.01rem)");
+  const words = FILTERS.filter((name) => wanted.has(name)).map((name) => wanted.get(name)).join(", ");
+  const place = h("details", { class: "folded", open: wide.matches }, h("summary", {}, words ? `Narrowed by ${words}` : "Narrow it"), filters(wanted));
+  wide.addEventListener("change", () => { place.open = wide.matches; }, { signal });
+  return place;
+}
 
 // What is asked for is in the address: it can be kept, sent, and gone back to.
 function filters(wanted) {

@@ -59,13 +59,16 @@ function packed({ announcedSubOrders: announced = 0, listedSubOrders: listed = 0
   return `${listed} of ${orderDone ? "" : "at least "}${parts} parts are packed`;
 }
 
-// Why it waits or has failed, as the catalogue says it to users, and what they do.
+// Why it waits or has failed, as the catalogue says it to users, and what they do. `superseded`: by which delivery.
 function why(delivery, stanza, superseded) {
   const { state, code, errorMessage, lastCause, correlationId, tries, activity: does } = delivery;
   const failed = state === "ERROR";
   const waits = !failed && state !== "DONE" && (does === "paused" || does === "retrying" || does === "waiting");
   const words = failed ? errorMessage : waits ? lastCause : null;
-  if (superseded && failed) return [h("p", { class: "dim" }, "You have asked for it again since.")];
+  if (superseded && failed) {
+    return [h("p", { class: "dim" }, "You have asked for it again since. ",
+      h("a", { href: addressOf(superseded), "aria-label": `What becomes of it: ${nameOf(delivery)}` }, "What becomes of it"))];
+  }
   if (!failed && !(waits && code)) return [];
   const said = words ? [h("details", {}, h("summary", {}, "What the service says"), h("p", {}, words),
     code ? h("p", {}, "Code: ", codeOf(code)) : null)] : [];
@@ -106,11 +109,11 @@ export function card(signal, again) {
       const parts = progress ? null : packed(delivery);
       fill(moves, [progress, parts], () => (progress ? [bar(progress, nameOf(delivery))] : parts ? [h("p", { class: "dim" }, parts)] : []));
       fill(reason, [delivery.state, delivery.activity, delivery.code, delivery.lastCause, delivery.errorMessage, delivery.tries,
-        delivery.nextAttemptAt, stanza?.user, superseded], () => why(delivery, stanza, superseded));
+        delivery.nextAttemptAt, stanza?.user, superseded?.id], () => why(delivery, stanza, superseded));
       fill(known, [nameOf(delivery), delivery.state, delivery.content, delivery.archiveBytes, delivery.md5, delivery.sha256, delivery.expires], () => facts(delivery));
       // A button that stays keeps the focus: a step before the end changes none.
       fill(actions, [delivery.id, delivery.finishedAt && delivery.state, delivery.content, delivery.failsAgain, retried(delivery), nameOf(delivery),
-        superseded], () => buttons(delivery, superseded, again, signal));
+        superseded?.id], () => buttons(delivery, superseded, again, signal));
     },
   };
 }
@@ -138,11 +141,12 @@ function buttons(delivery, superseded, again, signal) {
   } }, text);
   const ask = (text, question, verb, said, kind) => button(text, async () => {
     if (!(await confirmed(question, text))) return;
+    let told;
     try {
-      await call("POST", `${path}/${verb}`);
+      told = await call("POST", `${path}/${verb}`);
       say(said);
     } finally {
-      await again();
+      await again(told?.content);
     }
   }, kind);
   const changed = h("a", { href: `#/new?from=${id}`, "aria-label": `Change it and ask again: ${name}` }, "Change it and ask again");

@@ -68,8 +68,8 @@ export async function mine(content, { signal, query }) {
 
   function paint(one) {
     const { delivery, progress } = one;
-    const superseded = newest.get(delivery.correlationId)?.id !== delivery.id;
-    one.show({ delivery, progress, superseded, stanza: delivery.code && stanzas?.[delivery.code] });
+    const last = newest.get(delivery.correlationId);
+    one.show({ delivery, progress, superseded: last?.id === delivery.id ? undefined : last, stanza: delivery.code && stanzas?.[delivery.code] });
     if (delivery.code && !stanzas) meanings();
   }
 
@@ -98,15 +98,17 @@ export async function mine(content, { signal, query }) {
     asking = false;
   }
 
-  // What the first page tells now: after what was asked for here, and where a stream has missed something.
-  async function again() {
+  // What the first page tells now: after what was asked for here, which was answered with `told`, and where a stream has
+  // missed something.
+  async function again(told) {
     if (signal.aborted) return;
+    if (told) put(told, { above: true });
     try {
       const { content: found } = await call("GET", first, { signal });
       found.forEach((delivery) => put(delivery, { above: true }));
       tell();
     } catch (error) {
-      if (!signal.aborted) failed(error, again);
+      if (!signal.aborted) failed(error, () => again());
     }
   }
 

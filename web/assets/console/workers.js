@@ -9,14 +9,18 @@ import { drainWorker, resumeWorker } from "./pauses.js";
 const LOOK = 5_000; // milliseconds between looks
 const MOST = 500; // transfers that one look asks for
 const SHOWN = 8; // of a worker's transfers that are named
-const COLUMNS = ["Worker", "State", "Slots", "What it carries", "Version", "Since", "What to do"];
+const COLUMNS = ["Worker", "State", "Slots", "What it carries", "Version", "Since"];
+const ACTIONS = "What to do"; // a column of those who may do it
 
 export async function workers(content, { signal }) {
   const all = h("div", {});
+  // They serve all tenants: who administers one of them does not take them away from others.
+  const drains = session.role === "INSTANCE_ADMIN";
   content.append(h("h1", {}, "Workers"),
-    h("p", { class: "dim" }, "They serve all tenants. Deliveries are named where they are of this tenant."), all);
+    h("p", { class: "dim" }, "They serve all tenants. Deliveries are named where they are of this tenant.",
+      drains ? "" : " An administrator of the instance drains and resumes them."), all);
   const rows = new Map(); // by id
-  await look(all, signal, { ask: () => asked(signal), every: LOOK, hurry: "paused", draw: (place, found) => draw(place, found, rows) });
+  await look(all, signal, { ask: () => asked(signal), every: LOOK, hurry: "paused", draw: (place, found) => draw(place, found, rows, drains) });
 }
 
 async function asked(signal) {
@@ -37,10 +41,11 @@ function grouped(deliveries) {
   return groups;
 }
 
-function draw(place, found, rows) {
+function draw(place, found, rows, drains) {
+  const columns = drains ? [...COLUMNS, ACTIONS] : COLUMNS;
   const versions = new Set(found.filter(({ alive }) => alive).map(({ version }) => version));
   for (const one of found) {
-    if (!rows.has(one.id)) rows.set(one.id, row(one.id));
+    if (!rows.has(one.id)) rows.set(one.id, row(one.id, columns));
     rows.get(one.id).show(one, versions.size > 1);
   }
   const ids = found.map(({ id }) => id);
@@ -54,13 +59,13 @@ function draw(place, found, rows) {
   }
   place.dataset.ids = JSON.stringify(ids);
   place.replaceChildren(found.length ? h("table", { class: "cards" }, h("caption", {}, said),
-    h("thead", {}, h("tr", {}, COLUMNS.map((name) => h("th", { scope: "col" }, name)))),
+    h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, ids.map((id) => rows.get(id).element)))
     : h("p", { class: "problem" }, "No worker is there: start ", h("code", {}, "delivery worker"), "."));
 }
 
 // A row, whose button stays, with the focus that it has.
-function row(id) {
+function row(id, columns) {
   let drained;
   const told = h("div", { role: "status" });
   const button = h("button", { type: "button", class: "changes", onclick: async () => {
@@ -77,10 +82,8 @@ function row(id) {
       told.replaceChildren(alertOf(error));
     }
   } });
-  // It serves all tenants: who administers one of them does not take it away from others.
-  button.hidden = session.role !== "INSTANCE_ADMIN";
-  const element = h("tr", {}, COLUMNS.map((name) => h("td", { "data-label": name })));
-  element.lastChild.append(h("div", { class: "actions" }, button), told);
+  const element = h("tr", {}, columns.map((name) => h("td", { "data-label": name })));
+  if (columns.includes(ACTIONS)) element.lastChild.append(h("div", { class: "actions" }, button), told);
   return {
     element,
     show(worker, differ) {
