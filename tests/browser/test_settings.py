@@ -275,11 +275,23 @@ async def test_a_session_that_ends_takes_nothing_of_what_was_typed(
     await fits(page)
     await save(form(page, "request_ttl"))
     assert await value_of(service, stack, "request_ttl") == 30
-    # Another user of this tab is shown none of it.
-    await page.route("**/settings/quota", lambda route: route.fulfill(**over))
+    # As after a way to the identity provider and back: all but secrets is there.
     await quota.get_by_role("button", name="Undo").click()
     await quota.get_by_role("group", name="User").get_by_label("Active").fill("3")
+    await form(page, "s3_server").get_by_label("Region").fill("eu-west-9")
+    await page.route("**/settings/quota", lambda route: route.fulfill(**over))
     await quota.get_by_role("button", name="Save").click()
+    await expect(page.get_by_label("Token")).to_be_visible()
+    await page.reload()
+    await page.get_by_label("Token").fill(token(stack))
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_text("Secrets were not kept: type them again.")).to_be_visible()
+    await expect(quota.get_by_label("Active").last).to_have_value("3")
+    await expect(form(page, "s3_server").get_by_label("Region")).to_have_value("eu-west-9")
+    await expect(secret).to_have_value("")
+    # Another user of this tab is shown none of it.
+    await quota.get_by_role("button", name="Save").click()
+    await expect(page.get_by_label("Token")).to_be_visible()
     made = delivery(
         "token", "--role", "PROJECT_ADMIN", "--user", "other@example.org", **stack.environment
     )

@@ -4,6 +4,7 @@ import { looksOnly, plainUser, session } from "./api.js";
 import { banner, tell } from "./banner.js";
 import { alertOf, closeDialogs, h } from "./dom.js";
 import { forget } from "./draft.js";
+import { drop } from "./left.js";
 import { arrive, comesBack, wayOut } from "./provider.js";
 import { entitle, standing } from "./standing.js";
 
@@ -105,6 +106,7 @@ who.querySelector("button").addEventListener("click", async ({ target }) => {
   const { origin } = session;
   session.token = null;
   forget();
+  drop();
   show();
   const way = await wayOut(origin);
   if (way) location.assign(way);

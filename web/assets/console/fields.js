@@ -370,6 +370,15 @@ function wordsOf({ format, "x-unit": unit }, value, masked = "set") {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
+// A value, with none of the secrets that were typed; those that are stored stay masked.
+export function withoutSecrets(schema, value) {
+  const known = resolved(schema);
+  const { properties = {}, additionalProperties = {} } = (known.oneOf && optionOf(known, value)) || known;
+  if (!isObject(value)) return known.format === "password" && value !== MASK ? undefined : value;
+  const inner = Object.entries(value).map(([name, one]) => [name, withoutSecrets(properties[name] ?? additionalProperties, one)]);
+  return Object.fromEntries(inner.filter(([, one]) => one !== undefined));
+}
+
 // What a value consists of: for each leaf, the path to it and what it is, in words; no secret is told.
 // `masked`: what is said of one that is kept.
 export function* leavesOf(schema, value, masked, path = []) {

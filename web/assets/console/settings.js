@@ -4,7 +4,7 @@ import { call, looksOnly } from "./api.js";
 import { outcome } from "./connection.js";
 import { alertOf, confirmed, h, isObject, say, time } from "./dom.js";
 import { leave, taken } from "./left.js";
-import { MASK, cleared, fits, leavesOf, marked, misfitOf, partOf, shownOf } from "./fields.js";
+import { MASK, cleared, fits, leavesOf, marked, misfitOf, partOf, shownOf, withoutSecrets } from "./fields.js";
 import { SETTINGS } from "./setting-schemas.js";
 
 const GROUPS = {
@@ -24,7 +24,7 @@ export async function settings(content, { signal, query }) {
   const answers = await call("GET", "/settings", { signal }).finally(() => asking.remove());
   const unsaved = new Map(); // by title: what gives a draft of what was changed and not saved
   askBeforeLeaving(unsaved, signal);
-  const drafts = taken();
+  const { drafts, secretless } = taken();
   leave(() => [...unsaved.values()].map((draft) => draft()), signal);
   const groupOf = ({ content: { name } }) => Object.keys(GROUPS).find((group) => GROUPS[group].includes(name)) ?? FURTHER;
   for (const group of [...Object.keys(GROUPS), FURTHER]) {
@@ -40,7 +40,8 @@ export async function settings(content, { signal, query }) {
   }
   if (unsaved.size) {
     content.querySelector("p").after(h("p", { role: "status", class: "waits" },
-      `The session had ended. What you had not saved is here again: ${[...unsaved.keys()].join(", ")}.`));
+      `The session had ended. What you had not saved is here again: ${[...unsaved.keys()].join(", ")}.`,
+      secretless ? " Secrets were not kept: type them again." : ""));
   }
   const wanted = content.querySelector(`[data-setting="${CSS.escape(query.get("name") ?? "")}"]`);
   wanted?.scrollIntoView();
@@ -114,8 +115,14 @@ function draw(place, answer, unsaved, draft) {
     const changed = written() !== before;
     save.hidden = undo.hidden = !changed;
     if (changed && JSON.stringify(base).includes(MASK)) seen ??= newest();
-    if (changed) unsaved.set(title, () => ({ name, base, seen, ...(part.text ? { text: part.text() } : { held: part.read() }) }));
+    if (changed) unsaved.set(title, drafted);
     else unsaved.delete(title);
+  }
+  function drafted() {
+    if (!part.text) return { name, base, seen, held: part.read(), bare: withoutSecrets(schema, part.read()) };
+    let bare; // only of what is known where secrets are
+    try { if (fits(schema, part.read())) bare = withoutSecrets(schema, part.read()); } catch { /* it can't be read */ }
+    return { name, base, seen, text: part.text(), bare };
   }
   const trail = async (limit) => (await call("GET", `/audit?${new URLSearchParams({ subject: name, limit })}`)).content;
   // Its id; undefined where that is not told: then it is not looked for what came after it.
@@ -308,8 +315,8 @@ function dispute(schema, { base, theirs, mine, entry }, buttons) {
   const columns = ["Before", "Theirs", "Yours"];
   return h("div", { class: "alert" },
     h("p", {}, "Someone else changed this meanwhile; nothing of yours is saved yet."),
-    entry ? h("p", {}, `${entry.actor} ${entry.action === "reset" ? "put it back to its default" : "set another secret"} `, time(entry.at),
-      ". No secret is shown: ask which of both is to hold.") : "",
+    entry ? h("p", {}, `${entry.actor} ${entry.action === "reset" ? "put it back to its default" : "set another secret"}, `, time(entry.at),
+      ". No secret is shown: ask which of them is to hold.") : "",
     h("table", { class: "cards" },
       h("thead", {}, h("tr", {}, ["What", ...columns].map((column) => h("th", { scope: "col" }, column)))),
       h("tbody", {}, differ.map((path) => h("tr", {}, h("td", { "data-label": "What" }, path || "the value"),
