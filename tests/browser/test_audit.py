@@ -133,11 +133,11 @@ async def test_the_form_leaves_a_phones_first_screen_to_what_is_found(
     await sign_in(page, stack, to="Audit")
     await expect(page.locator("tbody tr")).to_be_in_viewport(ratio=0.5)
     await expect(page.get_by_label("Who")).to_be_hidden()
-    await page.get_by_text("Narrow it").press("Enter")
+    await page.get_by_text("Filters", exact=True).press("Enter")
     await page.get_by_label("Who").fill("ann@example.org")
     await fits(page)
     await page.get_by_label("Who").press("Enter")
-    await expect(page.get_by_text("Narrowed by ann@example.org")).to_be_visible()
+    await expect(page.get_by_text("Filters: ann@example.org")).to_be_visible()
     await expect(page.get_by_label("Who")).to_be_hidden()
     await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
     await expect(page.get_by_label("Who")).to_be_visible()

@@ -56,7 +56,7 @@ const joined = (query, further) => new URLSearchParams([...query, ...Object.entr
 function folded(wanted, signal) {
   const wide = matchMedia("(min-width: 45.01rem)");
   const words = FILTERS.filter((name) => wanted.has(name)).map((name) => wanted.get(name)).join(", ");
-  const place = h("details", { class: "folded", open: wide.matches }, h("summary", {}, words ? `Narrowed by ${words}` : "Narrow it"), filters(wanted));
+  const place = h("details", { class: "folded", open: wide.matches }, h("summary", {}, words ? `Filters: ${words}` : "Filters"), filters(wanted));
   wide.addEventListener("change", () => { place.open = wide.matches; }, { signal });
   return place;
 }
