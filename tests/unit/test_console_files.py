@@ -11,7 +11,7 @@ import pytest
 ASSETS = Path(__file__).resolve().parents[2] / "web" / "assets" / "console"
 APP = (ASSETS / "app.js").read_text("utf-8")
 PAGES = re.findall(r'import\("\./([\w.-]+)"\)', APP)
-BUDGET = 30_000  # bytes
+BUDGET = 33_000  # bytes, compressed; Settings, with its forms, is the largest
 
 
 def loaded(page: str) -> set[str]:
