@@ -586,10 +586,12 @@ class DeliveryStore(Protocol):
 
     async def note_report(
         self, delivery: Delivery, report: StoredReport, *, until: timedelta
-    ) -> bool:
+    ) -> StoredReport | None:
         """Note where a report of a delivery that is about to fail may come, within `until`.
 
-        By state and attempt; False when others were faster: then none may be put.
+        Return where: one of an earlier try, which was not told, may still come where that was
+        noted, and only one place is known. By state and attempt; None when others were faster:
+        then none may be put.
         """
 
     async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:

@@ -808,7 +808,7 @@ class PostgresStore:
 
     async def note_report(
         self, delivery: Delivery, report: StoredReport, *, until: timedelta
-    ) -> bool:
+    ) -> StoredReport | None:
         """Note where a report of a delivery may come."""
         noted = SQL["note_report"](
             id=delivery.id,
@@ -818,7 +818,8 @@ class PostgresStore:
             within=until,
         )
         with translate_errors():
-            return await self._pool.fetchval(*noted) is not None
+            found = await self._pool.fetchval(*noted)
+        return None if found is None else StoredReport.read(found)
 
     async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:
         """Return deliveries that have ended, and reports that no client was told of."""

@@ -685,10 +685,11 @@ SELECT EXISTS (
 ) OR EXISTS (SELECT 1 FROM delivery WHERE id = :id AND attempt > :attempt);
 
 -- name: note_report
--- Where a report of this one may come, :within that time. Compare and set, as it has not ended yet; no row if it moved on.
-UPDATE delivery SET report = :report, report_until = now() + :within::interval
+-- Where a report of this one may come, :within that time: where one was to come before, if any was. Compare and set, as it has
+-- not ended yet; no row if it moved on.
+UPDATE delivery SET report = CASE WHEN report_until IS NULL THEN :report ELSE report END, report_until = now() + :within::interval
 WHERE id = :id AND state = :seen AND attempt = :attempt AND state NOT IN ({ended})
-RETURNING id;
+RETURNING report;
 
 -- name: record_report
 -- The report is there, and told.

@@ -349,8 +349,15 @@ class Report:
         Raises what speaks against it.
         """
         noted = await self.by.store.note_report(self.delivery, self.place, until=self.by.within)
-        if not noted:
+        if noted is None:
             return False
+        # Laid out since an earlier try, its archive would come elsewhere; the report does not.
+        self.place = noted
+        if (self.target.url_of(noted.key), self.target.namespace) != (noted.url, noted.namespace):
+            raise TargetRefusedError(
+                f"the report of an earlier try may be at {noted.url}, where {self.target} does not "
+                "lead any more"
+            )
         await self._check_place()
         self._document = Document(
             objects=self.by.objects,

@@ -22,7 +22,7 @@ from app.delivery.model import Delivery
 from app.delivery.object_store import FoundObject, StoredPart, Upload
 from app.delivery.orders import OrderStatus
 from app.delivery.report_document import Failure
-from app.delivery.reports import report_marks
+from app.delivery.reports import StoredReport, report_marks
 from app.delivery.states import State, Work
 from app.delivery.targets import TargetKinds
 from app.errors import (
@@ -326,10 +326,9 @@ async def test_a_database_that_is_slow_silences_no_target(
     patient = failing.writes()
     asked = asyncio.Event()
 
-    async def silent(*_: Any, **__: Any) -> bool:
+    async def silent(*_: Any, **__: Any) -> None:
         asked.set()
         await asyncio.Event().wait()
-        return False
 
     failing.written = replace(patient, bound=0.3)  # which shares what is known of targets
     with monkeypatch.context() as patched:
@@ -351,7 +350,7 @@ async def test_a_target_that_had_no_time_left_to_answer_in_is_not_silent(
     store = failing.deliveries.store
     note = store.note_report
 
-    async def late(*given: Any, **named: Any) -> bool:
+    async def late(*given: Any, **named: Any) -> StoredReport | None:
         await asyncio.sleep(0.25)
         return await note(*given, **named)
 
@@ -771,6 +770,30 @@ async def test_one_of_an_attempt_that_died_is_removed_that_comes_after_the_remov
     assert await failing.written.look() == 1
     assert failing.there() == {}
     assert await failing.written.look() == 0
+
+
+@pytest.mark.parametrize("container", [TARGET.container, "another"])
+async def test_one_comes_where_an_earlier_try_may_have_put_one_or_there_is_none(
+    failing: Failing, container: str
+) -> None:
+    """It was to end before it was laid out: its folders are others now, or its target is."""
+    await failing.plan()
+    key, target = f"several/{KEY}", replace(TARGET, container=container)
+    place = StoredReport(key=key, url=target.url_of(key), namespace=target.namespace)
+    delivery = await failing.deliveries.active()
+    assert await failing.deliveries.store.note_report(delivery, place, until=COMPLETION) == place
+    failing.source.refuses["4.bin"] = REFUSED
+    assert await failing.attempt() is not None
+    told = await terminal(failing.deliveries)
+    if target == TARGET:
+        assert told["reportUrl"] == place.url
+        assert list(failing.there()) == [key]
+        return
+    assert "reportUrl" not in told
+    assert failing.there() == {}
+    await failing.deliveries.elapse(COMPLETION + timedelta(minutes=1))
+    ((ended, noted),) = await failing.deliveries.store.untold_reports(limit=9)
+    assert (ended.id, noted) == (delivery.id, place)
 
 
 async def test_what_another_hand_has_put_in_its_place_is_not_removed(failing: Failing) -> None:

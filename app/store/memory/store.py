@@ -425,20 +425,24 @@ class MemoryStore:
 
     async def note_report(
         self, delivery: Delivery, report: StoredReport, *, until: timedelta
-    ) -> bool:
+    ) -> StoredReport | None:
         """Note where a report of a delivery may come."""
         async with self._database.session() as session:
             noted = await update(
                 self._database,
                 session,
                 delivery.id,
-                lambda row: replace(row, report=report, report_until=session.now + until),
+                lambda row: replace(
+                    row,
+                    report=report if row.report_until is None else row.report,
+                    report_until=session.now + until,
+                ),
                 lambda row: (
                     not row.state.ended
                     and (row.state, row.delivery.attempt) == (delivery.state, delivery.attempt)
                 ),
             )
-        return noted is not None
+        return None if noted is None else noted.report
 
     async def untold_reports(self, *, limit: int) -> list[tuple[Delivery, StoredReport]]:
         """Return deliveries that have ended, and reports that no client was told of."""
