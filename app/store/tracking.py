@@ -22,6 +22,7 @@ from app.store.pool import translate_errors
 from app.store.rows import delivery_of, listed_of, told_of
 from app.store.sql import load
 from app.views.deliveries import (
+    Activity,
     Change,
     Depth,
     Filter,
@@ -38,6 +39,14 @@ from app.views.segments import SegmentSeen
 from app.waiting.slices import in_slices
 
 SQL = load(__name__)
+
+_OPEN = frozenset(state for state in State if not state.ended)
+_BEGUN = frozenset({Activity.MOVING, Activity.STALLED, Activity.RETRYING})
+
+
+def _is_within(asked: Collection[str] | None, kinds: frozenset[str]) -> bool:
+    """Whether these are asked for, and no others."""
+    return asked is not None and kinds >= set(asked)
 
 
 def _tracked_of(row: asyncpg.Record, delivery: Delivery) -> Tracked:
@@ -113,15 +122,22 @@ class PostgresTracking:
     ) -> list[Tracked]:
         """Return their deliveries, the newest first, without what they ordered."""
         at, delivery = before or (None, None)
-        rows = await self._fetch(
-            *SQL["browse"](
-                tenants=list(tenants),
-                before_at=at,
-                before_id=delivery,
-                limit=limit,
-                **wanted.arguments(),
-            )
-        )
+        given = {
+            "tenants": list(tenants),
+            "before_at": at,
+            "before_id": delivery,
+            "limit": limit,
+            **wanted.arguments(),
+        }
+        if wanted.worker is not None or _is_within(wanted.activities, _BEGUN):
+            asked = SQL["browse_begun"](**given)
+        elif wanted.activities is not None or _is_within(wanted.states, _OPEN):
+            asked = SQL["browse_open"](**given)
+        elif wanted.codes is not None:
+            asked = SQL["browse_with_causes"](**given)
+        else:
+            asked = SQL["browse"](**given)
+        rows = await self._fetch(*asked)
         return await in_slices(_listed, rows)
 
     async def of(self, tenant: str, correlation_id: str) -> list[Tracked]:

@@ -43,32 +43,58 @@ CROSS JOIN LATERAL (SELECT * FROM delivery_history WHERE delivery_id = d.id OFFS
 h.id > :last - 1000 AND h.id <> :last
 AND (h.id > :last OR h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds')
 
+-- fragment: wanted
+-- Deliveries of one tenant, of those before a time of request and an id. The rest is the fields of `Filter`
+-- (app/views/deliveries.py), by their names; null is any.
+SELECT {listed}, {content}
+FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
+WHERE d.tenant = asked.tenant
+  AND (:before_at::timestamptz IS NULL
+       OR (d.requested_at, d.id) < (:before_at, :before_id::uuid))
+  AND (:states::text[] IS NULL OR d.state = ANY (:states))
+  AND (:activities::text[] IS NULL OR {activity} = ANY (:activities))
+  AND (:codes::text[] IS NULL OR {code} = ANY (:codes))
+  AND (:target::text IS NULL OR d.target = :target)
+  AND (:worker::text IS NULL OR (d.lease_owner = :worker AND d.finished_at IS NULL))
+  AND (:user::text IS NULL OR d.user_email = :user)
+  AND (:labels::text[] IS NULL OR d.labels @> :labels)
+  AND (:since::timestamptz IS NULL OR d.requested_at >= :since)
+  AND (:until::timestamptz IS NULL OR d.requested_at < :until)
+  AND (:text::text IS NULL OR position(lower(:text) IN lower(concat_ws(
+      ' ', d.correlation_id, d.archive_name, d.error_type, d.error_message, d.last_cause))) > 0)
+
+-- fragment: newest
+-- The newest first.
+ORDER BY requested_at DESC, id DESC LIMIT :limit
+
 -- name: browse
--- Deliveries of some tenants, the newest first, of those before a time of request and an id; each
--- tenant's by its index. The rest is the fields of `Filter` (app/views/deliveries.py), by their names;
--- null is any.
+-- Deliveries of some tenants, the newest first; each tenant's by its index. The next three are the same, each by the
+-- indexes of what alone its filter can find: by that of all, all would be read for what is rare.
+SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL ({wanted} {newest}) found
+{newest};
+
+-- name: browse_open
+-- Of those that have not ended.
 SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL (
-    SELECT {listed}, {content}
-    FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
-    WHERE d.tenant = asked.tenant
-      AND (:before_at::timestamptz IS NULL
-           OR (d.requested_at, d.id) < (:before_at, :before_id::uuid))
-      AND (:states::text[] IS NULL OR d.state = ANY (:states))
-      AND (:activities::text[] IS NULL OR {activity} = ANY (:activities))
-      AND (:codes::text[] IS NULL OR {code} = ANY (:codes))
-      AND (:target::text IS NULL OR d.target = :target)
-      AND (:worker::text IS NULL OR (d.lease_owner = :worker AND d.finished_at IS NULL))
-      AND (:user::text IS NULL OR d.user_email = :user)
-      AND (:labels::text[] IS NULL OR d.labels @> :labels)
-      AND (:since::timestamptz IS NULL OR d.requested_at >= :since)
-      AND (:until::timestamptz IS NULL OR d.requested_at < :until)
-      AND (:text::text IS NULL OR position(lower(:text) IN lower(concat_ws(
-          ' ', d.correlation_id, d.archive_name, d.error_type, d.error_message, d.last_cause))) > 0)
-    ORDER BY d.requested_at DESC, d.id DESC
-    LIMIT :limit
+    {wanted} AND d.state NOT IN ({ended}) {newest}
 ) found
-ORDER BY found.requested_at DESC, found.id DESC
-LIMIT :limit;
+{newest};
+
+-- name: browse_begun
+-- Of those that a worker has in hand, or that were given up before.
+SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL (
+    {wanted} AND d.state NOT IN ({ended}) AND (d.lease_owner IS NOT NULL OR d.tries > 0) {newest}
+) found
+{newest};
+
+-- name: browse_with_causes
+-- Of those that may have a cause: they have not ended, or failed.
+SELECT found.* FROM unnest(:tenants::text[]) AS asked (tenant) CROSS JOIN LATERAL (
+    ({wanted} AND d.state NOT IN ({ended}) {newest})
+    UNION ALL
+    ({wanted} AND d.state = 'ERROR' {newest})
+) found
+{newest};
 
 -- name: deliveries_of
 -- Every delivery of a correlation id, the newest first.

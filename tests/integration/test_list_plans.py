@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
 
+import asyncpg
 import pytest
 
-from app.delivery.states import State
+from app.store import PostgresTracking
 from app.views.deliveries import Filter
 from tests.integration.conftest import Deliveries
 from tests.statements import STATEMENTS
 
 _KEPT = 5000
+_OPEN = 400
+_BEGUN = 16  # of those
+_FAILED = _KEPT // 50
 _PAGE = 20
 
 
@@ -32,42 +38,117 @@ async def crowded(deliveries: Deliveries) -> Deliveries:
     return deliveries
 
 
+@pytest.fixture
+async def underway(crowded: Deliveries) -> Deliveries:
+    """Some more that have not ended: half of the begun are in hand, and half were given up."""
+    await crowded.pool.execute(
+        "INSERT INTO delivery (id, tenant, correlation_id, state, user_email, target, "
+        "order_request, priority, requested_at, expires_at, rank, lease_owner, lease_until, "
+        "tries) SELECT gen_random_uuid(), 't', 'open' || n, 'READY', 'u' || n % 100, 'there', "
+        "'{}', 1, at, at + interval '1 year', at, "
+        "CASE WHEN n <= $2 / 2 THEN 'w' END, CASE WHEN n <= $2 / 2 THEN now() END, "
+        "CASE WHEN n > $2 / 2 AND n <= $2 THEN 1 ELSE 0 END FROM generate_series(1, $1) AS n, "
+        "LATERAL (SELECT now() - n * interval '10 minutes') AS minute (at)",
+        _OPEN,
+        _BEGUN,
+    )
+    await crowded.pool.execute("VACUUM ANALYZE")
+    return crowded
+
+
 def most_read(plan: str) -> int:
     """Return the most rows that a step read, or passed over."""
     counts = re.findall(r"actual rows=(\d+)|Rows Removed by .*: (\d+)", plan)
     return max(int(read or passed_over) for read, passed_over in counts)
 
 
-async def explained(deliveries: Deliveries, **wanted: Any) -> str:
-    """Return how a page in the middle of a list was read."""
-    middle = await deliveries.pool.fetchrow(
-        "SELECT requested_at, id FROM delivery ORDER BY requested_at DESC OFFSET $1 LIMIT 1",
-        _KEPT // 4,
-    )
-    assert middle is not None
-    text, *arguments = STATEMENTS["browse"](
-        tenants=["t"],
-        before_at=middle["requested_at"],
-        before_id=middle["id"],
-        limit=_PAGE,
-        **Filter.model_validate(wanted).arguments(),
-    )
-    rows = await deliveries.pool.fetch(
-        f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {text}", *arguments
-    )
-    return "\n".join(row[0] for row in rows)
+def written(argument: object) -> str:
+    """Return an argument as it is written in a statement."""
+    match argument:
+        case None:
+            return "NULL"
+        case int():
+            return str(argument)
+        case list():
+            return f"ARRAY[{', '.join(map(written, argument))}]"
+        case _:
+            return f"'{argument}'"
+
+
+class Explaining:
+    """A pool that tells how a statement was read, in place of what it found."""
+
+    def __init__(self, pool: asyncpg.Pool, mode: str) -> None:
+        self._pool = pool
+        self._mode = mode
+        self.plan = ""
+
+    async def fetch(self, text: str, *arguments: object) -> list[asyncpg.Record]:
+        """Explain it, and find nothing."""
+        given = ", ".join(map(written, arguments))
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL plan_cache_mode = {self._mode}")
+            await connection.execute(f"PREPARE looked AS {text}")
+            rows = await connection.fetch(
+                f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE looked ({given})"
+            )
+            await connection.execute("DEALLOCATE looked")
+        self.plan = "\n".join(row[0] for row in rows)
+        return []
+
+
+async def explained(
+    deliveries: Deliveries, *, mode: str, in_the_middle: bool = False, **wanted: Any
+) -> str:
+    """Return how a page of a list was read."""
+    before: tuple[datetime, UUID] | None = None
+    if in_the_middle:
+        row = await deliveries.pool.fetchrow(
+            "SELECT requested_at, id FROM delivery ORDER BY requested_at DESC OFFSET $1 LIMIT 1",
+            _KEPT // 4,
+        )
+        assert row is not None
+        before = row["requested_at"], row["id"]
+    pool = Explaining(deliveries.pool, mode)
+    tracking = PostgresTracking(cast("asyncpg.Pool", pool))
+    asked = Filter.model_validate(wanted)
+    await tracking.browse(["t"], asked, before=before, limit=_PAGE)
+    return pool.plan
 
 
 @pytest.mark.parametrize(
     "wanted",
-    [{}, {"user": "u7"}, {"user": "x"}, {"states": [State.ERROR]}],
+    [{}, {"user": "u7"}, {"user": "x"}, {"state": ["ERROR"]}],
     ids=["any", "a user's", "an unknown user's", "failed"],
 )
 async def test_a_page_of_a_list_reads_what_it_shows(
     crowded: Deliveries, wanted: dict[str, Any]
 ) -> None:
-    plan = await explained(crowded, **wanted)
+    plan = await explained(crowded, mode="force_custom_plan", in_the_middle=True, **wanted)
     assert most_read(plan) <= _PAGE, plan
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(
+    ("wanted", "most"),
+    [
+        ({"activity": ["retrying"]}, _BEGUN),
+        ({"activity": ["moving", "stalled"]}, _BEGUN),
+        ({"worker": "w"}, _BEGUN),
+        ({"worker": "gone"}, _BEGUN),
+        ({"activity": ["waiting"]}, _BEGUN + _PAGE),
+        ({"activity": ["paused", "retrying"]}, _OPEN),
+        ({"state": ["ORDERED", "GRANTED"]}, _OPEN),
+        ({"code": ["NO_SUCH_CODE"]}, _OPEN + _FAILED),
+    ],
+    ids=str,
+)
+async def test_what_has_not_ended_is_found_without_reading_what_has(
+    underway: Deliveries, wanted: dict[str, Any], most: int, mode: str
+) -> None:
+    """Also by the plan that PostgreSQL makes for any arguments, after five times."""
+    plan = await explained(underway, mode=mode, **wanted)
+    assert most_read(plan) <= most, plan
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
