@@ -86,11 +86,13 @@ class PostgresAudit:
             "action": action,
             "subject": subject,
         }
-        # By the index of what there is the least of.
+        # Each by the index that has it. Of a subject there are few, whatever else is asked for.
         if tenant is None:
             asked = SQL["audit_of_all"](**wanted)
         elif subject is not None:
             asked = SQL["audit_of_subject"](tenant=tenant, **wanted)
+        elif actor is not None and action is not None:
+            asked = SQL["audit_of_both"](tenant=tenant, **wanted)
         elif actor is not None:
             asked = SQL["audit_of_actor"](tenant=tenant, **wanted)
         elif action is not None:

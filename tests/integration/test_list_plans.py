@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from app.store import PostgresTracking
 from app.views.deliveries import Filter
 from tests.integration.conftest import Deliveries
+from tests.integration.plans import MODES, Explaining, most_read
 from tests.statements import STATEMENTS
 
 _KEPT = 5000
@@ -56,47 +55,6 @@ async def underway(crowded: Deliveries) -> Deliveries:
     return crowded
 
 
-def most_read(plan: str) -> int:
-    """Return the most rows that a step read, or passed over."""
-    counts = re.findall(r"actual rows=(\d+)|Rows Removed by .*: (\d+)", plan)
-    return max(int(read or passed_over) for read, passed_over in counts)
-
-
-def written(argument: object) -> str:
-    """Return an argument as it is written in a statement."""
-    match argument:
-        case None:
-            return "NULL"
-        case int():
-            return str(argument)
-        case list():
-            return f"ARRAY[{', '.join(map(written, argument))}]"
-        case _:
-            return f"'{argument}'"
-
-
-class Explaining:
-    """A pool that tells how a statement was read, in place of what it found."""
-
-    def __init__(self, pool: asyncpg.Pool, mode: str) -> None:
-        self._pool = pool
-        self._mode = mode
-        self.plan = ""
-
-    async def fetch(self, text: str, *arguments: object) -> list[asyncpg.Record]:
-        """Explain it, and find nothing."""
-        given = ", ".join(map(written, arguments))
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(f"SET LOCAL plan_cache_mode = {self._mode}")
-            await connection.execute(f"PREPARE looked AS {text}")
-            rows = await connection.fetch(
-                f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE looked ({given})"
-            )
-            await connection.execute("DEALLOCATE looked")
-        self.plan = "\n".join(row[0] for row in rows)
-        return []
-
-
 async def explained(
     deliveries: Deliveries, *, mode: str, in_the_middle: bool = False, **wanted: Any
 ) -> str:
@@ -110,7 +68,7 @@ async def explained(
         assert row is not None
         before = row["requested_at"], row["id"]
     pool = Explaining(deliveries.pool, mode)
-    tracking = PostgresTracking(cast("asyncpg.Pool", pool))
+    tracking = PostgresTracking(pool.as_pool())
     asked = Filter.model_validate(wanted)
     await tracking.browse(["t"], asked, before=before, limit=_PAGE)
     return pool.plan
@@ -128,7 +86,7 @@ async def test_a_page_of_a_list_reads_what_it_shows(
     assert most_read(plan) <= _PAGE, plan
 
 
-@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("wanted", "most"),
     [
@@ -151,7 +109,7 @@ async def test_what_has_not_ended_is_found_without_reading_what_has(
     assert most_read(plan) <= most, plan
 
 
-@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("name", "arguments", "most"),
     [

@@ -26,7 +26,15 @@ ADVANCED = frozenset(advanced(make_delivery(), State.ERROR))
 SPREAD = {
     **dict.fromkeys(("advance", "finish", "plan"), ADVANCED),
     **dict.fromkeys(
-        ("audit", "audit_of_all", "audit_of_subject", "audit_of_actor", "audit_of_action"), NARROWED
+        (
+            "audit",
+            "audit_of_all",
+            "audit_of_subject",
+            "audit_of_both",
+            "audit_of_actor",
+            "audit_of_action",
+        ),
+        NARROWED,
     ),
     **dict.fromkeys(
         ("browse", "browse_open", "browse_begun", "browse_with_causes"),
