@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -233,3 +234,29 @@ async def test_a_look_says_that_there_are_more(
     shown: list[Tracked] = list(looked.would)
     assert [each.delivery.correlation_id for each in shown] == ["d2", "d1"]
     assert looked.more
+
+
+async def test_each_is_looked_at_right_before_it_is_acted_on(
+    deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is cancelled by another meanwhile is not as it was, however many come before it."""
+    shown = [await deliveries.granted(f"d{number}") for number in range(3)]
+    done = many(deliveries)
+    some, looked = done.tracking.some, []
+
+    async def cancelled_meanwhile(tenant: str, asked: Sequence[UUID]) -> list[Tracked]:
+        found = await some(tenant, asked)
+        looked.append([each.delivery.state for each in found])
+        if len(looked) == 1:
+            await deliveries.fail(shown[2], "by another")
+        return found
+
+    monkeypatch.setattr(done.tracking, "some", cancelled_meanwhile)
+    ids = [each.id for each in reversed(shown)]
+    waiting = Filter(states=[State.GRANTED])
+    acted = await done.act(ACTOR, Act.CANCEL, waiting, ids)
+    assert looked == [[State.GRANTED], [State.GRANTED], [State.ERROR]]
+    assert [each for each, _ in acted.done] == [shown[0].id, shown[1].id]
+    assert [left.why for left in acted.left] == [
+        f"{shown[2]} is not as it was when it was shown (ERROR); look again"
+    ]
