@@ -9,11 +9,13 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.delivery.model import Delivery
 from app.delivery.states import State
 from app.errors import InvalidRequestError
 from app.usecases.many import MAX_AT_ONCE, Act, Acted, Left, Looked, Many
-from app.views.deliveries import Activity, Filter
+from app.views.deliveries import Activity, Filter, Tracked
 from app.views.view import Text, View
+from app.waiting.slices import in_slices
 from web import schemas
 from web.answers import body_as, shown
 from web.endpoint import ACTOR, OPERATORS, Endpoint
@@ -138,11 +140,12 @@ class ManyApi:
         actor, wish = request[ACTOR], await body_as(model, request)
         if wish.dry_run:
             force = isinstance(wish, RetryManyWish) and wish.force
-            return shown(_looked(await self._many.look(actor, act, wish.filter, force=force)))
+            looked = await self._many.look(actor, act, wish.filter, force=force)
+            return shown(await _looked(looked))
         if wish.ids is None:
             raise InvalidRequestError([_NO_IDS])
         acted = await self._many.act(actor, act, wish.filter, wish.ids, **wish.how)
-        return shown(_acted(acted))
+        return shown(await _acted(acted))
 
     def endpoints(self) -> list[Endpoint]:
         """Return what this part serves."""
@@ -168,33 +171,38 @@ class ManyApi:
         ]
 
 
-def _looked(looked: Looked) -> ManyHandled:
-    content = [
-        OneOfManyView(
-            id=str(tracked.delivery.id),
-            correlation_id=tracked.delivery.correlation_id,
-            state=tracked.delivery.state,
-            activity=tracked.activity,
-            code=tracked.code,
-        )
-        for tracked in looked.would
-    ]
+async def _looked(looked: Looked) -> ManyHandled:
     return ManyHandled(
-        content=content, left=[_left(each) for each in looked.left], more=looked.more or None
+        content=await in_slices(_would, looked.would),
+        left=await in_slices(_left, looked.left),
+        more=looked.more or None,
     )
 
 
-def _acted(acted: Acted) -> ManyHandled:
-    content = [
-        OneOfManyView(
-            id=str(named),
-            correlation_id=after.correlation_id,
-            state=after.state,
-            again=str(after.id) if after.id != named else None,
-        )
-        for named, after in acted.done
-    ]
-    return ManyHandled(content=content, left=[_left(each) for each in acted.left])
+def _would(tracked: Tracked) -> OneOfManyView:
+    return OneOfManyView(
+        id=str(tracked.delivery.id),
+        correlation_id=tracked.delivery.correlation_id,
+        state=tracked.delivery.state,
+        activity=tracked.activity,
+        code=tracked.code,
+    )
+
+
+async def _acted(acted: Acted) -> ManyHandled:
+    return ManyHandled(
+        content=await in_slices(_done, acted.done), left=await in_slices(_left, acted.left)
+    )
+
+
+def _done(done: tuple[UUID, Delivery]) -> OneOfManyView:
+    named, after = done
+    return OneOfManyView(
+        id=str(named),
+        correlation_id=after.correlation_id,
+        state=after.state,
+        again=str(after.id) if after.id != named else None,
+    )
 
 
 def _left(left: Left) -> LeftView:
