@@ -601,8 +601,14 @@ class DeliveryStore(Protocol):
         never will be.
         """
 
-    async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:
-        """Let `untold_reports` return it again after the pause."""
+    async def postpone_report(
+        self, delivery: Delivery, pause: timedelta, *, kept: timedelta
+    ) -> bool:
+        """Let `untold_reports` return it again after the pause.
+
+        False: it is forgotten instead, as its delivery ended, or the report that was told was
+        removed, longer ago than the delivery is `kept`.
+        """
 
     async def forget_report(self, delivery: Delivery) -> None:
         """Note that a report that no client was told of is not there."""

@@ -112,6 +112,7 @@ def _reports(services: WorkerServices, uploads: Uploads) -> Reports:
         uploads=uploads,
         source=services.source,
         within=COMPLETION,
+        kept=timedelta(seconds=services.settings.finished_retention),
     )
 
 

@@ -827,10 +827,13 @@ class PostgresStore:
             rows = await self._pool.fetch(*SQL["untold_reports"](limit=limit))
         return [(delivery_of(row), StoredReport.read(row["report"])) for row in rows]
 
-    async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:
-        """Let an untold report be looked at again after the pause."""
+    async def postpone_report(
+        self, delivery: Delivery, pause: timedelta, *, kept: timedelta
+    ) -> bool:
+        """Let an untold report be looked at again after the pause; False: it is forgotten."""
+        postponed = SQL["postpone_report"](id=delivery.id, pause=pause, kept=kept)
         with translate_errors():
-            await self._pool.execute(*SQL["postpone_report"](id=delivery.id, pause=pause))
+            return await self._pool.fetchval(*postponed) is not False
 
     async def forget_report(self, delivery: Delivery) -> None:
         """Note that an untold report is not there."""

@@ -700,8 +700,19 @@ UPDATE delivery SET report = :report, report_until = NULL WHERE id = :id;
 SELECT * FROM delivery WHERE report_until < now() AND state IN ({ended}) ORDER BY report_until LIMIT :limit;
 
 -- name: postpone_report
--- There is another look at this one later.
-UPDATE delivery SET report_until = now() + :pause::interval WHERE id = :id AND report_until IS NOT NULL;
+-- There is another look at this one later, or none any more, where its delivery ended, or the report that was told was
+-- removed, longer ago than :kept: whether there is. No row if there was to be none.
+WITH looked AS (
+    SELECT greatest(d.finished_at, c.removed_at) < now() - :kept::interval AS is_over
+    FROM delivery d LEFT JOIN content c ON c.delivery_id = d.id
+    WHERE d.id = :id
+)
+UPDATE delivery SET
+    report = CASE WHEN is_over THEN NULL ELSE report END,
+    report_until = CASE WHEN is_over THEN NULL ELSE now() + :pause::interval END
+FROM looked
+WHERE id = :id AND report_until IS NOT NULL
+RETURNING report_until IS NOT NULL;
 
 -- name: forget_report
 -- The report that was told to no client is not there.

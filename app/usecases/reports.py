@@ -90,6 +90,7 @@ class Reports:
     uploads: Uploads
     source: OrderSource  # is asked for the files of an order that was never laid out
     within: timedelta  # after that, what was asked for has happened, or never will
+    kept: timedelta  # for so long after its end a delivery waits for what may be left of its report
     bound: float = _BOUND  # seconds
     part_size: int = PART  # bytes
     limit: int = 100  # reports in one look
@@ -208,7 +209,8 @@ class Reports:
         for delivery, noted in await self.store.untold_reports(limit=self.limit):
             place = delivery.tenant, delivery.target
             if place in away:
-                await self.store.postpone_report(delivery, _LATER)
+                cause = TargetUnavailableError("the target did not answer for another one just now")
+                await self._postpone(delivery, noted, cause, is_logged=True)
                 continue
             try:
                 async with asyncio.timeout(2 * self.bound):
@@ -217,28 +219,27 @@ class Reports:
                 raise
             except (RetryableError, TimeoutError) as error:
                 away.add(place)
-                self._tell_left(delivery, noted, error)
-                await self.store.postpone_report(delivery, _LATER)
+                await self._postpone(delivery, noted, error)
             except DeliveryError as error:
-                self._tell_left(delivery, noted, error)
                 await self.store.forget_report(delivery)
+                _tell_forgotten(delivery, noted, error)
             else:
                 await self.store.forget_report(delivery)
         return removed
 
-    @staticmethod
-    def _tell_left(
-        delivery: Delivery, noted: StoredReport, error: DeliveryError | TimeoutError
+    async def _postpone(
+        self,
+        delivery: Delivery,
+        noted: StoredReport,
+        error: DeliveryError | TimeoutError,
+        *,
+        is_logged: bool = False,
     ) -> None:
-        log.warning(
-            "report_left",
-            **delivery.log_context,
-            url=noted.url,
-            cause=str(error) or "the target did not answer in time",
-            consequence="a report that no client was told of may stay; it is tried again"
-            if isinstance(error, RetryableError | TimeoutError)
-            else "a report that no client was told of may stay: remove it by hand",
-        )
+        """Leave one for later whose target does not answer: no longer than its delivery is kept."""
+        if not await self.store.postpone_report(delivery, _LATER, kept=self.kept):
+            _tell_forgotten(delivery, noted, error)
+        elif not is_logged:
+            _tell_left(delivery, noted, error, "it is tried again")
 
     async def _remove_untold(self, delivery: Delivery, noted: StoredReport) -> bool:
         if not self.tenants.works_for(delivery.tenant):
@@ -265,6 +266,42 @@ class Reports:
             await self.objects.delete(target, noted.key, etag=found.etag)
         log.info("report_removed", **delivery.log_context, url=noted.url)
         return True
+
+
+def _tell_left(
+    delivery: Delivery, noted: StoredReport, error: DeliveryError | TimeoutError, outcome: str
+) -> None:
+    log.warning(
+        "report_left",
+        **delivery.log_context,
+        target=delivery.target,
+        url=noted.url,
+        cause=_cause_of(error),
+        consequence="a report that no client was told of may stay, or an open upload of it: "
+        + outcome,
+    )
+
+
+def _tell_forgotten(
+    delivery: Delivery, noted: StoredReport, error: DeliveryError | TimeoutError
+) -> None:
+    """Log that it is not looked for any more; what may stay is for a person, if it is likely."""
+    if not noted.is_there:
+        _tell_left(delivery, noted, error, "remove it by hand")
+        return
+    log.info(
+        "report_not_sought",
+        **delivery.log_context,
+        target=delivery.target,
+        url=noted.url,
+        cause=_cause_of(error),
+        consequence="the report that was told is removed; whether one of an attempt that died came "
+        "in its place after that is not known",
+    )
+
+
+def _cause_of(error: DeliveryError | TimeoutError) -> str:
+    return str(error) or "the target did not answer in time"
 
 
 @asynccontextmanager

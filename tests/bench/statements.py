@@ -91,6 +91,7 @@ async def measure(case: Case, pool: asyncpg.Pool, counted: Counted) -> int:
         uploads=made.transfers("w").uploads,
         source=made.orders,
         within=COMPLETION,
+        kept=timedelta(days=7),
     )
     if case.webhooks:
         hooks = {f"w{number}": {"url": "https://a.example/"} for number in range(case.webhooks)}

@@ -60,6 +60,7 @@ KEY = "c/report.json"
 REFUSED = SourceRefusedError("rs-order answered 404 for 4.bin")
 ACTOR = Actor(name="an operator", role="EXPLOIT", tenant=TENANT)
 TTL = timedelta(hours=48)
+KEPT = timedelta(days=7)
 
 
 class CrashError(BaseException):
@@ -96,7 +97,7 @@ class Failing(HalfMade):
         self.written = self.writes()
 
     def ask(self, **settings: Any) -> None:
-        self.deliveries.tenants.give(TENANT, target=TARGET, **settings)
+        self.deliveries.tenants.give(TENANT, **{"target": TARGET, **settings})
 
     @property
     def uploads(self) -> Uploads:
@@ -115,6 +116,7 @@ class Failing(HalfMade):
             "uploads": self.uploads,
             "source": self.orders,
             "within": COMPLETION,
+            "kept": KEPT,
         }
         return Reports(**made | changes)
 
@@ -560,6 +562,80 @@ async def test_a_target_that_is_away_when_an_untold_one_is_to_be_removed_is_aske
     await failing.deliveries.elapse(timedelta(minutes=61))
     assert await failing.written.look() == 1
     assert failing.there() == {}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_an_untold_one_at_a_target_that_is_away_for_good_is_left_as_its_time_is_over(
+    failing: Failing, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its target did not answer for another one in the same look."""
+    for _ in range(others):
+        await _die_behind_the_report(failing)
+        await failing.interventions().cancel(ACTOR, "c")
+    await _die_behind_the_report(failing)
+    delivery = await failing.deliveries.active()
+    await failing.interventions().cancel(ACTOR, "c")
+    await failing.deliveries.elapse(KEPT - timedelta(minutes=1))
+    monkeypatch.setattr(failing.store, "find", _away)
+    with capture_logs() as logs:
+        assert await failing.writes().look() == 0
+    assert "it is tried again" in _left(logs)[0]["consequence"]
+    await failing.deliveries.elapse(timedelta(hours=2))
+    with capture_logs() as logs:
+        assert await failing.writes().look() == 0
+    left = _left(logs)
+    assert len(left) == 1 + others
+    for each in left:
+        assert (each["target"], each["url"]) == (delivery.target, TARGET.url_of(KEY))
+        assert "remove it by hand" in each["consequence"]
+    monkeypatch.undo()
+    await failing.deliveries.elapse(timedelta(hours=2))
+    assert await failing.writes().look() == 0
+    assert KEY in failing.there()
+
+
+async def test_of_one_that_was_removed_none_is_asked_to_remove_it_by_hand(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await failing.fail()
+    await failing.deliveries.elapse(2 * KEPT)
+    await failing.interventions().remove(ACTOR, "c")
+    assert await failing.retention().look() == 1
+    monkeypatch.setattr(failing.store, "find", _away)
+    await failing.deliveries.elapse(COMPLETION + timedelta(minutes=1))
+    with capture_logs() as logs:
+        await failing.writes().look()
+    assert "it is tried again" in _left(logs)[0]["consequence"]  # it was removed just now
+    await failing.deliveries.elapse(KEPT)
+    with capture_logs() as logs:
+        await failing.writes().look()
+    assert _left(logs) == []
+    assert [each["event"] for each in logs] == ["report_not_sought"]
+    await failing.deliveries.elapse(KEPT)
+    with capture_logs() as logs:
+        await failing.writes().look()
+    assert logs == []
+
+
+async def test_nor_where_the_target_of_one_that_was_removed_is_not_set_any_more(
+    failing: Failing,
+) -> None:
+    await failing.fail()
+    await failing.interventions().remove(ACTOR, "c")
+    assert await failing.retention().look() == 1
+    failing.ask(report=True, target=replace(TARGET, container="another"))
+    await failing.deliveries.elapse(COMPLETION + timedelta(minutes=1))
+    with capture_logs() as logs:
+        await failing.writes().look()
+    assert [each["event"] for each in logs] == ["report_not_sought"]
+
+
+async def _away(*_: Any) -> FoundObject | None:
+    raise TargetUnavailableError("503")
+
+
+def _left(logs: list[Any]) -> list[Any]:
+    return [each for each in logs if each["event"] == "report_left"]
 
 
 async def test_what_was_told_is_not_looked_for(failing: Failing) -> None:

@@ -458,17 +458,30 @@ class MemoryStore:
         untold.sort(key=lambda each: each[0])
         return [(delivery, report) for _, delivery, report in untold[:limit]]
 
-    async def postpone_report(self, delivery: Delivery, pause: timedelta) -> None:
-        """Let an untold report be looked at again after the pause."""
+    async def postpone_report(
+        self, delivery: Delivery, pause: timedelta, *, kept: timedelta
+    ) -> bool:
+        """Let an untold report be looked at again after the pause; False: it is forgotten."""
         async with self._database.session() as session:
-            at = session.now + pause
-            await update(
+            at, oldest = session.now + pause, session.now - kept
+
+            content = session.get(self._database.kept_contents, delivery.id)
+            removed_at = None if content is None else content.removed_at
+
+            def later(row: DeliveryRow) -> DeliveryRow:
+                since = [when for when in (row.finished_at, removed_at) if when is not None]
+                if since and max(since) < oldest:
+                    return replace(row, report=None, report_until=None)
+                return replace(row, report_until=at)
+
+            row = await update(
                 self._database,
                 session,
                 delivery.id,
-                lambda row: replace(row, report_until=at),
+                later,
                 lambda row: row.report_until is not None,
             )
+        return row is None or row.report_until is not None
 
     async def forget_report(self, delivery: Delivery) -> None:
         """Note that an untold report is not there."""
