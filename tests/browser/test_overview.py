@@ -167,6 +167,30 @@ async def test_a_connection_that_hangs_is_not_taken_for_all_being_well(
         await expect(needed).to_contain_text("not known: The service does not answer.")
 
 
+async def test_a_renewal_that_hangs_keeps_no_trouble_from_being_told(
+    page: Page, stack: Stack
+) -> None:
+    found: list[dict[str, Any]] = []
+    await page.route("**/attention", lambda route: route.fulfill(json={"content": found}))
+    await sign_in(page, stack, to="Overview")
+    await expect(page.get_by_role("link", name="All is well")).to_be_visible()
+    found.append(trouble())
+    async with holding(page, "/console/sign-in/refresh", "POST") as held:
+        # Its token is about to end; its patience with the provider ends sooner than it would.
+        await page.evaluate(
+            """async () => {
+                 const ends = AbortSignal.timeout.bind(AbortSignal);
+                 AbortSignal.timeout = (given) => ends(given / 20);
+                 const { session } = await import("/console/api.js");
+                 session.take({ token: session.token, refreshToken: "of the provider" });
+                 Object.defineProperty(session, "end", { value: Date.now() / 1000 + 20 });
+               }"""
+        )
+        await page.get_by_role("link", name="Deliveries", exact=True).click()
+        await held.first()
+        await expect(page.get_by_role("link", name="1 thing needs attention")).to_be_visible()
+
+
 async def test_of_another_tenants_trouble_no_list_of_ones_own_deliveries_is_shown(
     page: Page, stack: Stack
 ) -> None:

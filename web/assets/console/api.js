@@ -5,6 +5,7 @@ const KEY = "rs-delivery-token";
 const CALLER = "rs-delivery-caller"; // who the service says that the token is of
 const PROVIDER = "rs-delivery-of-provider"; // whether that token is of the identity provider
 const EARLY = 30; // seconds before its end that a token is renewed
+const RENEWAL = 10_000; // milliseconds that calls wait for that; less than `EARLY`, so the token is still good then
 
 // Kept by this page alone, and gone when it is loaded again: a refresh token is worth more than a token.
 let refreshToken = null;
@@ -111,7 +112,9 @@ async function renew() {
 async function renewed() {
   const [used, before] = [refreshToken, idToken];
   try {
-    const answer = await request("POST", "/console/sign-in/refresh", { body: { refreshToken: used }, token: null });
+    const answer = await request("POST", "/console/sign-in/refresh", {
+      body: { refreshToken: used }, token: null, signal: AbortSignal.timeout(RENEWAL),
+    });
     const given = await jsonOf(answer);
     if (used !== refreshToken) return; // signed out, or in, meanwhile
     if (answer.ok) session.take({ ...given, refreshToken: given.refreshToken || used, idToken: given.idToken || before });
