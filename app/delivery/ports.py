@@ -537,6 +537,12 @@ class DeliveryStore(Protocol):
         place, may have been under way when the look began: then there is another look.
         """
 
+    async def sweep_again(self, delivery: Delivery) -> None:
+        """Let `unswept` return a delivery again that is swept: an attempt has left something late.
+
+        As if it had ended now. One that has not ended, or is not swept yet, will be swept anyway.
+        """
+
     async def postpone_sweeps(
         self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
     ) -> None:

@@ -718,6 +718,11 @@ class PostgresStore:
         with translate_errors():
             return await self._pool.fetchval(*swept) is not None
 
+    async def sweep_again(self, delivery: Delivery) -> None:
+        """Let `unswept` return a delivery again that is swept."""
+        with translate_errors():
+            await self._pool.execute(*SQL["sweep_again"](id=delivery.id))
+
     async def postpone_sweeps(
         self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
     ) -> None:

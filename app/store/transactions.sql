@@ -606,6 +606,10 @@ WITH swept AS (
 )
 SELECT id FROM swept;
 
+-- name: sweep_again
+-- An attempt that stood still has left something open after this one was swept: it is swept once more.
+UPDATE delivery SET swept = false, not_before = now() WHERE id = :id AND swept;
+
 -- name: postpone_sweeps
 -- The place where these may have left an upload open does not answer: `unswept`, asked with :after,
 -- gives them again after :pause.

@@ -35,6 +35,7 @@ from app.errors import (
     RetryableError,
     SourceGoneError,
     SourceRefusedError,
+    StoreUnavailableError,
     TargetRefusedError,
     UploadLostError,
     WorkerStoppedError,
@@ -431,7 +432,7 @@ class Transfers:
                 lambda: asyncio.shield(opening), lease.aside, after=self.patience.in_slot
             )
         except BaseException:
-            await self._abandon(opening, target, lease)
+            await self._abandon(delivery, opening, target, lease)
             raise
         upload = self.uploads.located(opened, target)
         record = partial(self.leases.record_upload, delivery, upload)
@@ -439,8 +440,7 @@ class Transfers:
             if not await until_answered(record, good=lease.safe_to_complete):
                 raise LeaseLostError(f"{delivery} was taken over before its upload began")
         except BaseException:
-            with suppress(DeliveryError):
-                await self.objects.abort(target, upload)
+            await self._abort_late(delivery, opening, target)
             raise
         log.info(
             "transfer_began",
@@ -453,7 +453,9 @@ class Transfers:
         )
         return upload
 
-    async def _abandon(self, opening: asyncio.Future[Upload], target: Target, lease: Lease) -> None:
+    async def _abandon(
+        self, delivery: Delivery, opening: asyncio.Future[Upload], target: Target, lease: Lease
+    ) -> None:
         """Abort what is opened for an attempt that has ended, where nothing else looks for that.
 
         Its worker stood still as it asked, for so long that the delivery may be swept by now.
@@ -462,9 +464,18 @@ class Transfers:
             opening.cancel()
             await asyncio.wait({opening})
             return
-        with suppress(TimeoutError, DeliveryError):
+        await self._abort_late(delivery, opening, target)
+
+    async def _abort_late(
+        self, delivery: Delivery, opening: asyncio.Future[Upload], target: Target
+    ) -> None:
+        """Abort an upload that no attempt goes on with; where that fails, it is swept."""
+        try:
             async with asyncio.timeout(_OPENING_TIMEOUT):
                 await self.objects.abort(target, await opening)
+        except (TimeoutError, DeliveryError):
+            with suppress(StoreUnavailableError):
+                await self.store.sweep_again(delivery)
 
     async def _archive(
         self,

@@ -27,11 +27,13 @@ from app.errors import (
     SourceRefusedError,
     SourceUnavailableError,
     TargetRefusedError,
+    TargetUnavailableError,
     UploadLostError,
     WorkerStoppedError,
     WrongCrc32Error,
     WrongFileError,
 )
+from app.usecases.sweep import Sweep
 from app.views.progress import rate
 from compose.embedded.stack import TENANT
 from sinks import formats
@@ -219,6 +221,49 @@ async def test_a_worker_that_stood_still_as_it_opened_an_upload_aborts_it_if_non
     with pytest.raises(asyncio.CancelledError):
         await attempt
     assert len(half.store.open()) == lease_holds
+
+
+async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_before(
+    half: HalfMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    is_open, is_answered = asyncio.Event(), asyncio.Event()
+    create = half.store.create_upload
+
+    async def answer_late(*args: Any, **named: Any) -> Upload:
+        upload = await create(*args, **named)
+        is_open.set()
+        await is_answered.wait()
+        return upload
+
+    async def lost(*_: Any) -> None:
+        raise TargetUnavailableError("the answer was lost")
+
+    await half.plan()
+    with monkeypatch.context() as patched:
+        patched.setattr(half.store, "create_upload", answer_late)
+        patched.setattr(half.store, "abort", lost)
+        attempt = asyncio.create_task(half.attempt(lease=make_lease(30.0, clock=lambda: now)))
+        await is_open.wait()
+        delivery = await half.deliveries.active()
+        await half.deliveries.fail(delivery, "for the test")
+        assert await half.deliveries.store.swept(delivery, took=timedelta())
+        now = 45.0
+        attempt.cancel()
+        is_answered.set()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+    await half.deliveries.elapse(timedelta(minutes=2))
+    sweep = Sweep(
+        store=half.deliveries.store,
+        tenants=half.deliveries.tenants,
+        uploads=half.transfers("w").uploads,
+        checkpoints=half.deliveries.checkpoints("sweeper"),
+        after=timedelta(minutes=1),
+        limit=9,
+    )
+    assert await sweep.look() == 1
+    assert half.store.open() == []
 
 
 async def test_an_upload_that_was_opened_to_be_kept_otherwise_is_not_gone_on_with(

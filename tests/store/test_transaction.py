@@ -570,6 +570,10 @@ async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
     assert await deliveries.store.swept(claimed, took=moment)
     assert await unswept() == []
     assert (await deliveries.row(claimed)).upload_target is None
+    await deliveries.store.sweep_again(claimed)
+    assert await unswept() == []
+    await deliveries.elapse(timedelta(minutes=2))
+    assert await unswept() == ["c"]
 
 
 async def test_a_delivery_is_not_swept_while_another_completes_an_object_in_its_place(

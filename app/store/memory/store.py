@@ -269,6 +269,17 @@ class MemoryStore:
             )
         return swept is not None
 
+    async def sweep_again(self, delivery: Delivery) -> None:
+        """Let `unswept` return a delivery again that is swept."""
+        async with self._database.session() as session:
+            await update(
+                self._database,
+                session,
+                delivery.id,
+                lambda row: replace(row, swept=False, not_before=session.now),
+                lambda row: row.swept,
+            )
+
     async def postpone_sweeps(
         self, deliveries: Sequence[Delivery], *, after: timedelta, pause: timedelta
     ) -> None:
