@@ -11,7 +11,7 @@ from app.cli.options import NotWellError, chosen_tenant
 from app.cli.tables import in_json, printable
 from app.run.wiring.database import open_database
 from app.settings import load_settings
-from app.views.attention import AttentionView, Trouble
+from app.views.attention import AttentionView, Trouble, strangers_merged
 
 
 @click.command()
@@ -26,7 +26,8 @@ def attention(tenants: Sequence[str], as_json: bool) -> None:
         async with open_database(settings) as database:
             return await database.attention.troubles(wanted)
 
-    found = [AttentionView.of(trouble) for trouble in asyncio.run(run())]
+    troubles = asyncio.run(run())
+    found = [AttentionView.of(trouble) for trouble in strangers_merged(troubles, settings.tenants)]
     for view in found:
         if as_json:
             click.echo(in_json(view))

@@ -112,7 +112,7 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
         ),
         events=EventsApi(feed, tracking, tracking, table.of),
         dead_letters=DeadLettersApi(dead_letters),
-        attention=AttentionApi(services.database.attention),
+        attention=AttentionApi(services.database.attention, served=lambda: tenants.worked_for),
         workers=WorkersApi(tracking),
         metrics=metrics,
         console=Console(

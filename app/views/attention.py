@@ -7,8 +7,8 @@ anything, so all tell the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, Protocol, Self
@@ -189,6 +189,26 @@ def by_weight(troubles: Iterable[Trouble]) -> list[Trouble]:
         return weight[trouble.code], since, trouble.tenant or "", trouble.subject or ""
 
     return sorted(troubles, key=key)
+
+
+def strangers_merged(troubles: Sequence[Trouble], served: Collection[str]) -> list[Trouble]:
+    """Return dead letters of tenants that are not served as one finding, of no tenant.
+
+    Any message may name a tenant: each invented name would make a finding.
+    """
+
+    def is_strange(trouble: Trouble) -> bool:
+        return trouble.code is Need.DEAD_LETTER and trouble.tenant not in served
+
+    strange = [trouble for trouble in troubles if is_strange(trouble)]
+    if not strange:
+        return list(troubles)
+    merged = replace(
+        min(strange, key=lambda one: one.since.timestamp() if one.since else 0.0),
+        tenant=None,
+        count=sum(trouble.count for trouble in strange),
+    )
+    return by_weight([merged, *(trouble for trouble in troubles if not is_strange(trouble))])
 
 
 class AttentionView(View):

@@ -227,7 +227,9 @@ def parts_for(
             has.pop("feed"), tracking, has.pop("changes"), progress, limits=has.pop("streams")
         ),
         "dead_letters": DeadLettersApi(has.pop("dead_letters")),
-        "attention": AttentionApi(PostgresAttention(configuration.pool)),
+        "attention": AttentionApi(
+            PostgresAttention(configuration.pool), served=lambda: tenants.worked_for
+        ),
         "target_states": TargetStatesApi(
             TargetStates(
                 seen=PostgresTargets(configuration.pool),

@@ -101,6 +101,17 @@ async def test_tenants_that_are_not_served_make_no_series(api: Api, deliveries: 
     assert (labels["code"], labels["tenant"], count) == ("DEAD_LETTER", "", 3)
 
 
+async def test_tenants_that_are_not_served_make_one_finding(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await deliveries.presence("w").heartbeat()
+    letters = [make_buried(name, tenant=f"stranger-{name}") for name in ("a", "b", "c")]
+    letters += [make_buried("d", tenant=None), make_buried("e", tenant=TENANT)]
+    await deliveries.dead_letters().keep(letters, again=True)
+    found = {(each.get("tenant"), each["count"]) for each in await told(api, **ADMIN)}
+    assert found == {(None, 4), (TENANT, 1)}
+
+
 async def test_without_attention_all_other_figures_of_the_database_are_told(
     api: Api, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+
 from aiohttp import web
 
-from app.views.attention import AttentionView, Troubles
+from app.views.attention import AttentionView, Troubles, strangers_merged
 from app.views.view import View
 from web import schemas
 from web.answers import shown
@@ -20,14 +22,15 @@ class AttentionAnswer(View):
 class AttentionApi:
     """The handler."""
 
-    def __init__(self, troubles: Troubles) -> None:
+    def __init__(self, troubles: Troubles, *, served: Callable[[], Collection[str]]) -> None:
         self._troubles = troubles
+        self._served = served  # tenants
 
     async def listing(self, request: web.Request) -> web.Response:
         """Return what concerns the caller's tenant; to an INSTANCE_ADMIN all."""
         actor = request[ACTOR]
         tenants = None if actor.role == "INSTANCE_ADMIN" else [actor.tenant]
-        found = await self._troubles.troubles(tenants)
+        found = strangers_merged(await self._troubles.troubles(tenants), self._served())
         return shown(AttentionAnswer(content=[AttentionView.of(trouble) for trouble in found]))
 
     def endpoints(self) -> list[Endpoint]:

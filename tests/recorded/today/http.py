@@ -66,7 +66,7 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         content=ContentApi(some, some, some, some, Downloads(1)),
         events=EventsApi(some, some, some, some),
         dead_letters=DeadLettersApi(some),
-        attention=AttentionApi(some),
+        attention=AttentionApi(some, served=some),
         workers=WorkersApi(some),
         metrics=MetricsApi(some),
         console=Console(None),
