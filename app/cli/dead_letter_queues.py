@@ -20,10 +20,10 @@ from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.errors import DeliveryError
 from app.run.wiring.database import connected, open_database
-from app.run.wiring.dead_letters import DEAD_LETTERS_JOB, open_queues
+from app.run.wiring.dead_letters import open_queues
 from app.settings import Settings, load_settings
 from app.views.audit import DeadLetterTrail
-from app.views.dead_letters import DeadLetterTable
+from app.views.dead_letters import DEAD_LETTERS_JOB, DeadLetterTable
 from app.views.view import Moment, View
 from streams.amqp.dead_letters import (
     QUEUES,

@@ -13,11 +13,10 @@ from app.cli.mended import refuse_mended
 from app.cli.tables import in_json, show_all
 from app.cli.who import caller
 from app.run.wiring.database import open_database
-from app.run.wiring.dead_letters import DEAD_LETTERS_JOB
 from app.run.wiring.kafka import open_events
 from app.settings import load_settings
 from app.views.audit import DeadLetterTrail
-from app.views.dead_letters import CopyMark
+from app.views.dead_letters import DEAD_LETTERS_JOB, CopyMark
 from app.views.view import Seconds, View
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
 from streams.operators.dead_letters import of_event

@@ -20,6 +20,7 @@ from app.audit import Actor, AuditRecord
 from app.errors import as_cause
 from app.views.view import Moment, Query, Text, Time, View
 
+DEAD_LETTERS_JOB = "dead letters"  # putting back and sweeping, by one process at a time
 MAX_KEPT_BODY = 4 * 1024 * 1024  # bytes; of a larger one only its beginning is in the row
 _BEGINNING = 2000  # characters of a body that a list shows
 BEGINNING_BYTES = 4 * _BEGINNING

@@ -45,6 +45,7 @@ from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.views.audit import of_dead_letter
 from app.views.dead_letters import (
+    DEAD_LETTERS_JOB,
     BuriedLetter,
     CopyMark,
     DeadLetter,
@@ -75,7 +76,6 @@ from streams.operators.mending import check_mend, key_of
 
 log = get_logger(__name__)
 
-JOB = "dead letters"  # that one process does at a time
 _CONNECT_TIMEOUT = 5.0  # seconds to connect
 _TURN_TIMEOUT = 30.0  # seconds that one who puts letters back waits for others
 _TURN_INTERVAL = 0.2  # seconds between two tries
@@ -285,7 +285,7 @@ class BrokerDesk:
         """Wait until no other process has copies in its hands. Raises NotPossibleError."""
         until = time.monotonic() + _TURN_TIMEOUT
         while True:
-            async with self._leading(JOB) as leads:
+            async with self._leading(DEAD_LETTERS_JOB) as leads:
                 if leads:
                     yield
                     return
@@ -331,7 +331,7 @@ class BrokerDesk:
         look of any process: each takes all that is in it for a moment, and quorum queues drop what
         was taken too often. Raises DeliveryError.
         """
-        async with self._leading(JOB) as leads:
+        async with self._leading(DEAD_LETTERS_JOB) as leads:
             if not leads:
                 return
             topology = topology_of(self._settings)

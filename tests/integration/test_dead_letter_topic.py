@@ -13,13 +13,13 @@ import pytest
 from app.run.worker import running_worker
 from app.settings import Settings
 from app.store import PostgresArrivals, alone
+from app.views.dead_letters import DEAD_LETTERS_JOB
 from streams.channels import CANCELS, REQUESTS
 from streams.events import CancelRequested, RequestReceived
 from streams.kafka.agents import process
 from streams.kafka.dead_letters import DeadEvent, look, put_back
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
-from streams.operators.dead_letters import JOB
 from tests.builders import make_event, make_message
 from tests.client import Client, request_for
 from tests.command import delivery
@@ -97,7 +97,7 @@ async def test_what_is_put_back_is_looked_for_once_none_else_has_letters_in_its_
     """What another had put back meanwhile went back twice."""
     await bury(b"event", b"sentinel/c", events, arrivals)
     (dead,) = await look(settings)
-    async with alone(pool, JOB):
+    async with alone(pool, DEAD_LETTERS_JOB):
         asked = asyncio.to_thread(delivery, "dlt", "requeue", "--all", **here)
         putting = asyncio.create_task(asked)
         while not putting.done() and not await blocked_sessions(pool):

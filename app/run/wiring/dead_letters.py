@@ -11,9 +11,7 @@ from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
 from streams.amqp.dead_letters import DeadLetterQueues, open_dead_letter_queues
 from streams.amqp.topology import topology_of
-from streams.operators.dead_letters import JOB, BrokerDesk
-
-DEAD_LETTERS_JOB = JOB
+from streams.operators.dead_letters import BrokerDesk
 
 
 def dead_letter_desk(database: PostgresDatabase, tenants: ConfiguredTenants) -> BrokerDesk:
