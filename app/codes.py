@@ -669,7 +669,8 @@ CATALOGUE: Mapping[Code, Stanza] = {
         "messages wait.",
         waiting=Waiting.YES,
         who=Who.ADMINISTRATOR,
-        do="Wait for its end; `PUT /maintenance/{tenant}/disable` ends it.",
+        do="Wait for its end; `delivery maintenance off`, or `PUT /maintenance/{tenant}/disable`, "
+        "ends it.",
         lost="Nothing: requests wait in their queue.",
     ),
     Code.TOO_MANY_CALLS: Stanza(

@@ -607,7 +607,7 @@ def _row_in_memory(row: DeliveryRow) -> Row:
 # Columns with a time, and what would come first by them: turned back when time goes by.
 _TIMES = {
     "pause": ("since", "until"),
-    "tenant_maintenance": ("updated_at",),
+    "tenant_maintenance": ("updated_at", "until"),
     "delivery": (
         *("requested_at", "expires_at", "rank", "not_before", "updated_at", "state_since"),
         *("finished_at", "lease_until", "completing_until", "answers_until"),

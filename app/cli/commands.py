@@ -58,6 +58,10 @@ COMMANDS: Mapping[str, Entry] = {
         "Print a link by which any client that has it has what was delivered.",
     ),
     "list": Entry("app.cli.deliveries:list_", "List deliveries, the newest first."),
+    "maintenance": Entry(
+        "app.cli.maintenance:maintenance",
+        "Have a tenant's new requests wait, and say why; see whether they do, and end it.",
+    ),
     "make-key": Entry("app.cli.keys:make_key", "Print a new key for DELIVERY_SECRET_KEYS."),
     "migrate": Entry("app.cli.migrate:migrate", "Bring the database schema up to date."),
     "pause": Entry(

@@ -65,11 +65,12 @@ class Pause:
     def cause(self) -> str:
         """What is told at a delivery that waits: the same in all processes."""
         verb = "is drained" if self.subject.scope is PauseScope.WORKER else "are paused"
-        until = "" if self.until is None else f" until {_in_words(self.until)}"
+        until = "" if self.until is None else f" until {in_words(self.until)}"
         return f"{self.subject} {verb} by {self.paused_by}{until}: {self.reason}"
 
 
-def _in_words(at: datetime) -> str:
+def in_words(at: datetime) -> str:
+    """Return an end as it is told."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -36,6 +36,7 @@ class PostgresAttention:
             content=attention.CONTENT_OVERDUE,
             owed=attention.OWED,
             webhook=attention.WEBHOOK_FAILS,
+            forgotten=attention.MAINTENANCE_FORGOTTEN,
             worked_off=WORKED_OFF,
         )
         with translate_errors():

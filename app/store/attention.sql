@@ -82,9 +82,13 @@ WITH paused AS (
     WHERE e.dead_at IS NOT NULL
     GROUP BY e.tenant, e.webhook
     UNION ALL
-    SELECT 'MAINTENANCE', m.tenant, NULL, m.updated_at,
-           (SELECT count(*) FROM delivery d WHERE d.tenant = m.tenant AND d.state = 'RECEIVED'), NULL
-    FROM tenant_maintenance m WHERE m.active
+    SELECT CASE WHEN due.at > now() THEN 'MAINTENANCE' ELSE 'MAINTENANCE_FORGOTTEN' END, m.tenant, NULL,
+           CASE WHEN due.at > now() THEN m.updated_at ELSE due.at END,
+           (SELECT count(*) FROM delivery d WHERE d.tenant = m.tenant AND d.state = 'RECEIVED'),
+           nullif(concat_ws(': ', nullif(concat_ws(' ', 'by ' || m.enabled_by,
+               'until ' || to_char(m.until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')), ''), m.reason), '')
+    FROM tenant_maintenance m CROSS JOIN LATERAL (SELECT coalesce(m.until, m.updated_at + :forgotten::interval)) due (at)
+    WHERE m.active
     UNION ALL
     SELECT 'PAUSED', nullif(p.tenant, ''), concat_ws(' ', p.scope, nullif(p.name, '')), p.since, 1,
            concat(p.reason, ' (', p.paused_by, ')')

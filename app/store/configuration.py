@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from app.audit import Actor, AuditRecord
+from app.delivery.maintenance import Maintenance
 from app.delivery.pauses import Pause, PauseScope, PauseSubject, Running
 from app.errors import SecretUnreadableError
 from app.store.audit import record
@@ -20,7 +21,7 @@ from app.store.listening import listening
 from app.store.pool import translate_errors
 from app.store.sql import load
 from app.tenants.masks import with_secrets
-from app.tenants.values import Configuration, Maintenance, StoredValue
+from app.tenants.values import Configuration, StoredValue
 from app.tenants.vault import Vault
 
 SQL = load(__name__)
@@ -65,9 +66,24 @@ class _Change:
         await self._connection.execute(*SQL["reset_setting"](tenant=self._tenant, name=name))
         self.values.pop(name, None)
 
-    async def maintain(self, *, active: bool) -> Maintenance:
+    async def maintain(
+        self,
+        *,
+        active: bool,
+        enabled_by: str | None = None,
+        reason: str | None = None,
+        until: datetime | None = None,
+    ) -> Maintenance:
         before = await self._connection.fetchrow(*SQL["maintenance"](tenant=self._tenant))
-        row = await self._connection.fetchrow(*SQL["maintain"](tenant=self._tenant, active=active))
+        row = await self._connection.fetchrow(
+            *SQL["maintain"](
+                tenant=self._tenant,
+                active=active,
+                enabled_by=enabled_by,
+                reason=reason,
+                until=until,
+            )
+        )
         assert row is not None  # noqa: S101 - an upsert returns its row
         if before is not None and before["active"] and not active:
             await self._connection.execute(*SQL["restart_waiting"](tenant=self._tenant))

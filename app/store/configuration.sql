@@ -36,13 +36,16 @@ DELETE FROM tenant_setting WHERE tenant = :tenant AND name = :name;
 
 -- name: maintenance
 -- Whether a tenant is in maintenance, if that was ever set.
-SELECT active, updated_at FROM tenant_maintenance WHERE tenant = :tenant;
+SELECT active, updated_at, reason, until, enabled_by FROM tenant_maintenance WHERE tenant = :tenant;
 
 -- name: maintain
--- Put a tenant into maintenance, or take it out.
-INSERT INTO tenant_maintenance (tenant, active) VALUES (:tenant, :active)
-ON CONFLICT (tenant) DO UPDATE SET active = excluded.active, updated_at = now()
-RETURNING active, updated_at;
+-- Put a tenant into maintenance, or take it out. One that goes on, of which something else is said, is as old as it was.
+INSERT INTO tenant_maintenance AS m (tenant, active, reason, until, enabled_by)
+VALUES (:tenant, :active, :reason, :until, :enabled_by)
+ON CONFLICT (tenant) DO UPDATE SET
+    active = excluded.active, reason = excluded.reason, until = excluded.until, enabled_by = excluded.enabled_by,
+    updated_at = CASE WHEN m.active = excluded.active THEN m.updated_at ELSE now() END
+RETURNING active, updated_at, reason, until, enabled_by;
 
 -- name: restart_waiting
 -- Requests that waited for the end of a maintenance have their whole time before them, up to a deadline.

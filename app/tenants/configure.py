@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from app.audit import Actor, AuditRecord
-from app.errors import InvalidSettingError, SettingChangedError
+from app.delivery.maintenance import Maintenance
+from app.encoding import is_plain
+from app.errors import InvalidRequestError, InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
 from app.tenants.definitions import Definitions
 from app.tenants.deployment_key import PLACE, S3_SERVER
 from app.tenants.masks import noted, same_secrets
 from app.tenants.ports import ConfigurationChange, ConfigurationStore
 from app.tenants.registry import ConfiguredTenants
-from app.tenants.values import Maintenance, Setting, TenantSettings
+from app.tenants.values import Setting, TenantSettings
 
 log = get_logger(__name__)
+
+MAX_REASON = 300  # characters of what is said of a maintenance
 
 
 class SharedKeyError(InvalidSettingError):
@@ -182,14 +187,35 @@ class Configure:
             _log(change)
         await self.refresh()
 
-    async def maintain(self, actor: Actor, *, active: bool) -> Maintenance:
-        """Put the tenant into maintenance, or take it out."""
+    async def enable_maintenance(
+        self, actor: Actor, *, reason: str | None = None, until: datetime | None = None
+    ) -> Maintenance:
+        """Put the tenant into maintenance, or say something else of the one that it is in.
+
+        It lasts until it is disabled; `until` is when it should be. Raises InvalidRequestError.
+        """
+        reason = (reason or "").strip() or None
+        flaws = list(_flaws(reason, until))
+        if flaws:
+            raise InvalidRequestError(flaws)
+        return await self._maintain(
+            actor, active=True, enabled_by=actor.name, reason=reason, until=until
+        )
+
+    async def disable_maintenance(self, actor: Actor) -> Maintenance:
+        """Take the tenant out of maintenance."""
+        return await self._maintain(actor, active=False)
+
+    async def _maintain(self, actor: Actor, *, active: bool, **said: Any) -> Maintenance:
         before = await self._store.maintenance(actor.tenant)
-        was = before is not None and before.active
         async with self._store.change(actor.tenant) as change:
-            maintenance = await change.maintain(active=active)
+            maintenance = await change.maintain(active=active, **said)
             done = AuditRecord(
-                actor=actor, action="set", subject="maintenance", before=was, after=active
+                actor=actor,
+                action="set",
+                subject="maintenance",
+                before=_noted(before),
+                after=_noted(maintenance),
             )
             await change.audit(done)
         await self.take_effect(done)
@@ -232,6 +258,25 @@ class Configure:
             "ask the operator to set DELIVERY_TENANTS_CHOOSE_BUCKETS)"
         )
         raise SharedKeyError([reason])
+
+
+def _flaws(reason: str | None, until: datetime | None) -> Iterator[str]:
+    if reason is not None and (len(reason) > MAX_REASON or not is_plain(reason)):
+        yield f"reason: without control characters, of at most {MAX_REASON} characters"
+    if until is not None and until <= datetime.now(UTC):
+        yield f"until: {until} is over by now"
+
+
+def _noted(maintenance: Maintenance | None) -> Any:
+    """Return whether it is on; and where something is said of it, that."""
+    if maintenance is None or not (maintenance.reason or maintenance.until):
+        return maintenance is not None and maintenance.active
+    until = maintenance.until
+    return {
+        "active": maintenance.active,
+        "reason": maintenance.reason,
+        "until": None if until is None else until.isoformat(),
+    }
 
 
 def _log(change: AuditRecord) -> None:

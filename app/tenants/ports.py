@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from app.audit import AuditRecord
+from app.delivery.maintenance import Maintenance
 from app.delivery.pauses import Pause, PauseSubject, Running
-from app.tenants.values import Configuration, Maintenance, StoredValue
+from app.tenants.values import Configuration, StoredValue
 
 
 class ConfigurationChange(Protocol):
@@ -28,8 +29,15 @@ class ConfigurationChange(Protocol):
     async def reset(self, name: str) -> None:
         """Forget a value: the default holds."""
 
-    async def maintain(self, *, active: bool) -> Maintenance:
-        """Put the tenant into maintenance, or take it out."""
+    async def maintain(
+        self,
+        *,
+        active: bool,
+        enabled_by: str | None = None,
+        reason: str | None = None,
+        until: datetime | None = None,
+    ) -> Maintenance:
+        """Put the tenant into maintenance, or take it out; say something else of one that lasts."""
 
     async def pause(
         self,

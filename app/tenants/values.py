@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from app.delivery.formats import DEFAULT_FORMAT, DEFAULT_THRESHOLD
@@ -39,14 +39,6 @@ class Setting:
     def is_set(self) -> bool:
         """Whether the tenant has set it."""
         return self.version > 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Maintenance:
-    """Whether a tenant is in maintenance, and since when."""
-
-    active: bool
-    updated_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

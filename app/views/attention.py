@@ -38,6 +38,7 @@ PLACE_HELD = timedelta(hours=1)
 CONTENT_OVERDUE = timedelta(hours=6)
 OWED = timedelta(minutes=5)
 WEBHOOK_FAILS = timedelta(hours=1)
+MAINTENANCE_FORGOTTEN = timedelta(hours=12)  # of which no end was announced
 
 Severity = Literal["problem", "notice"]
 
@@ -57,6 +58,7 @@ class Need(StrEnum):
     EVENT_GIVEN_UP = "EVENT_GIVEN_UP"
     PLACE_HELD = "PLACE_HELD"
     CONTENT_OVERDUE = "CONTENT_OVERDUE"
+    MAINTENANCE_FORGOTTEN = "MAINTENANCE_FORGOTTEN"
     MAINTENANCE = "MAINTENANCE"
     PAUSED = "PAUSED"
 
@@ -146,9 +148,15 @@ CATALOGUE: Mapping[Need, Known] = {
         "`delivery remove` tries it again at once.",
         alert="DeliveryContentsOverdue",
     ),
+    Need.MAINTENANCE_FORGOTTEN: Known(
+        sentence="The maintenance of the tenant should be over; requests that wait: {count}",
+        advice="`delivery maintenance off --tenant {tenant}` ends it; where it has to go on, "
+        "`delivery maintenance on` with a later `--until` says so.",
+        alert="DeliveryMaintenanceForgotten",
+    ),
     Need.MAINTENANCE: Known(
         sentence="The tenant is in maintenance; requests that wait: {count}",
-        advice="`PUT /maintenance/{tenant}/disable` ends it.",
+        advice="`delivery maintenance off --tenant {tenant}` ends it.",
         alert=None,
         severity="notice",
     ),

@@ -185,3 +185,29 @@ async def test_events_that_are_put_back_leave_entries(
     assert (entry["tenant"], entry["action"], entry["actor"]) == (TENANT, "requeue", ME)
     assert entry["subject"].startswith("dead letter event:")
     assert (entry["before"]["correlationId"], entry["after"]) == ("d-1", topic)
+
+
+async def test_a_maintenance_of_a_shell_is_told_shown_and_ended(here: dict[str, str]) -> None:
+    def run(*arguments: str) -> str:
+        ended = delivery("maintenance", *arguments, **here)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    assert run("show") == f"tenant {TENANT} is in no maintenance\n"
+    assert run("show", "--json") == "null\n"
+    begun = run("on", "--reason", "rs-order is migrated", "--until", "2999-01-31T12:00:00Z")
+    assert begun.startswith(f"tenant {TENANT} is in maintenance since ")
+    assert begun.endswith(f", by {ME} until 2999-01-31 12:00:00 UTC: rs-order is migrated\n")
+    assert run("show") == begun
+    shown = json.loads(run("show", "--json"))
+    assert (shown["active"], shown["enabledBy"]) == (True, ME)
+    both = delivery("maintenance", "on", "--until", "2999-01-31", "--for", "2h", **here)
+    assert (both.returncode, "not both" in both.stderr) == (2, True)
+    past = delivery("maintenance", "on", "--until", "2020-01-31", **here)
+    assert past.returncode == 1
+    assert "is over by now" in past.stderr
+    assert run("on", "--for", "2h").count("until") == 1
+    assert run("off") == f"tenant {TENANT} is in no maintenance\n"
+    noted = [(entry["before"], entry["after"]) for entry in told(here)]
+    assert noted[0][1] is False
+    assert noted[-1][1]["reason"] == "rs-order is migrated"

@@ -136,7 +136,7 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
     deliveries: Deliveries, configuration: ConfigurationParts
 ) -> None:
     tenants = configuration.tenants
-    await configuration.configure.maintain(ACTOR, active=True)
+    await configuration.configure.enable_maintenance(ACTOR)
     for tenant, correlation_id in ((TENANT, "waits"), ("swot", "goes-on")):
         await deliveries.receive(make_message(correlation_id, tenant=tenant), tenants=tenants)
     leases = deliveries.leases("w")
@@ -148,14 +148,14 @@ async def test_requests_of_a_tenant_in_maintenance_wait_and_then_begin(
         "expires_at = expires_at - interval '1 day' WHERE correlation_id = 'waits'"
     )
     assert await deliveries.store.expired(10) == []
-    await configuration.configure.maintain(ACTOR, active=False)
+    await configuration.configure.disable_maintenance(ACTOR)
     claimed = await leases.claim(Work.CHECK)
     assert claimed is not None
     assert claimed.correlation_id == "waits"
     assert await deliveries.store.expired(10) == []  # its time began with the end of maintenance
     # Out of maintenance already: no delivery gets more time.
     await deliveries.pool.execute("UPDATE delivery SET expires_at = now() - interval '1 hour'")
-    await configuration.configure.maintain(ACTOR, active=False)
+    await configuration.configure.disable_maintenance(ACTOR)
     assert len(await deliveries.store.expired(10)) == 2
 
 

@@ -182,6 +182,53 @@ async def test_what_waits_for_the_end_of_a_maintenance_is_not_stuck(deliveries: 
     assert (await stuck(TENANT))[0] == 1
 
 
+async def in_maintenance(deliveries: Deliveries) -> tuple[Need, timedelta, str | None]:
+    """Return what is found of the only tenant that is, and for how long it is said to be so."""
+    (found,) = await deliveries.attention.troubles([TENANT])
+    assert found.since is not None
+    return found.code, deliveries.now() - found.since, found.cause
+
+
+async def test_a_maintenance_needs_an_operator_once_its_announced_end_has_passed(
+    deliveries: Deliveries,
+) -> None:
+    await deliveries.presence("w").heartbeat()
+    until = deliveries.now().replace(microsecond=0) + 20 * HOUR
+    async with deliveries.configuration.change(TENANT) as change:
+        begun = await change.maintain(active=True, enabled_by="ana", reason="disks", until=until)
+    code, age, cause = await in_maintenance(deliveries)
+    assert code is Need.MAINTENANCE
+    assert age < MINUTE
+    assert cause == begun.said == f"by ana until {until:%Y-%m-%d %H:%M:%S} UTC: disks"
+    await deliveries.elapse(19 * HOUR)
+    await deliveries.presence("w").heartbeat()
+    code, age, _ = await in_maintenance(deliveries)
+    assert (code, age // HOUR) == (Need.MAINTENANCE, 19)
+    await deliveries.elapse(3 * HOUR)
+    await deliveries.presence("w").heartbeat()
+    code, age, _ = await in_maintenance(deliveries)
+    assert (code, age // HOUR) == (Need.MAINTENANCE_FORGOTTEN, 2)
+
+
+@pytest.mark.parametrize(("by", "said"), [("ana", "by ana"), (None, None)])
+async def test_a_maintenance_without_an_announced_end_is_asked_about_after_half_a_day(
+    deliveries: Deliveries, by: str | None, said: str | None
+) -> None:
+    await deliveries.presence("w").heartbeat()
+    async with deliveries.configuration.change(TENANT) as change:
+        begun = await change.maintain(active=True, enabled_by=by)
+    code, _, cause = await in_maintenance(deliveries)
+    assert (code, cause) == (Need.MAINTENANCE, said)
+    assert begun.said == said
+    await deliveries.elapse(13 * HOUR)
+    await deliveries.presence("w").heartbeat()
+    code, age, _ = await in_maintenance(deliveries)
+    assert (code, age // HOUR) == (Need.MAINTENANCE_FORGOTTEN, 1)
+    async with deliveries.configuration.change(TENANT) as change:
+        await change.maintain(active=False)
+    assert await troubles(deliveries, TENANT) == {}
+
+
 async def begin(deliveries: Deliveries, subject: PauseSubject) -> None:
     async with deliveries.configuration.change(TENANT) as change:
         await change.pause(subject, reason="disks", running=Running.FINISH, paused_by="ana")

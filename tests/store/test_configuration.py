@@ -57,6 +57,27 @@ async def test_changes_of_a_tenant_happen_one_after_the_other(deliveries: Delive
     assert (await store.read()).settings[TENANT]["request_ttl"].value == 10
 
 
+async def test_what_is_said_of_a_maintenance_is_kept_until_its_end_and_makes_it_no_younger(
+    deliveries: Deliveries,
+) -> None:
+    store = deliveries.configuration
+    until = deliveries.now().replace(microsecond=0) + timedelta(hours=3)
+    async with store.change(TENANT) as change:
+        await change.maintain(active=True, enabled_by="ana", reason="disks", until=until)
+    begun = await store.maintenance(TENANT)
+    assert begun is not None
+    assert (begun.enabled_by, begun.reason, begun.until) == ("ana", "disks", until)
+    await deliveries.elapse(timedelta(hours=1))
+    async with store.change(TENANT) as change:
+        now = await change.maintain(active=True, enabled_by="eve", until=until)
+    assert (now.enabled_by, now.reason, now.until) == ("eve", None, until)
+    assert deliveries.now() - now.updated_at >= timedelta(hours=1)
+    async with store.change(TENANT) as change:
+        over = await change.maintain(active=False)
+    assert (over.enabled_by, over.reason, over.until) == (None, None, None)
+    assert over.updated_at > now.updated_at
+
+
 async def test_requests_wait_for_the_end_of_a_maintenance_and_have_their_whole_time_after(
     deliveries: Deliveries,
 ) -> None:

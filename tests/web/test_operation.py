@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
 from tests.web.conftest import TENANT, Api
 
 
@@ -22,6 +26,46 @@ async def test_a_tenant_in_maintenance_is_told_so(api: Api) -> None:
         (True, False),
         (False, True),
     ]
+
+
+async def test_a_maintenance_says_why_until_when_and_by_whom(api: Api) -> None:
+    path = f"/maintenance/{TENANT}/enable"
+    until = (datetime.now(UTC) + timedelta(hours=2)).replace(microsecond=0)
+    said = {"reason": " rs-order is migrated ", "until": until.isoformat()}
+    assert (await api.call("PUT", path, json=said)).status == 200
+    told = (await (await api.call("GET", "/maintenance")).json())["content"][TENANT]
+    assert told.pop("lastUpdate")
+    assert told == {
+        "active": True,
+        "reason": "rs-order is migrated",
+        "until": until.isoformat(),
+        "enabledBy": "admin@example.org",
+    }
+    assert (await api.call("PUT", path)).status == 200  # as REGARDS asks for it
+    told = (await (await api.call("GET", "/maintenance")).json())["content"][TENANT]
+    assert told.keys() == {"active", "lastUpdate", "enabledBy"}
+    entries = (await (await api.call("GET", "/audit")).json())["content"]
+    kept = {"active": True, "reason": "rs-order is migrated", "until": until.isoformat()}
+    assert [(entry["before"], entry["after"]) for entry in entries] == [(kept, True), (False, kept)]
+
+
+@pytest.mark.parametrize(
+    ("body", "flaw"),
+    [
+        ({"reason": "x" * 301}, "reason"),
+        ({"reason": "a\nb"}, "reason"),
+        ({"until": "2020-01-01T00:00:00Z"}, "until"),
+        ({"until": "2999-01-01T00:00:00"}, "until"),
+        ({"untill": "2999-01-01T00:00:00Z"}, "untill"),
+    ],
+)
+async def test_what_can_not_be_said_of_a_maintenance_begins_none(
+    api: Api, body: dict[str, str], flaw: str
+) -> None:
+    answer = await api.call("PUT", f"/maintenance/{TENANT}/enable", json=body)
+    assert answer.status == 422
+    assert (await answer.json())["message"].startswith(f"{flaw}: ")
+    assert (await (await api.call("GET", "/maintenance")).json())["content"] == {}
 
 
 async def test_every_endpoint_is_a_resource_with_its_role(api: Api) -> None:

@@ -7,23 +7,25 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
-from pydantic import Field, RootModel
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from app.audit import AuditEntry, AuditTrail
 from app.codes import Code
+from app.delivery.maintenance import Maintenance
 from app.errors import DeliveryError
 from app.telemetry.logs import get_logger
-from app.tenants.configure import Configure
-from app.tenants.values import Maintenance
+from app.tenants.configure import MAX_REASON, Configure
 from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
-from app.views.view import Link, Moment, Query, Text, Time, View
+from app.views.maintenance import MaintenanceStateView
+from app.views.view import Link, Query, Text, Time, View
 from web import schemas
-from web.answers import refusal, shown
+from web.answers import body_as, refusal, shown
 from web.endpoint import ACTOR, ADMINS, ENDPOINTS, PROJECT_ADMINS, READERS, Endpoint
 from web.parameters import LAST, Whole, read
 
 log = get_logger(__name__)
 
+_ANOTHER = "the token is of another tenant"
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1000
 # By form: what it is answered as, and what else Accept may call it.
@@ -36,18 +38,24 @@ _TYPES = {
 _ROLES = ("REGISTERED_USER", "EXPLOIT", "ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN")
 
 
-class MaintenanceStateView(View):
-    """Whether a tenant is in maintenance, and since when."""
-
-    active: bool
-    last_update: Moment
-
-
 class MaintenanceView(View):
     """Which tenants are in maintenance; those that never were are missing."""
 
     content: dict[str, MaintenanceStateView]
     links: list[Link]
+
+
+class MaintenanceWish(BaseModel):
+    """What is said of a maintenance; of one that goes on, it takes the place of what was said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str | None = Field(None, max_length=MAX_REASON)
+    until: AwareDatetime | None = Field(
+        None,
+        description="When it should be over. It is not ended by that: `GET /attention` tells that "
+        "it goes on.",
+    )
 
 
 class ResourceAccessView(View):
@@ -124,18 +132,22 @@ class OperationApi:
         return _maintenance(tenant, await self._configure.maintenance(tenant))
 
     async def enable(self, request: web.Request) -> web.Response:
-        """Put the tenant into maintenance."""
-        return await self._maintain(request, active=True)
+        """Put the tenant into maintenance, or say something else of it. REGARDS sends no body."""
+        actor = request[ACTOR]
+        if _of_another(request):
+            return refusal(403, _ANOTHER, code=Code.FORBIDDEN)
+        wish = await body_as(MaintenanceWish, request) if request.body_exists else MaintenanceWish()
+        begun = await self._configure.enable_maintenance(
+            actor, reason=wish.reason, until=wish.until
+        )
+        return _maintenance(actor.tenant, begun)
 
     async def disable(self, request: web.Request) -> web.Response:
         """Take the tenant out of maintenance."""
-        return await self._maintain(request, active=False)
-
-    async def _maintain(self, request: web.Request, *, active: bool) -> web.Response:
         actor = request[ACTOR]
-        if request.match_info["tenant"] != actor.tenant:
-            return refusal(403, "the token is of another tenant", code=Code.FORBIDDEN)
-        return _maintenance(actor.tenant, await self._configure.maintain(actor, active=active))
+        if _of_another(request):
+            return refusal(403, _ANOTHER, code=Code.FORBIDDEN)
+        return _maintenance(actor.tenant, await self._configure.disable_maintenance(actor))
 
     async def resources(self, request: web.Request) -> web.Response:
         """Return every endpoint and the role that it needs, as rs-admin asks for them."""
@@ -185,7 +197,9 @@ class OperationApi:
         errors = schemas.errors(401, 403, 429, 503)
         tenant = (schemas.path("tenant", "The token's tenant."),)
         said = {
-            200: schemas.answer("By tenant: whether, and since when.", MaintenanceView)
+            200: schemas.answer(
+                "By tenant: whether, since when, and what is said of it.", MaintenanceView
+            )
         } | errors
         return [
             Endpoint(
@@ -199,23 +213,30 @@ class OperationApi:
                 in_maintenance=True,
                 responses=said,
             ),
-            *(
-                Endpoint(
-                    method="PUT",
-                    path=f"/maintenance/{{tenant}}/{verb}",
-                    operation=f"{verb}Maintenance",
-                    handler=handler,
-                    summary=summary,
-                    tag="maintenance",
-                    roles=ADMINS,
-                    in_maintenance=True,
-                    parameters=tenant,
-                    responses=said,
-                )
-                for verb, handler, summary in (
-                    ("enable", self.enable, "Into maintenance: requests wait, REST answers 503"),
-                    ("disable", self.disable, "Out of maintenance: what waited begins"),
-                )
+            Endpoint(
+                method="PUT",
+                path="/maintenance/{tenant}/enable",
+                operation="enableMaintenance",
+                handler=self.enable,
+                summary="Into maintenance: requests wait, REST answers 503",
+                tag="maintenance",
+                roles=ADMINS,
+                in_maintenance=True,
+                parameters=tenant,
+                body=schemas.json_body(MaintenanceWish, required=False),
+                responses=said | schemas.errors(400, 408, 413, 415, 422),
+            ),
+            Endpoint(
+                method="PUT",
+                path="/maintenance/{tenant}/disable",
+                operation="disableMaintenance",
+                handler=self.disable,
+                summary="Out of maintenance: what waited begins",
+                tag="maintenance",
+                roles=ADMINS,
+                in_maintenance=True,
+                parameters=tenant,
+                responses=said,
             ),
             Endpoint(
                 method="GET",
@@ -302,12 +323,14 @@ def _with_files(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | {"content": answer["content"] | texts}
 
 
+def _of_another(request: web.Request) -> bool:
+    return bool(request.match_info["tenant"] != request[ACTOR].tenant)
+
+
 def _maintenance(tenant: str, maintenance: Maintenance | None) -> web.Response:
     content = {}
     if maintenance is not None:
-        content[tenant] = MaintenanceStateView(
-            active=maintenance.active, last_update=maintenance.updated_at
-        )
+        content[tenant] = MaintenanceStateView.of(maintenance)
     return shown(MaintenanceView(content=content, links=[]))
 
 

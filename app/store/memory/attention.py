@@ -188,11 +188,15 @@ class MemoryAttention:
                     row.delivery.tenant == tenant and row.state is State.RECEIVED
                     for _, row in session.rows(self._database.deliveries)
                 )
+                began = maintenance.updated_at
+                due = maintenance.until or began + attention.MAINTENANCE_FORGOTTEN
+                lasts = due > session.now
                 yield _trouble(
-                    Need.MAINTENANCE,
+                    Need.MAINTENANCE if lasts else Need.MAINTENANCE_FORGOTTEN,
                     tenant=tenant,
-                    since=maintenance.updated_at,
+                    since=began if lasts else due,
                     count=waiting,
+                    cause=maintenance.said,
                 )
         for pause in self._database.pauses_in_effect(session):
             subject = pause.subject

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.audit import AuditRecord
+from app.delivery.maintenance import Maintenance
 from app.delivery.model import Delivery
 from app.delivery.pauses import Pause, PauseSubject, Running
 from app.delivery.states import State
@@ -17,7 +18,7 @@ from app.store.memory.audit import record
 from app.store.memory.database import MemoryDatabase, as_json, seconds_left
 from app.store.memory.deliveries import update
 from app.store.memory.session import Session
-from app.tenants.values import Configuration, Maintenance, StoredValue
+from app.tenants.values import Configuration, StoredValue
 
 
 class _Change:
@@ -56,12 +57,26 @@ class _Change:
         await self._session.delete(self._database.settings, (self._tenant, name))
         self.values.pop(name, None)
 
-    async def maintain(self, *, active: bool) -> Maintenance:
+    async def maintain(
+        self,
+        *,
+        active: bool,
+        enabled_by: str | None = None,
+        reason: str | None = None,
+        until: datetime | None = None,
+    ) -> Maintenance:
         await self._database.trip()
-        was_active = self._database.is_paused(self._session, self._tenant)
-        now = Maintenance(active=active, updated_at=self._session.now)
+        before = self._session.get(self._database.maintenance, self._tenant)
+        lasts = before is not None and before.active == active
+        now = Maintenance(
+            active=active,
+            updated_at=before.updated_at if before is not None and lasts else self._session.now,
+            reason=reason,
+            until=until,
+            enabled_by=enabled_by,
+        )
         self._session.put(self._database.maintenance, self._tenant, now)
-        if was_active and not active:
+        if before is not None and before.active and not active:
             await self._restart_waiting()
         return now
 

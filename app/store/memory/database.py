@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.audit import AuditEntry
+from app.delivery.maintenance import Maintenance
 from app.delivery.pauses import WORKED_OFF, Pause, Pauses, PauseSubject
 from app.delivery.states import State, Work
 from app.store.memory.locks import Locks
@@ -42,7 +43,7 @@ from app.store.memory.rows import (
 )
 from app.store.memory.session import Session
 from app.store.memory.tables import Table
-from app.tenants.values import Maintenance, StoredValue
+from app.tenants.values import StoredValue
 
 _TICK = timedelta(microseconds=1)
 

@@ -482,7 +482,7 @@ STANZAS: Mapping[str, Mapping[str, str]] = {
   "means": "An administrator has put the tenant into maintenance: HTTP is refused, and messages wait.",
   "waiting": "yes",
   "who": "the tenant's administrator",
-  "do": "Wait for its end; `PUT /maintenance/{tenant}/disable` ends it.",
+  "do": "Wait for its end; `delivery maintenance off`, or `PUT /maintenance/{tenant}/disable`, ends it.",
   "lost": "Nothing: requests wait in their queue."
  },
  "TOO_MANY_CALLS": {
