@@ -48,7 +48,11 @@ async def test_a_maintenance_is_begun_and_ended_and_the_button_keeps_the_focus(
     async def answer(route: Route) -> None:
         if route.request.method == "PUT":
             asked.append(route.request.url.partition("/maintenance/")[2])
-            state[TENANT] = {"active": asked[-1].endswith("/enable"), "lastUpdate": THEN}
+            said = route.request.post_data_json
+            begun = asked[-1].endswith("/enable")
+            assert begun or said == {}
+            more = {**said, "enabledBy": "ana"} if begun else {}
+            state[TENANT] = {"active": begun, "lastUpdate": THEN} | more
         await route.fulfill(json={"content": state, "links": []})
 
     await page.route("**/maintenance", answer)
@@ -59,15 +63,52 @@ async def test_a_maintenance_is_begun_and_ended_and_the_button_keeps_the_focus(
     await page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("New requests wait")
+    await dialog.get_by_label("Reason").fill("rs-order is migrated")
+    await dialog.get_by_label("For so many hours").fill("2")
     await dialog.get_by_role("button", name="Begin").click()
     await expect(page.get_by_text(f"Tenant {TENANT} is in maintenance since")).to_be_visible()
+    await expect(page.get_by_text("rs-order is migrated")).to_be_visible()
+    await expect(page.get_by_text("It should be over")).to_be_visible()
     ends = page.get_by_role("button", name="End maintenance\u2026")
     await expect(ends).to_be_focused()
+    until = state[TENANT]["until"]
+    await page.get_by_role("button", name="Change what is said\u2026").click()
+    await expect(dialog.get_by_label("For so many hours")).to_have_value("2")
+    await dialog.get_by_label("Reason").fill("it takes longer")
+    await dialog.get_by_role("button", name="Say it").click()
+    await expect(page.get_by_text("it takes longer")).to_be_visible()
+    assert state[TENANT]["until"] == until  # as it was said, to the second
     await fits(page)
     await ends.click()
     await dialog.get_by_role("button", name="End it").click()
     await expect(page.get_by_text(f"Tenant {TENANT} is in none; the last one")).to_be_visible()
-    assert asked == [f"{TENANT}/enable", f"{TENANT}/disable"]
+    assert asked == [f"{TENANT}/enable", f"{TENANT}/enable", f"{TENANT}/disable"]
+
+
+async def test_a_maintenance_is_told_on_every_page_until_it_is_over(
+    page: Page, stack: Stack
+) -> None:
+    found = {
+        "code": "MAINTENANCE_FORGOTTEN",
+        "severity": "problem",
+        "sentence": "The maintenance of the tenant should be over; requests that wait: 4",
+        "advice": "`delivery maintenance off --tenant t` ends it.",
+        "since": THEN,
+        "tenant": TENANT,
+        "count": 4,
+        "cause": "by ana until 2026-01-31 04:00:00 UTC: rs-order is migrated",
+    }
+    known = [found]
+    await page.route("**/attention", lambda route: route.fulfill(json={"content": known}))
+    await sign_in(page, stack, to="Workers")
+    told = page.locator("#paused")
+    await expect(told).to_contain_text("rs-order is migrated. It should be over.")
+    await page.goto("/console#/")
+    await expect(page.get_by_text("requests that wait: 4")).to_be_visible()
+    await fits(page)
+    known.clear()
+    await page.get_by_role("link", name="System").click()
+    await expect(told).to_be_empty()
 
 
 async def test_what_is_away_is_told_beside_what_is_there(page: Page, stack: Stack) -> None:

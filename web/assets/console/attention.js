@@ -13,6 +13,8 @@ const PAGES = {
   DEAD_LETTER: () => "#/dead-letters",
   WEBHOOK_FAILS: () => "#/webhooks",
   EVENT_GIVEN_UP: () => "#/webhooks",
+  MAINTENANCE: () => "#/system",
+  MAINTENANCE_FORGOTTEN: () => "#/system",
 };
 
 const OF_ONE_TENANT = /^#.(deliveries|webhooks)/;

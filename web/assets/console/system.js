@@ -1,12 +1,12 @@
 // The service itself: what runs and in which version, what it depends on, maintenance, what is paused, limits.
 
 import { call, session } from "./api.js";
-import { alertOf, confirmed, h, say, size, time } from "./dom.js";
+import { h, size, time } from "./dom.js";
 import { look } from "./looking.js";
+import { maintenance } from "./maintenance.js";
 import { pauses } from "./pauses.js";
 
 const LOOK = 5_000; // milliseconds between looks
-const ADMINISTER = ["ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"];
 
 export async function system(content, { signal }) {
   const [paused, kept, versions, parts, places, limits] = Array.from({ length: 6 }, () => h("div", {}));
@@ -51,31 +51,6 @@ function partsOf(ready) {
       h("td", { "data-label": "State", class: part.status === "UP" ? "up" : "down" }, part.status),
       h("td", { "data-label": "Now" }, part.error || ""),
       h("td", { "data-label": "Last error" }, part.lastError ? [time(part.lastError.at), ` ${part.lastError.error}`] : ""))))));
-}
-
-function maintenance({ content }) {
-  if (!content) return []; // for administrators only
-  const { tenant } = session.caller;
-  const { active, lastUpdate } = content[tenant] || {};
-  const told = h("div", { role: "status" });
-  const change = async () => {
-    const question = active ? "End the maintenance? What waited begins."
-      : "Begin a maintenance? New requests wait, and the HTTP API answers 503 but for what administrators need, until it is ended.";
-    if (!(await confirmed(question, active ? "End it" : "Begin"))) return;
-    try {
-      await call("PUT", `/maintenance/${encodeURIComponent(tenant)}/${active ? "disable" : "enable"}`);
-      say(active ? "The maintenance is over." : "The maintenance has begun.");
-      window.dispatchEvent(new Event("maintained"));
-    } catch (error) {
-      told.replaceChildren(alertOf(error));
-    }
-  };
-  return [h("h2", {}, "Maintenance"),
-    active ? h("p", { class: "waits" }, `Tenant ${tenant} is in maintenance since `, time(lastUpdate), ".")
-      : h("p", { class: "dim" }, `Tenant ${tenant} is in none`, ...(lastUpdate ? ["; the last one ended ", time(lastUpdate)] : []), "."),
-    ADMINISTER.includes(session.role)
-      ? h("div", { class: "actions changes" }, h("button", { type: "button", onclick: change }, active ? "End maintenance…" : "Begin maintenance…")) : "",
-    told];
 }
 
 function placesOf(targets) {
