@@ -199,14 +199,17 @@ FROM worker w ORDER BY w.id;
 -- For each tenant and state before the end: how many deliveries, and how long the oldest has been in it,
 -- however often it was tried there; how many of them wait for the next suborder of their order, and the
 -- longest of those waits; how many wait for their quota, and of those how many have less than half of their time left. The oldest is none of those, nor of what waits for a pause or a maintenance,
--- or did until a while ago (:worked_off): they are not stuck. (Parking is the last change of what is parked.)
+-- or did until a while ago (:worked_off): they are not stuck. (Parking is the last change of what is parked.) And with how
+-- many of them what goes on.
 SELECT tenant, state, count(*) AS deliveries,
        greatest(0, extract(epoch FROM now() - min(state_since)
            FILTER (WHERE NOT held AND NOT {is_paused} AND NOT {awaits_maintenance})))::float8 AS oldest,
        count(*) FILTER (WHERE parked) AS parked,
        coalesce(greatest(0, extract(
            epoch FROM now() - min(updated_at) FILTER (WHERE parked))), 0)::float8 AS oldest_parked,
-       count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE {waits_late}) AS held_late
+       count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE {waits_late}) AS held_late,
+       count(*) FILTER (WHERE {activity} = 'moving') AS moving, count(*) FILTER (WHERE {activity} = 'retrying') AS retrying,
+       count(*) FILTER (WHERE {activity} = 'paused') AS paused
 FROM delivery d WHERE state NOT IN ({ended})
 GROUP BY tenant, state;
 

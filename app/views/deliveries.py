@@ -223,6 +223,10 @@ class Depth:
     oldest_parked: float = 0.0  # seconds that the one of those waits that has waited longest
     held: int = 0  # of them, those that wait for their quota
     held_late: int = 0  # of those, the ones that have less than half of their time left
+    # By what goes on; the rest waits.
+    moving: int = 0
+    retrying: int = 0
+    paused: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -269,6 +269,10 @@ def _worker(number: int, running: int) -> dict[str, Any]:
 
 def _active(state: State, deliveries: int, oldest: float) -> dict[str, Any]:
     told = {"state": state.value, "deliveries": deliveries, "oldestSeconds": oldest}
+    moving = min(deliveries, 6) if state is State.TRANSFERRING else 0
+    retrying = deliveries - moving if state is State.TRANSFERRING else 0
+    goes_on = {"moving": moving, "retrying": retrying, "paused": 0}
+    told |= goes_on | {"waiting": deliveries - moving - retrying}
     return told | {"parked": 0, "oldestParkedSeconds": 0.0}
 
 

@@ -68,6 +68,11 @@ async def test_a_target_that_fails_says_since_when_why_and_what_that_means(
     await expect(row).to_contain_text("2 under way, 5 waiting")
     await expect(row).to_contain_text("0 went well, 14 failed")
     await fits(page)
+    moving = row.get_by_role("link", name="2 under way")
+    await expect(moving).to_have_attribute("href", "#/deliveries?activity=moving&target=archive")
+    await row.get_by_role("link", name="5 waiting").click()
+    await expect(page.get_by_label("Target", exact=True)).to_have_value("archive")
+    await page.go_back()
     await row.get_by_role("link", name="TARGET_REFUSED").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("What TARGET_REFUSED means")
 

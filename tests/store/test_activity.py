@@ -34,6 +34,8 @@ async def test_one_state_is_told_apart_by_what_goes_on_in_it(deliveries: Deliver
         seen = await shown(deliveries)
         assert seen.state is State.TRANSFERRING
         assert (seen.activity, seen.tries) == (Activity.RETRYING, tries)
+        (depth,) = await deliveries.overview.depths()
+        assert (depth.moving, depth.retrying, depth.paused) == (0, 1, 0)
         assert seen.next_attempt_at is not None
         assert seen.next_attempt_at >= before + timedelta(seconds=59)
         await deliveries.elapse(timedelta(minutes=2))
@@ -41,6 +43,8 @@ async def test_one_state_is_told_apart_by_what_goes_on_in_it(deliveries: Deliver
         assert again is not None
         claimed = again
     assert (await shown(deliveries)).activity is Activity.MOVING
+    (depth,) = await deliveries.overview.depths()
+    assert (depth.moving, depth.retrying, depth.paused) == (1, 0, 0)
     async with deliveries.store.transaction() as tx:
         assert await tx.advance(claimed, State.DONE, result=make_stored())
     seen = await shown(deliveries)

@@ -51,6 +51,10 @@ class ActiveDeliveriesView(View):
     oldest_parked_seconds: float | None = Field(
         None, description="How long the longest of those has waited for it."
     )
+    moving: int = Field(description="Of them, those that a worker is at.")
+    retrying: int = Field(description="Those of which an attempt was given up.")
+    paused: int = Field(description="Those that an operator or administrator has paused.")
+    waiting: int = Field(description="The others: for their turn, for rs-order, or for a quota.")
 
 
 class EndedDeliveriesView(View):
@@ -121,6 +125,10 @@ class WorkersApi:
                 oldest_seconds=round(depth.oldest, 1),
                 parked=depth.parked or None,
                 oldest_parked_seconds=round(depth.oldest_parked, 1) if depth.parked else None,
+                moving=depth.moving,
+                retrying=depth.retrying,
+                paused=depth.paused,
+                waiting=depth.deliveries - depth.moving - depth.retrying - depth.paused,
             )
             for depth in await self._overview.depths()
             if depth.tenant == tenant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from app.store.memory.database import MemoryDatabase
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
 from app.store.memory.session import Session
 from app.views.deliveries import (
+    Activity,
     Change,
     Depth,
     Filter,
@@ -302,12 +304,15 @@ class MemoryTracking:
     async def depths(self) -> list[Depth]:
         """Count deliveries before their end."""
         alike: dict[tuple[str, State], list[DeliveryRow]] = {}
+        goes_on: Counter[tuple[str, State, Activity | None]] = Counter()
         wanted = set()  # which a person lets wait
         async with self._database.session() as session:
             pauses = self._database.pauses_worked_off(session)
             for _, row in session.rows(self._database.deliveries):
                 if not row.state.ended:
                     alike.setdefault((row.delivery.tenant, row.state), []).append(row)
+                    activity = _tracked_of(row, session, self._database).activity
+                    goes_on[row.delivery.tenant, row.state, activity] += 1
                 if row.waits_for(pauses) or self._database.awaits_maintenance(session, row):
                     wanted.add(row.delivery.id)
 
@@ -333,6 +338,9 @@ class MemoryTracking:
                     oldest_parked=longest(parked),
                     held=sum(row.delivery.held for row in rows),
                     held_late=sum(row.waits_late(session.now) for row in rows),
+                    moving=goes_on[tenant, state, Activity.MOVING],
+                    retrying=goes_on[tenant, state, Activity.RETRYING],
+                    paused=goes_on[tenant, state, Activity.PAUSED],
                 )
             )
         return depths

@@ -17,6 +17,12 @@ const WORDS = {
   DONE: "within a day",
   ERROR: "within a day",
 };
+const GOING = {
+  moving: "a worker is at it",
+  retrying: "the last attempt was given up",
+  waiting: "for a turn, rs-order or a quota",
+  paused: "by an operator",
+};
 const ENDED = ["DONE", "ERROR"];
 
 export async function overview(content, { signal, query }) {
@@ -40,12 +46,19 @@ function count(place, signal) {
 }
 
 function tiles(place, { active, ended }) {
+  const going = Object.entries(GOING).map(([name, words]) => doing(name, words, active));
   const fresh = Object.entries(WORDS).map(([name, words]) => (ENDED.includes(name)
     ? over(name, words, ended.filter((one) => one.state === name))
     : waiting(name, words, active.find((one) => one.state === name))));
-  if (!place.firstChild) place.append(h("ul", { class: "tiles" }, fresh.map((one) => h("li", {}, one))));
+  const lists = [going, fresh];
+  if (!place.firstChild) place.append(...lists.map((all) => h("ul", { class: "tiles" }, all.map((one) => h("li", {}, one)))));
   // Each link stays, and with it the focus.
-  else place.querySelectorAll("li > a").forEach((link, number) => refreshed(link, fresh[number]));
+  else place.querySelectorAll("li > a").forEach((link, number) => refreshed(link, lists.flat()[number]));
+}
+
+function doing(name, words, active) {
+  const number = active.reduce((total, one) => total + (one[name] ?? 0), 0);
+  return h("a", { href: `#/deliveries?activity=${name}` }, h("b", {}, String(number)), h("span", { class: "state" }, name), h("small", {}, words));
 }
 
 function tile(name, number, words) {

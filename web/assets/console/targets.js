@@ -3,6 +3,7 @@
 import { session } from "./api.js";
 import { tryTarget } from "./connection.js";
 import { alertOf, codeOf, h, lasting, say, time } from "./dom.js";
+import { hashOf } from "./filter.js";
 import { look } from "./looking.js";
 import { pauseTarget, resumeTarget } from "./pauses.js";
 
@@ -90,10 +91,16 @@ function told(one) {
   return [
     [h("b", {}, one.name), whose, where && h("div", { class: "dim" }, where)],
     [h("span", { class: kind }, h("span", { "aria-hidden": "true" }, `${glyph} `), one.state), ...since(one)],
-    [h("span", { class: "kept" }, `${one.running} under way,`), " ", h("span", { class: "kept" }, `${one.waiting} waiting`),
+    [listed(one, `${one.running} under way`, { activity: "moving" }), ", ", listed(one, `${one.waiting} waiting`, { state: "active" }),
       h("div", { class: "dim" }, `last hour: ${one.goodLastHour} went well, ${one.badLastHour} failed`)],
     failure(one),
   ];
+}
+
+// Its deliveries, in the list, which is of the caller's tenant.
+function listed({ name, tenant }, text, wanted) {
+  if (tenant !== session.caller.tenant) return h("span", { class: "kept" }, text);
+  return h("a", { class: "kept", href: hashOf({ target: name, ...wanted }) }, text);
 }
 
 function since({ state, since: began, failures, lastGood, pause, attention }) {
