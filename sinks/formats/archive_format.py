@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
@@ -12,9 +12,18 @@ from app.delivery.manifest import ManifestFile
 # same, and always as many, so that the archive does not depend on how the network cut the file.
 # (Whole stored blocks of deflate: neither the archive nor the parts of it have to be cut again.)
 BLOCK = 16 * 0xFFFF
+# Bytes of a file at most that a format may begin before its turn.
+SMALL = 256 * 1024
 
 # A file of the archive, and its bytes: verified as they pass, BLOCK of them at a time but the last.
 Member = tuple[ManifestFile, Iterator[bytes]]
+
+
+class Coming(NamedTuple):
+    """A small file that is there to its end before its turn. Nothing of it is verified yet."""
+
+    file: ManifestFile
+    content: bytes
 
 
 class ArchiveWriter(Protocol):
@@ -32,6 +41,12 @@ class ArchiveWriter(Protocol):
         the next one, and holds no more than a block or two beside what its format's `memory` tells.
         Raises what reading a member raises, and SizeNotToldError. The bytes of a member depend on
         it alone, not on what comes in the same batch.
+        """
+
+    def look_ahead(self, coming: Iterator[Coming]) -> None:
+        """Begin members that follow, if that is any use; what is begun is none of the archive yet.
+
+        Asked between two members. `coming` waits for nothing, and yields no file twice.
         """
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:

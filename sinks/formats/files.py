@@ -21,7 +21,7 @@ from app.delivery.manifest import MANIFEST_NAME, ManifestFile
 from app.delivery.manifest_document import BETWEEN, MAX_BEGIN, MAX_LINE, Contents
 from app.delivery.missing import MissingFile
 from app.errors import CheckpointUnusableError
-from sinks.formats.archive_format import Member
+from sinks.formats.archive_format import Coming, Member
 
 # Of a file's object, where they were known before it was sent.
 MD5_MARK = "rs-delivery-md5"
@@ -88,6 +88,9 @@ class ManifestWriter:
 
     def _before(self) -> bytes:
         return BETWEEN if self._sizes else manifest_document.begin(self._correlation_id)
+
+    def look_ahead(self, coming: Iterator[Coming]) -> None:
+        """Begin nothing: there is nothing to gain."""
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a file as there. Raises CheckpointUnusableError unless that is what was saved."""

@@ -14,7 +14,7 @@ from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import CheckpointUnusableError, SizeNotToldError
-from sinks.formats.archive_format import BLOCK, Member
+from sinks.formats.archive_format import BLOCK, Coming, Member
 
 RECORD = 512  # bytes; all that is in a tar is filled up to whole ones
 END = bytes(2 * RECORD)
@@ -122,6 +122,9 @@ class TarWriter:
             if fill:
                 yield fill
         self._sizes.append(len(head) + size + len(fill))
+
+    def look_ahead(self, coming: Iterator[Coming]) -> None:
+        """Begin nothing: there is nothing to gain."""
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a member as made. Raises CheckpointUnusableError unless its record is of tar."""

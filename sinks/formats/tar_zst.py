@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
 from app.errors import CheckpointUnusableError
-from sinks.formats.archive_format import BLOCK, Member
+from sinks.formats.archive_format import BLOCK, Coming, Member
 from sinks.formats.tar import END, laid_out, largest_of, memory_of, padding, size_of
 
 DEFAULT_LEVEL = 3  # what zstd itself takes
@@ -106,6 +106,9 @@ class TarZstWriter:
                 self._sizes.append(self._open)
                 self._open = 0
         return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def look_ahead(self, coming: Iterator[Coming]) -> None:
+        """Begin nothing: there is nothing to gain."""
 
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a member as made. Raises CheckpointUnusableError unless its record is of tar."""

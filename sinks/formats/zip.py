@@ -29,7 +29,8 @@ from app.delivery.formats import DEFAULT_THRESHOLD
 from app.delivery.manifest import ManifestFile
 from app.delivery.naming import MAX_MEMBER_BYTES
 from app.errors import CheckpointUnusableError
-from sinks.formats.archive_format import BLOCK, Member
+from sinks.formats.ahead import Ahead
+from sinks.formats.archive_format import BLOCK, Coming, Member
 from sinks.formats.deflate import (
     Begun,
     BlockDeflate,
@@ -131,16 +132,25 @@ class _OneStream:
 class _Compression:
     """How the members of one archive are compressed."""
 
-    def __init__(self, compression: str, threshold: float, under_way: UnderWay | None) -> None:
+    def __init__(
+        self,
+        compression: str,
+        threshold: float,
+        under_way: UnderWay | None,
+        ahead: Ahead | None,
+    ) -> None:
         self._compression = compression
         self._threshold = threshold
         self._under_way = under_way  # None: a member is one stream, however long it is
+        self._ahead = ahead
 
     def of(self, file: ManifestFile, first: bytes) -> _OneStream | BlockDeflate | None:
         """Choose what compresses a member that begins with this block; None: nothing does."""
+        made = None if self._ahead is None else self._ahead.take(file.position)
         if not first or self._is_stored(file):
             return None
-        if self._compression == "deflate":
+        always = self._compression == "deflate"
+        if always and made is None:
             if self._under_way is None:
                 return _OneStream(Begun(b"", 0, earlier_stream()))
             return BlockDeflate(self._under_way)
@@ -148,15 +158,21 @@ class _Compression:
         taken = min(len(first), _SAMPLE)
         is_earlier = self._under_way is None
         if taken == len(first):
-            made = earlier_compressed(first) if is_earlier else compressed(first)
+            if made is None:
+                made = earlier_compressed(first) if is_earlier else compressed(first)
             started = Begun(made, taken, None)
         else:
             started = begun(first, taken, earlier_stream() if is_earlier else Deflate())
-        if len(started.made) >= taken * self._threshold:
+        if not always and len(started.made) >= taken * self._threshold:
             return None
         if self._under_way is None or started.deflate is None:
             return _OneStream(started)
         return BlockDeflate(self._under_way, started)
+
+    def takes(self, coming: Coming) -> bool:
+        """Whether a file is compressed, or tried, and as a whole."""
+        file, content = coming
+        return 0 < len(content) <= _SAMPLE and not self._is_stored(file)
 
     def _is_stored(self, file: ManifestFile) -> bool:
         """Whether a member is not compressed, whatever its bytes are."""
@@ -303,9 +319,16 @@ class ZipWriter:
     The directory is put together here, so that members may be in it that another worker made.
     """
 
-    def __init__(self, compression: str, threshold: float, under_way: UnderWay | None) -> None:
+    def __init__(
+        self,
+        compression: str,
+        threshold: float,
+        under_way: UnderWay | None,
+        ahead: Ahead | None,
+    ) -> None:
         self._under_way = under_way
-        self._compression = _Compression(compression, threshold, under_way)
+        self._ahead = ahead
+        self._compression = _Compression(compression, threshold, under_way, ahead)
         # Of each member its entry in the directory, and where it ends: the next one begins there,
         # which its entry may not say.
         self._entries: list[bytes] = []
@@ -352,6 +375,11 @@ class ZipWriter:
         self._ends.append(end)  # before it counts: `finished` is asked for beside this
         self._entries.append(entry)
 
+    def look_ahead(self, coming: Iterator[Coming]) -> None:
+        """Have small members deflated before their turn."""
+        if self._ahead is not None:
+            self._ahead.begin(filter(self._compression.takes, coming))
+
     def skip(self, file: ManifestFile, finished: FinishedMember) -> None:
         """Take a member as made. Raises CheckpointUnusableError unless its record is its own."""
         fields, extra = finished.record[:_ENTRY_32], finished.record[_ENTRY_32:]
@@ -395,6 +423,8 @@ class ZipWriter:
         """End what threads make of it, and the threads if no other transfer needs them."""
         if self._under_way is not None:
             self._under_way.close()
+        if self._ahead is not None:
+            self._ahead.close()
 
 
 def _entries_of(directory: bytes) -> list[bytes]:
@@ -473,4 +503,5 @@ class Zip:
     def writer(self, *, compression: str) -> ZipWriter:
         """Begin a ZIP file."""
         under_way = UnderWay(self.pool) if self.in_blocks else None
-        return ZipWriter(compression, self.threshold, under_way)
+        ahead = Ahead(self.pool) if self.in_blocks and compression != "store" else None
+        return ZipWriter(compression, self.threshold, under_way, ahead)

@@ -295,6 +295,7 @@ class ArchiveStream:
     def _members(self) -> Iterator[Member]:
         """Yield the members of a segment."""
         while isinstance(opened := self._prefetcher.next(), Opened):
+            self._writer.look_ahead(self._prefetcher.coming())
             try:
                 file, chunks = self._first_of(opened)
             except FileMissingError:

@@ -56,6 +56,16 @@ class ByteQueue:
         if full:  # a writer may wait for room
             self._loop.call_soon_threadsafe(self._room.set)
 
+    def whole(self, most: int) -> bytes | None:
+        """Return all that came, if it is there to its end, and no more than `most`; it stays.
+
+        Waits for nothing; for the reading thread, before its first `get`.
+        """
+        with self._changed:
+            if not self._ended or self._error is not None or self._size > most:
+                return None
+            return b"".join(self._chunks)
+
     def get(self) -> list[bytes]:
         """Return the next chunks, about a batch of them; none at the end.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +19,7 @@ from app.delivery.file_bytes import FileBytes
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.errors import DeliveryError, SourceRefusedError, WrongFileError
-from sinks.formats.archive_format import BLOCK
+from sinks.formats.archive_format import BLOCK, SMALL, Coming
 from sinks.pipeline.handover import AbortedError, ByteQueue
 
 _MIN_SHARE = 64 * 1024  # what the bookkeeping of an empty file may count for
@@ -69,6 +69,9 @@ class Prefetcher:
         self._loop = asyncio.get_running_loop()
         self._freed = asyncio.Event()
         self._opened: queue.SimpleQueue[Opened | Seam | BaseException | None] = queue.SimpleQueue()
+        # What the thread has taken out of it to look at, and how many of these it has told.
+        self._seen: deque[Opened | Seam | BaseException | None] = deque()
+        self._told = 0
         self._live: set[ByteQueue] = set()
         # Files that the thread has read. The loop takes their shares back when it needs them; only
         # where it waits for that is it woken.
@@ -180,14 +183,38 @@ class Prefetcher:
 
         Blocks; for the archiving thread only.
         """
-        if self._done and self._opened.empty():
-            self._tell()  # what it waits for may be all that the loop has room for
-        opened = self._opened.get()
+        if self._seen:
+            opened = self._seen.popleft()
+            self._told = max(self._told - 1, 0)
+        else:
+            if self._done and self._opened.empty():
+                self._tell()  # what it waits for may be all that the loop has room for
+            opened = self._opened.get()
         if not isinstance(opened, Opened):
             self._tell()  # behind a seam it may take no more
         if isinstance(opened, BaseException):
             raise opened
         return opened
+
+    def coming(self) -> Iterator[Coming]:
+        """Yield the next files that `next` will return, as far as they are small, and whole by now.
+
+        Each once, in order: none behind one that is not. For the archiving thread only.
+        """
+        while True:
+            if self._told == len(self._seen):
+                try:
+                    self._seen.append(self._opened.get_nowait())
+                except queue.Empty:
+                    return
+            opened = self._seen[self._told]
+            if not isinstance(opened, Opened):
+                return
+            whole = opened.chunks.whole(SMALL)
+            if whole is None:
+                return
+            self._told += 1
+            yield Coming(opened.file, whole)
 
     def done(self, opened: Opened) -> None:
         """Give a file's share back; for the archiving thread."""

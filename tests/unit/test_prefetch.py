@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from app.delivery.manifest import ManifestFile, Seam
 from app.delivery.model import Delivery
 from app.errors import SourceRefusedError
+from sinks.formats.archive_format import SMALL
 from sinks.pipeline.handover import AbortedError
 from sinks.pipeline.parts import MIB
 from sinks.pipeline.prefetch import Opened, Prefetcher
@@ -225,3 +227,44 @@ async def test_what_was_read_before_a_pause_is_told() -> None:
     assert await asyncio.to_thread(ahead.next) is Seam.SEGMENT
     await went_on.wait()
     await running
+
+
+async def test_small_files_that_are_there_to_their_end_are_told_before_their_turn() -> None:
+    """Each once, and none behind one that is not; all of them have their turn nevertheless."""
+    files = [
+        *of_size(20_000, 3),
+        make_file(file_id=4, size=SMALL + 1),
+        make_file(file_id=5, size=1),
+    ]
+    ahead = Prefetcher(make_transfer(), Ready(), budget=BUDGET, connections=8)
+    await ahead.run(listed(*files[:2], Seam.SEGMENT, *files[2:]))
+
+    def told() -> list[int]:
+        return [coming.file.file_id for coming in ahead.coming()]
+
+    def turn() -> int | Seam | None:
+        opened = ahead.next()
+        return opened.file.file_id if isinstance(opened, Opened) else opened
+
+    first, second = itertools.islice(ahead.coming(), 2)
+    assert first.content == second.content == bytes(20_000)
+    assert (told(), turn(), told(), turn(), told()) == ([], 1, [], 2, [])
+    assert (turn(), told(), turn(), told()) == (Seam.SEGMENT, [3], 3, [])
+    assert (turn(), told(), turn(), turn()) == (4, [5], 5, None)
+
+
+async def test_a_file_that_is_on_its_way_or_failed_is_not_told_before_its_turn() -> None:
+    source = Held()
+    ahead = prefetcher(source)
+    running = asyncio.create_task(ahead.run(listed(*of_size(1, 2))))
+    await source.are_open(1, 2)
+    assert not list(ahead.coming())
+    ahead.abort()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert not list(ahead.coming())
+    opened = ahead.next()
+    assert isinstance(opened, Opened)
+    with pytest.raises(AbortedError):
+        opened.chunks.get()

@@ -33,7 +33,7 @@ LARGE = {"second.csv": rows(9 * MIB + 1)[::-1], "third.csv": rows(6 * MIB)}
 FILES = {
     "first.csv": rows(7 * MIB),
     "noise.bin": noise(2 * MIB),
-    **{f"small/{number}": rows(1000 + number) for number in range(50)},
+    **{f"small/{number}": rows(20_000 + number) for number in range(50)},
     "second.csv": LARGE["second.csv"],
     "little.csv": rows(600_000),
     "third.csv": LARGE["third.csv"],
@@ -64,8 +64,8 @@ class Telling(Counted):
 class HalfMade:
     """A delivery whose attempts break off in a file, or not."""
 
-    def __init__(self) -> None:
-        self.source, self.saved = Telling(FILES), Saved()
+    def __init__(self, files: Mapping[str, bytes] = FILES) -> None:
+        self.source, self.saved = Telling(files), Saved()
         self.store = MemoryObjectStore(least_part=MIB)
         self.delivery = delivery_of("P_v1.zip", self.source)
         self.upload: Upload | None = None
@@ -106,7 +106,7 @@ class HalfMade:
             TARGET,
             self.upload,
             at_most=self.delivery.total_bytes,
-            name_bytes=name_bytes(FILES),
+            name_bytes=name_bytes(self.source.files),
             lease=make_lease(),
             may_complete=allowed,
             save=self.saved.save,
