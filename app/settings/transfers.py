@@ -50,7 +50,7 @@ class TransferSection(Section):
         0,
         ge=0,
         le=32,
-        description="Threads that deflate the large files of ZIPs, shared by a worker's transfers; "
+        description="Threads that deflate files of ZIPs, shared by a worker's transfers; "
         "0: one for each processor, 8 at most. Set it where a container is given less of them. "
         "The bytes are the same with any number. A transfer holds 3 MiB of memory for each "
         "thread, and 6 more.",
