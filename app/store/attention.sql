@@ -22,16 +22,18 @@ WITH paused AS (
     WHERE seen.silent AND d.work IS NOT NULL AND NOT {is_paused} -- that no worker takes over
     GROUP BY seen.id, seen.seen_at
     UNION ALL
-    SELECT 'TRANSFERS_FAIL', failing.tenant, failing.target, min(a.ended), count(*),
-           (array_agg(a.cause ORDER BY a.ended DESC, a.attempt DESC))[1]
+    SELECT 'TRANSFERS_FAIL', failing.tenant, failing.target, failed.since, failed.count, failed.cause
     FROM failing
     CROSS JOIN LATERAL (
         SELECT max(good.ended) AS at FROM delivery_attempt good
         WHERE good.tenant = failing.tenant AND good.target = failing.target AND good.outcome = 'done') last
-    JOIN delivery_attempt a ON a.tenant = failing.tenant AND a.target = failing.target
-         AND {failed} AND (last.at IS NULL OR a.ended > last.at)
-    GROUP BY failing.tenant, failing.target
-    HAVING count(*) >= :failed_times AND max(a.ended) > now() - :failed_within::interval
+    CROSS JOIN LATERAL ( -- one row each: else all failures that are kept are read, and joined
+        SELECT min(a.ended) AS since, max(a.ended) AS newest, count(*) AS count,
+               (array_agg(a.cause ORDER BY a.ended DESC, a.attempt DESC))[1] AS cause
+        FROM delivery_attempt a
+        WHERE a.tenant = failing.tenant AND a.target = failing.target
+          AND {failed} AND a.ended > coalesce(last.at, '-infinity')) failed
+    WHERE failed.count >= :failed_times AND failed.newest > now() - :failed_within::interval
     UNION ALL
     SELECT 'STATE_STUCK', d.tenant, d.state, min(d.state_since), count(*), NULL
     FROM delivery d JOIN unnest(:states::text[], :ages::interval[]) AS most (state, age) ON most.state = d.state
