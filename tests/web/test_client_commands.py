@@ -280,6 +280,31 @@ async def test_a_request_is_judged_sent_and_steered(
     assert err.splitlines()[-1] == "rs-delivery: 1 of 2 were refused"
 
 
+async def test_all_that_a_filter_finds_are_cancelled_and_tried_again(
+    signed_in: Call, deliveries: Deliveries
+) -> None:
+    await deliveries.granted("one")
+    await deliveries.ready("two")
+    await deliveries.fail(await deliveries.granted("over"), "for the test")
+    found = ("--since", "2020-01-01", "--target", DEFAULT_TARGET, "--activity", "waiting")
+    listed = await signed_in("list", *found, "--json", "correlationId")
+    assert sorted(json.loads(line)["correlationId"] for line in listed[1].splitlines()) == [
+        "one",
+        "two",
+    ]
+    code, out, err = await signed_in("cancel", *found, "--yes")
+    assert (code, err) == (0, "would cancel 2 deliveries\n2 of 2 deliveries cancelled\n")
+    assert [line.split()[:2] for line in sorted(out.splitlines()[1:])] == [
+        ["one", "GRANTED,"],
+        ["two", "READY,"],
+    ]
+    code, out, err = await signed_in("cancel", "--all", "--yes")
+    assert (code, err) == (0, "would cancel 0 deliveries, and leave 3\n")
+    assert out.count("there is nothing to cancel") == 3
+    code, _, err = await signed_in("retry", "--state", "ERROR", "--text", "o", "--force", "--yes")
+    assert (code, err.splitlines()[-1]) == (0, "3 of 3 deliveries tried again")
+
+
 async def test_what_would_be_denied_is_told_rule_by_rule(signed_in: Call, tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     file.write_text(json.dumps({"correlationId": "d", "order": {"user": "u", "queries": []}}))

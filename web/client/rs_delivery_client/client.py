@@ -31,6 +31,7 @@ from rs_delivery_client.models import (
     Caller,
     DeliveredFile,
     Delivery,
+    DeliveryFilter,
     Event,
     Finding,
     ProgressEvent,
@@ -180,21 +181,34 @@ class DeliveryClient:
         self,
         *,
         states: Sequence[str] = (),
+        activities: Sequence[str] = (),
+        codes: Sequence[str] = (),
         labels: Sequence[str] = (),
+        target: str | None = None,
+        worker: str | None = None,
         user: str | None = None,
         text: str | None = None,
         since: str | None = None,
         until: str | None = None,
         page: int | None = None,
     ) -> AsyncIterator[Delivery]:
-        """Yield deliveries, the newest first.
+        """Yield deliveries, the newest first: those that a `DeliveryFilter` of these finds.
 
-        `since` and `until` are of their requests, in ISO 8601; `page` is how many are asked for at
-        a time, 500 at most.
+        `page` is how many are asked for at a time, 500 at most.
         """
-        query: dict[str, Any] = {"state": list(states), "label": list(labels)}
-        chosen = {"user": user, "text": text, "since": since, "until": until, "size": page}
-        query |= {name: value for name, value in chosen.items() if value}
+        wanted = DeliveryFilter(
+            states=states,
+            activities=activities,
+            codes=codes,
+            labels=labels,
+            target=target,
+            worker=worker,
+            user=user,
+            text=text,
+            since=since,
+            until=until,
+        )
+        query = {**wanted.parameters, **({"size": page} if page else {})}
         async for entry in self._service.pages("/deliveries", query):
             yield Delivery.of(entry)
 

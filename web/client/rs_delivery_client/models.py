@@ -11,6 +11,43 @@ from rs_delivery_client.manifest import Expected
 ENDED = frozenset({"DONE", "ERROR"})  # states that nothing follows
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries are looked for; what is not told is any."""
+
+    states: Sequence[str] = ()
+    activities: Sequence[str] = ()  # moving stalled retrying waiting paused
+    codes: Sequence[str] = ()  # of a cause
+    labels: Sequence[str] = ()  # with all of them
+    target: str | None = None
+    worker: str | None = None  # that has it under way
+    user: str | None = None  # who ordered it
+    text: str | None = None  # in correlation id, archive name or cause
+    since: str | None = None  # requested then or later, in ISO 8601
+    until: str | None = None  # requested earlier
+
+    @property
+    def parameters(self) -> dict[str, str | list[str]]:
+        """Return it with the names of the HTTP API."""
+        lists = {
+            "state": self.states,
+            "activity": self.activities,
+            "code": self.codes,
+            "label": self.labels,
+        }
+        texts = {
+            "target": self.target,
+            "worker": self.worker,
+            "user": self.user,
+            "text": self.text,
+            "since": self.since,
+            "until": self.until,
+        }
+        return {name: list(values) for name, values in lists.items() if values} | {
+            name: value for name, value in texts.items() if value is not None
+        }
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
     """A delivery as the service shows it."""

@@ -1,4 +1,4 @@
-"""What operators and administrators ask of the service: workers, pauses, dead letters, settings.
+"""What operators and administrators ask: many deliveries, workers, pauses, dead letters, settings.
 
 Answers are those of the HTTP API. A role that may not ask raises ForbiddenError.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
+from rs_delivery_client.models import DeliveryFilter
 from rs_delivery_client.service import Answer, Service
 
 Body = Mapping[str, Any]
@@ -61,6 +62,42 @@ class Operating:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    async def look(
+        self, act: Literal["retry", "cancel"], wanted: DeliveryFilter, *, force: bool = False
+    ) -> Body:
+        """Return what an act would do to the deliveries that a filter finds; nothing is done.
+
+        The answer has those in `content`, the newest first, and in `left` the others, each with
+        `why`; `more` is true where there are older ones, which were not looked at. `force`: also
+        what would fail again. Raises InvalidRequestError, also for a value that is empty.
+        """
+        wish = {"dryRun": True} | ({"force": True} if force else {})
+        return await self._act(act, wanted, wish, again=True)
+
+    async def act(
+        self,
+        act: Literal["retry", "cancel"],
+        wanted: DeliveryFilter,
+        ids: Sequence[str],
+        *,
+        reason: str | None = None,
+        force: bool = False,
+    ) -> Body:
+        """Do it to those of these deliveries that the filter still finds; return what became.
+
+        `ids` are of `look`: no others are acted on. `reason` is for the clients of what is
+        cancelled. It is asked for once. Raises InvalidRequestError.
+        """
+        wish: dict[str, Any] = {"ids": list(ids)} | ({"force": True} if force else {})
+        wish |= {} if reason is None else {"reason": reason}
+        return await self._act(act, wanted, wish, again=False)
+
+    async def _act(self, act: str, wanted: DeliveryFilter, wish: Body, *, again: bool) -> Body:
+        found: Body = await self._service.ask(
+            "POST", f"/deliveries/{act}", again=again, body={"filter": wanted.parameters, **wish}
+        )
+        return found
 
     async def workers(self) -> list[Body]:
         """Return the workers that there are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,7 @@ import click
 from rs_delivery_client.cli.completion import DELIVERY_ID
 from rs_delivery_client.cli.ends import printable, run
 from rs_delivery_client.cli.fields import DELIVERY, FILE, WHOLE_DELIVERY, JsonCommand, fields_option
+from rs_delivery_client.cli.filters import filtering, wanted
 from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.tables import Column, counted, hint, show_json, show_table, size
 from rs_delivery_client.cli.when import both, read, relative, span
@@ -19,8 +20,6 @@ from rs_delivery_client.cli.when import both, read, relative, span
 if TYPE_CHECKING:
     from rs_delivery_client.models import DeliveredFile, Delivery
 
-_RUNNING = ("RECEIVED", "GRANTED", "ORDERED", "AVAILABLE", "READY", "TRANSFERRING")
-STATES = (*_RUNNING, "DONE", "ERROR")
 _COLUMNS = (
     Column(title="ID"),
     Column(title="STATE", least=12),
@@ -34,48 +33,19 @@ _PAGE = 500  # that the service gives at a time
 
 
 @click.command("list", cls=JsonCommand)
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
-@click.option("--active", is_flag=True, help="Only those that have not ended.")
-@click.option("--user", help="Only of this ordering user.")
-@click.option("--label", "labels", multiple=True, help="Only with this label (repeat: with all).")
-@click.option("--text", help="In correlation id, archive name or cause.")
-@click.option(
-    "--hours",
-    type=click.FloatRange(min=0, min_open=True, max=1e6),
-    help="Only those requested in the last hours.",
-)
+@filtering
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @place_option
 @fields_option(DELIVERY)
-def list_(
-    states: Sequence[str],
-    active: bool,
-    user: str | None,
-    labels: Sequence[str],
-    text: str | None,
-    hours: float | None,
-    limit: int,
-    where: Where,
-    fields: Sequence[str] | None,
-) -> None:
+def list_(limit: int, where: Where, fields: Sequence[str] | None, **asked: Any) -> None:
     """List deliveries, the newest first."""
-    if active and states:
-        raise click.UsageError("give --active or --state, not both")
+    sought = wanted(**asked)
     client = where.client()
-    now = datetime.now(UTC)
-    since = None if hours is None else (now - timedelta(hours=hours)).isoformat()
 
     async def ask() -> list[Delivery]:
         found: list[Delivery] = []
         async with client:
-            async for delivery in client.deliveries(
-                states=_RUNNING if active else states,
-                labels=labels,
-                user=user,
-                text=text,
-                since=since,
-                page=min(limit, _PAGE),
-            ):
+            async for delivery in client.deliveries(**vars(sought), page=min(limit, _PAGE)):
                 found.append(delivery)
                 if len(found) == limit:
                     break
@@ -88,6 +58,7 @@ def list_(
     if not found:
         click.echo("no deliveries", err=True)
         return
+    now = datetime.now(UTC)
     show_table(_COLUMNS, [_row(delivery, now) for delivery in found])
     more = ", the newest; --limit shows more" if len(found) == limit else ""
     click.echo(f"{counted(len(found), 'delivery', 'deliveries')}{more}", err=True)

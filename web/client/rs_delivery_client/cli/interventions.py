@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rs_delivery_client.cli.completion import DELIVERY_ID
+from rs_delivery_client.cli.confirm import yes_option
 from rs_delivery_client.cli.deliveries import standing
 from rs_delivery_client.cli.ends import EXIT_FAILED, Ended, code_of, ended, printable, run
+from rs_delivery_client.cli.filters import filtering, has_empty, wanted
+from rs_delivery_client.cli.many import all_found
 from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.tables import hint
 from rs_delivery_client.cli.when import at, read
@@ -19,8 +22,10 @@ from rs_delivery_client.errors import ClientError, NotReachableError, NotSignedI
 if TYPE_CHECKING:
     from rs_delivery_client.client import DeliveryClient
     from rs_delivery_client.content import Link
+    from rs_delivery_client.models import DeliveryFilter
 
-_dry_run = click.option("--dry-run", is_flag=True, help="Only tell how each is now.")
+F = TypeVar("F", bound=Callable[..., Any])
+
 _MAX_SECONDS = 7 * 86400
 
 
@@ -58,13 +63,58 @@ async def _as_it_is(client: DeliveryClient, correlation_id: str) -> str:
     return f"{correlation_id}: {standing(delivery)}"
 
 
+def _choosing(command: F) -> F:
+    """Give a command what deliveries are chosen by: ids, a filter, or all."""
+    options: tuple[Callable[[F], F], ...] = (
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Only tell: of IDs how each is now, else which, and which not and why.",
+        ),
+        click.option("--all", "everything", is_flag=True, help="All that there are."),
+        filtering,
+        click.argument("ids", metavar="[ID]...", nargs=-1, type=DELIVERY_ID),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
+def _chosen(
+    ids: Sequence[str], *, everything: bool, asked: Mapping[str, Any]
+) -> DeliveryFilter | None:
+    """Return the filter of those that are meant; None: the ids are. Raises UsageError."""
+    chosen = wanted(**asked)
+    if has_empty(chosen):
+        raise click.UsageError("an option is empty; leave it out, or give --all for all deliveries")
+    if sum((bool(ids), everything, bool(chosen.parameters))) != 1:
+        raise click.UsageError("give IDs (`list` shows them), a filter as of `list`, or --all")
+    return None if ids else chosen
+
+
 @click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=DELIVERY_ID)
+@_choosing
 @click.option("--reason", help="Told to the client, in the log and the audit trail.")
-@_dry_run
+@yes_option
 @place_option
-def cancel(ids: Sequence[str], reason: str | None, dry_run: bool, where: Where) -> None:
-    """End deliveries now; their clients are told ERROR."""
+def cancel(
+    ids: Sequence[str],
+    everything: bool,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+    where: Where,
+    **asked: Any,
+) -> None:
+    """End deliveries now; their clients are told ERROR.
+
+    By IDs; or all that a filter finds, as of `list`. These are shown first, and asked for at a
+    terminal; elsewhere it takes --yes.
+    """
+    chosen = _chosen(ids, everything=everything, asked=asked)
+    if chosen is not None:
+        all_found(where, "cancel", chosen, dry_run=dry_run, yes=yes, reason=reason)
+        return
 
     async def end(client: DeliveryClient, correlation_id: str) -> str:
         delivery = await client.cancel(correlation_id, reason=reason)
@@ -79,15 +129,29 @@ def cancel(ids: Sequence[str], reason: str | None, dry_run: bool, where: Where) 
 
 
 @click.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=DELIVERY_ID)
+@_choosing
 @click.option("--force", is_flag=True, help="Also what would fail again for a cause that stays.")
-@_dry_run
+@yes_option
 @place_option
-def retry(ids: Sequence[str], force: bool, dry_run: bool, where: Where) -> None:
+def retry(
+    ids: Sequence[str],
+    everything: bool,
+    force: bool,
+    dry_run: bool,
+    yes: bool,
+    where: Where,
+    **asked: Any,
+) -> None:
     """Try again: at once what waits for a later attempt, from the start what ended in ERROR.
 
-    What failed for a cause that stays (`explain ID` tells it) only with --force.
+    What failed for a cause that stays (`explain ID` tells it) only with --force. By IDs; or all
+    that a filter finds, as of `list`. These are shown first, and asked for at a terminal; elsewhere
+    it takes --yes.
     """
+    chosen = _chosen(ids, everything=everything, asked=asked)
+    if chosen is not None:
+        all_found(where, "retry", chosen, dry_run=dry_run, yes=yes, force=force)
+        return
 
     async def again(client: DeliveryClient, correlation_id: str) -> str:
         delivery = await client.retry(correlation_id, force=force)
