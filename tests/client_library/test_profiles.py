@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
@@ -258,3 +260,42 @@ def test_what_is_no_token_is_a_mistake_that_does_not_show_it(token: str) -> None
     with pytest.raises(click.UsageError) as refused:
         checked_token(token)
     assert token not in refused.value.message
+
+
+def test_where_there_are_no_locks_it_goes_on_without_and_says_so(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    told: list[str] = []
+    Profiles(profiles.path, tell=told.append).keep(KEPT)
+    assert profiles.find() == KEPT
+    (said,) = told
+    assert said.startswith(f"{profiles.path.parent} can't be locked (operation not supported): ")
+
+
+def test_a_folder_that_can_not_be_opened_for_a_lock_is_no_traceback(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that its owner may enter and write to, and not list."""
+    profiles.keep(KEPT)
+
+    def refuse(place: Any, *more: Any, **options: Any) -> int:
+        if Path(str(place)) == profiles.path.parent:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(place, *more, **options)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    told: list[str] = []
+    Profiles(profiles.path, tell=told.append).choose("site")
+    assert len(told) == 1
+
+
+def test_reading_needs_no_lock(profiles: Profiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    profiles.keep(KEPT)
+    monkeypatch.delattr(fcntl, "flock")
+    assert profiles.find() == KEPT
+    assert profiles.token_of(KEPT) == "kept"

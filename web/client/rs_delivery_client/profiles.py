@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -55,8 +55,12 @@ def default_path() -> Path:
 class Profiles:
     """The profiles of a file. Raises ProfileError where it is damaged, or open to others."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, *, tell: Callable[[str], None] | None = None
+    ) -> None:
+        """Take their place, and what is told of what is no error."""
         self._path = path
+        self._tell = tell
 
     @property
     def path(self) -> Path:
@@ -150,7 +154,7 @@ class Profiles:
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ProfileError(f"can't write {self.path}: {error.strerror}") from None
-        with _alone_in(place.parent):
+        with _alone_in(place.parent, self._tell):
             content = self._read()
             yield content
             self._write(place, content)
@@ -192,20 +196,26 @@ class Profiles:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other program changes what is in a folder, on systems that can tell."""
+def _alone_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Wait until no other program changes what is in a folder, on systems that can tell.
+
+    Where there are no locks it goes on without: over NFS, or in a folder that may not be listed.
+    """
     try:
         fcntl: Any = import_module("fcntl")
     except ImportError:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # of a file system that has no locks
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if tell is not None:
+                why = (error.strerror or str(error)).lower()
+                tell(f"{folder} can't be locked ({why}): let no other program sign in just now")
         yield
-    finally:
-        os.close(handle)
 
 
 def _is_entry(entry: object) -> bool:

@@ -56,7 +56,7 @@ def login(
     """
     if with_token and (user or tenant or password_stdin):
         raise click.UsageError("give --with-token, or a user and a password, not both")
-    profiles = Profiles()
+    profiles = Profiles(tell=_tell)
     profile = _wanted(profiles, url, name)
     token = (
         _from_input("the token")
@@ -76,6 +76,10 @@ def login(
     )
     click.echo(printable(f"signed in to {profile.url} as {_named(who)}{_until(token)}"))
     click.echo(printable(f"profile {kept.name}; the token is {place}"), err=True)
+
+
+def _tell(said: str) -> None:
+    click.echo(printable(said), err=True)
 
 
 def _wanted(profiles: Profiles, url: str | None, name: str | None) -> Profile:
@@ -172,7 +176,7 @@ def logout(name: str | None) -> None:
 
     The token itself holds until its end: a service forgets none.
     """
-    profiles = Profiles()
+    profiles = Profiles(tell=_tell)
     try:
         profile = profiles.find(name)
         if profile is None:
@@ -211,7 +215,7 @@ def whoami(where: Where, as_json: bool) -> None:
 @click.option("--default", "name", help="Use this one where none is named.")
 def profiles(name: str | None) -> None:
     """List the services that you have signed in to; choose one."""
-    kept = Profiles()
+    kept = Profiles(tell=_tell)
     try:
         if name is not None:
             kept.choose(name)
