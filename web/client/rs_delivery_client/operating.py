@@ -5,6 +5,7 @@ Answers are those of the HTTP API. A role that may not ask raises ForbiddenError
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -144,6 +145,33 @@ class Operating:
     async def letter(self, letter_id: str) -> Body:
         """Return a dead letter with its body. Raises NotFoundError."""
         found: Body = await self._service.ask("GET", _letter(letter_id), again=True)
+        return found
+
+    async def mend_letter(
+        self,
+        letter_id: str,
+        *,
+        body: bytes | None = None,
+        tenant: str | None = None,
+        force: bool = False,
+    ) -> Body:
+        """Put another body, or tenant, in the place of a letter's own, for when it is put back.
+
+        It is returned as it is then. Raises InvalidRequestError where it would be refused again,
+        unless `force`; NotFoundError, ConflictError.
+        """
+        wish: dict[str, Any] = {"tenant": tenant, "force": force or None}
+        if body is not None:
+            try:
+                wish["text"] = body.decode()
+            except UnicodeDecodeError:
+                wish["base64"] = base64.b64encode(body).decode()
+        found: Body = await self._service.ask(
+            "PUT",
+            _letter(letter_id),
+            again=True,
+            body={name: value for name, value in wish.items() if value is not None},
+        )
         return found
 
     async def handle_letters(

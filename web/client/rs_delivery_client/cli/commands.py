@@ -55,7 +55,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "letter": Entry(
         f"{_HERE}.groups:letter",
-        "Messages and events that could not be handled: look, put back, remove.",
+        "Messages and events that could not be handled: look, mend, put back, remove.",
         _OPERATING,
     ),
     "link": Entry(
@@ -141,6 +141,10 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "list": Entry(
             f"{_HERE}.letters:list_",
             "List dead letters, the first buried first, with the reason for each.",
+        ),
+        "mend": Entry(
+            f"{_HERE}.mending:mend",
+            "Put another body in the place of a dead letter's, for when it is put back.",
         ),
         "put-back": Entry(
             f"{_HERE}.letters:put_back",

@@ -125,10 +125,18 @@ def _row(letter: Mapping[str, Any], now: datetime) -> Sequence[str | None]:
 
 @click.command(cls=JsonCommand)
 @click.argument("letter_id", metavar="ID", type=LETTER_ID)
-@click.option("--body", "only_body", is_flag=True, help="Print the body only, as it came.")
+@click.option(
+    "--body",
+    "only_body",
+    is_flag=True,
+    help="Print the body only, as it came; at a terminal, what would drive that is escaped.",
+)
+@click.option("--raw", is_flag=True, help="Print the body only, also to a terminal as it came.")
 @place_option
 @fields_option(WHOLE_LETTER)
-def show(letter_id: str, only_body: bool, where: Where, fields: Sequence[str] | None) -> None:
+def show(
+    letter_id: str, only_body: bool, raw: bool, where: Where, fields: Sequence[str] | None
+) -> None:
     """Show a dead letter with its body."""
     client = where.client()
 
@@ -137,8 +145,11 @@ def show(letter_id: str, only_body: bool, where: Where, fields: Sequence[str] | 
             return await client.operating.letter(letter_id)
 
     letter = run(ask())
-    if only_body:
-        sys.stdout.buffer.write(_bytes(letter["body"]))
+    if only_body or raw:
+        content = body_of(letter["body"])
+        if sys.stdout.isatty() and not raw:
+            content = _escaped(content)
+        sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return
     if fields is not None:
@@ -162,7 +173,7 @@ def show(letter_id: str, only_body: bool, where: Where, fields: Sequence[str] | 
     for line in str(body.get("text", "(no text: --body prints it)")).splitlines():
         click.echo(printable(f"  | {line}"))
     name = shlex.quote(letter_id)
-    hint(where, f"letter put-back {name}", f"letter remove {name}")
+    hint(where, f"letter mend {name}", f"letter put-back {name}", f"letter remove {name}")
 
 
 def _mended(letter: Mapping[str, Any], now: datetime) -> str | None:
@@ -171,10 +182,22 @@ def _mended(letter: Mapping[str, Any], now: datetime) -> str | None:
     return f"{both(letter.get('mendedAt'), now)} by {letter['mendedBy']}"
 
 
-def _bytes(body: Mapping[str, Any]) -> bytes:
+def body_of(body: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a body, as the service shows it."""
     if body.get("base64") is not None:
         return base64.b64decode(body["base64"])
     return str(body.get("text", "")).encode()
+
+
+def _escaped(content: bytes) -> bytes:
+    """Escape what would drive a terminal, and what is no UTF-8; lines stay lines."""
+    text = content.decode(errors="backslashreplace")
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    ).encode()
 
 
 def _choosing(command: F) -> F:

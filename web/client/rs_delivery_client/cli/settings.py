@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import click
 
 from rs_delivery_client.cli.completion import SETTING
 from rs_delivery_client.cli.confirm import confirmed, yes_option
+from rs_delivery_client.cli.differences import show_differences
 from rs_delivery_client.cli.ends import EXIT_FAILED, Ended, printable, run
 from rs_delivery_client.cli.fields import SETTING as SETTING_FIELDS
 from rs_delivery_client.cli.fields import JsonCommand, fields_option
@@ -189,14 +189,8 @@ def _tell_diff(name: str, before: Any, after: Any) -> bool:
     """Print what changes, with secrets masked; return whether something does."""
     if before == after:
         return False
-    lines = list(
-        difflib.unified_diff(
-            _lines(before), _lines(_masked(after)), f"{name} (now)", f"{name} (then)", lineterm=""
-        )
-    )
-    for line in lines or (f"{name}: a secret",):
-        colour = {"+": "green", "-": "red"}.get(line[:1])
-        click.echo(click.style(printable(line), fg=colour))
+    if not show_differences(name, _lines(before), _lines(_masked(after))):
+        click.echo(f"{name}: a secret")
     return True
 
 
