@@ -66,6 +66,7 @@ class StandInProvider:
         self.forms: list[dict[str, str]] = []
         self.codes: dict[str, dict[str, str]] = {}  # what was asked for with each code
         self.refresh_tokens: set[str] = set()
+        self.undecided: list[str] = []  # errors for those who wait for a user, in turn
         self.rotate("first")
 
     def rotate(self, kid: str, algorithm: str = "RS256", *, keep: bool = False) -> None:
@@ -119,6 +120,9 @@ class StandInProvider:
                 return web.json_response(self._said())
             case "/jwks":
                 return web.json_response({"keys": self.published})
+            case "/device":
+                self.forms.append({name: str(v) for name, v in (await request.post()).items()})
+                return web.json_response(self._device_code())
             case "/token":
                 form = {name: str(value) for name, value in (await request.post()).items()}
                 self.forms.append(form)
@@ -132,6 +136,7 @@ class StandInProvider:
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "end_session_endpoint": f"{self.issuer}/end",
+            "device_authorization_endpoint": f"{self.issuer}/device",
             "code_challenge_methods_supported": ["S256"],
         } | self.discovery
         return {name: value for name, value in said.items() if value is not None}
@@ -141,6 +146,15 @@ class StandInProvider:
         code = f"code-{len(self.codes)}"
         self.codes[code] = {"challenge": challenge, "uri": redirect_uri, "nonce": nonce}
         return code
+
+    def _device_code(self) -> dict[str, Any]:
+        return {
+            "device_code": "device-1",
+            "user_code": "WDJB-MJHT",
+            "verification_uri": f"{self.issuer}/activate",
+            "expires_in": 600,
+            "interval": 0,
+        }
 
     def _granted(self, form: Mapping[str, str]) -> web.Response:
         refused = web.json_response({"error": "invalid_grant"}, status=400)
@@ -154,6 +168,10 @@ class StandInProvider:
             if asked["challenge"] != challenge_of(form["code_verifier"]):
                 return refused
             given["id_token"] = self.id_token(nonce=asked["nonce"])
+        elif form["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code":
+            assert form["device_code"] == "device-1"
+            if self.undecided:
+                return web.json_response({"error": self.undecided.pop(0)}, status=400)
         elif form["refresh_token"] not in self.refresh_tokens:
             return refused
         else:

@@ -122,6 +122,24 @@ def test_a_token_in_the_keyring_is_not_in_the_file(profiles: Profiles, keyring: 
     assert keyring.held == {}
 
 
+def test_what_a_token_is_renewed_by_is_where_the_token_is(
+    profiles: Profiles, keyring: Keyring
+) -> None:
+    kept = profiles.keep(replace(KEPT, refresh="by"))
+    assert (kept.renews, kept.refresh, profiles.refresh_of(kept)) == (True, None, "by")
+    assert profiles.find() == kept
+    assert "by" not in profiles.path.read_text()
+    profiles.keep(KEPT)
+    found = profiles.find()
+    assert found is not None
+    assert (found.renews, len(keyring.held)) == (False, 1)
+    in_file = profiles.keep(replace(KEPT, refresh="by"), keyring=False)
+    assert (keyring.held, profiles.refresh_of(in_file)) == ({}, "by")
+    assert "by" not in repr(in_file)
+    profiles.sign_out(in_file)
+    assert "by" not in profiles.path.read_text()
+
+
 def test_a_keyring_that_refuses_leaves_the_file_unless_it_was_asked_for(
     profiles: Profiles, keyring: Keyring
 ) -> None:

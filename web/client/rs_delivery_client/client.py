@@ -43,7 +43,7 @@ from rs_delivery_client.operating import Operating
 from rs_delivery_client.pauses import Pauses
 from rs_delivery_client.service import Answer, Service
 from rs_delivery_client.sse import Frame, frames
-from rs_delivery_client.tokens import Token
+from rs_delivery_client.tokens import Renewed, Token
 from rs_delivery_client.verification import Progress
 
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})  # no path can hold them
@@ -232,6 +232,23 @@ class DeliveryClient:
         # Once: each try counts, and few are allowed.
         found = await self._service.ask("POST", "/console/sign-in", again=False, body=body)
         return str(found["token"])
+
+    async def provider(self) -> Mapping[str, Any]:
+        """Return where users sign in at the identity provider: its issuer, and parameters.
+
+        Raises ServiceError where the service has none.
+        """
+        found: Mapping[str, Any] = await self._service.ask("GET", "/console/provider", again=True)
+        return found
+
+    async def renewed(self, refresh_token: str) -> Renewed:
+        """Return a token of the identity provider in place of one that ends.
+
+        It is asked for once: many providers take a refresh token once. Raises NotSignedInError.
+        """
+        body = {"refreshToken": refresh_token}
+        found = await self._service.ask("POST", "/console/sign-in/refresh", again=False, body=body)
+        return Renewed(token=str(found["token"]), refresh=found.get("refreshToken"))
 
     async def attention(self) -> list[Finding]:
         """Return what needs an operator now, what matters most first.

@@ -32,6 +32,9 @@ class Profile:
     url: str
     token: str | None = field(default=None, repr=False)  # None: signed out, or in the keyring
     in_keyring: bool = False
+    # By which an identity provider gives another token; None: there is none, or it is elsewhere.
+    refresh: str | None = field(default=None, repr=False)
+    renews: bool = False  # there is one, here or in the keyring
 
     def is_of(self, url: str) -> bool:
         """Whether an address is that of this profile."""
@@ -75,6 +78,8 @@ class Profiles:
                 url=str(entry["url"]),
                 token=entry.get("token"),
                 in_keyring=bool(entry.get("keyring")),
+                refresh=entry.get("refresh"),
+                renews=bool(entry.get("renews")),
             )
             for name, entry in sorted(self._read()["profiles"].items())
         ]
@@ -92,11 +97,20 @@ class Profiles:
 
     def token_of(self, profile: Profile) -> str | None:
         """Return what lets its user in, from wherever it is."""
-        if not profile.in_keyring:
-            return profile.token
-        with _keyring_errors():
-            found = _keyring().get_password(_service(profile), profile.name)
-        return None if found is None else str(found)
+        return _secret(profile, profile.name) if profile.in_keyring else profile.token
+
+    def refresh_of(self, profile: Profile) -> str | None:
+        """Return what another token is had by, from wherever it is; None: there is none."""
+        if not (profile.renews and profile.in_keyring):
+            return profile.refresh
+        return _secret(profile, _refresh_name(profile))
+
+    @contextlib.contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Wait until no other program gets another token: providers take a refresh token once."""
+        folder = Path(os.path.realpath(self.path)).parent
+        with _alone_in(folder / ".renewing", self._tell, flags=os.O_RDWR | os.O_CREAT):
+            yield
 
     def keep(self, profile: Profile, *, keyring: bool | None = None) -> Profile:
         """Keep a profile, and return it as it is kept; the first one is the default.
@@ -109,14 +123,19 @@ class Profiles:
                 f"a profile is called by up to 64 letters, digits and _.-, not {profile.name!r}"
             )
         self._read()  # what is damaged is told before the keyring is asked
+        profile = replace(profile, renews=profile.refresh is not None)
         kept = self._placed(profile, keyring) if profile.token else profile
         entry: dict[str, Any] = {"url": kept.url}
         entry |= {"keyring": True} if kept.in_keyring else {}
         entry |= {} if kept.token is None else {"token": kept.token}
+        entry |= {"renews": True} if kept.renews else {}
+        entry |= {} if kept.refresh is None else {"refresh": kept.refresh}
         with self._changing() as content:
             before = self.find(kept.name)
             if before is not None and not (kept.in_keyring and before.is_of(kept.url)):
                 _forget(before)
+            elif before is not None and not kept.renews:
+                _forget(before, refresh_alone=True)
             content["profiles"][kept.name] = entry
             content.setdefault("default", kept.name)
         return kept
@@ -140,11 +159,14 @@ class Profiles:
         try:
             with _keyring_errors():
                 _keyring().set_password(_service(profile), profile.name, profile.token)
+                if profile.refresh is not None:
+                    name = _refresh_name(profile)
+                    _keyring().set_password(_service(profile), name, profile.refresh)
         except ProfileError:
             if keyring:
                 raise
             return replace(profile, in_keyring=False)
-        return replace(profile, token=None, in_keyring=True)
+        return replace(profile, token=None, refresh=None, in_keyring=True)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Any]]:
@@ -196,7 +218,9 @@ class Profiles:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[None]:
+def _alone_in(
+    place: Path, tell: Callable[[str], None] | None, *, flags: int = os.O_RDONLY
+) -> Iterator[None]:
     """Wait until no other program changes what is in a folder, on systems that can tell.
 
     Where there are no locks it goes on without: over NFS, or in a folder that may not be listed.
@@ -208,13 +232,13 @@ def _alone_in(folder: Path, tell: Callable[[str], None] | None) -> Iterator[None
         return
     with contextlib.ExitStack() as stack:
         try:
-            handle = os.open(folder, os.O_RDONLY)
+            handle = os.open(place, flags, 0o600)
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             if tell is not None:
                 why = (error.strerror or str(error)).lower()
-                tell(f"{folder} can't be locked ({why}): let no other program sign in just now")
+                tell(f"{place} can't be locked ({why}): let no other program sign in just now")
         yield
 
 
@@ -223,6 +247,7 @@ def _is_entry(entry: object) -> bool:
         isinstance(entry, dict)
         and isinstance(entry.get("url"), str)
         and isinstance(entry.get("token", ""), str)
+        and isinstance(entry.get("refresh", ""), str)
     )
 
 
@@ -245,13 +270,27 @@ def _keyring() -> Any:
         ) from None
 
 
-def _forget(profile: Profile) -> None:
+def _secret(profile: Profile, name: str) -> str | None:
+    with _keyring_errors():
+        found = _keyring().get_password(_service(profile), name)
+    return None if found is None else str(found)
+
+
+def _refresh_name(profile: Profile) -> str:
+    """Return what the keyring has a refresh token under: no profile can be called so."""
+    return f"{profile.name} refresh"
+
+
+def _forget(profile: Profile, *, refresh_alone: bool = False) -> None:
     """Remove what lets its user in from the keyring, where it is in that."""
     if not profile.in_keyring:
         return
     keyring = _keyring()
-    with _keyring_errors(), contextlib.suppress(keyring.errors.PasswordDeleteError):
-        keyring.delete_password(_service(profile), profile.name)
+    names = [] if refresh_alone else [profile.name]
+    names += [_refresh_name(profile)] if profile.renews else []
+    for name in names:
+        with _keyring_errors(), contextlib.suppress(keyring.errors.PasswordDeleteError):
+            keyring.delete_password(_service(profile), name)
 
 
 @contextlib.contextmanager

@@ -60,6 +60,7 @@ class Service:
         self._token = token
         self.pauses = pauses
         self._held: str | None = None
+        self._renewing = asyncio.Lock()
 
     @property
     def renews(self) -> bool:
@@ -70,13 +71,23 @@ class Service:
         """Return where a path is, which is quoted as it has to be."""
         return f"{self._base}{path}"
 
-    async def headers(self, *, renew: bool = False) -> dict[str, str]:
-        """Return what signs a request in."""
+    async def headers(
+        self, *, renew: bool = False, refused: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Return what signs a request in; `renew`: by another token than `refused`, or the last.
+
+        Requests that are refused at once are given the same one: a provider is asked for it once.
+        """
         if self._token is None:
             return {}
-        if self._held is None or renew:
-            given = self._token() if callable(self._token) else self._token
-            self._held = await given if inspect.isawaitable(given) else given
+        async with self._renewing:
+            is_other = refused is not None and refused != self._signed()
+            if self._held is None or (renew and not is_other):
+                given = self._token() if callable(self._token) else self._token
+                self._held = await given if inspect.isawaitable(given) else given
+            return self._signed()
+
+    def _signed(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._held}"}
 
     async def ask(
@@ -155,9 +166,11 @@ class Service:
         if query:
             url = url.update_query({k: v for k, v in query.items() if v is not None})
         renewed = False
+        own: dict[str, str] | None = None
         arguments: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         while True:
-            signed = {**(headers or {}), **await self.headers(renew=renewed)}
+            own = await self.headers(renew=renewed, refused=own)
+            signed = {**(headers or {}), **own}
             try:
                 async with self._session.request(
                     method,

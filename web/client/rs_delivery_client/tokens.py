@@ -16,6 +16,14 @@ Token = str | Callable[[], str] | Callable[[], Awaitable[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Renewed:
+    """What an identity provider gives."""
+
+    token: str = field(repr=False)
+    refresh: str | None = field(default=None, repr=False)  # by which the next one is had
+
+
+@dataclass(frozen=True, kw_only=True)
 class Key:
     """Signs tokens with the secret that the service checks them with, each for some minutes.
 

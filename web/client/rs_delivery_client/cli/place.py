@@ -23,6 +23,7 @@ from rs_delivery_client.profiles import Profile, Profiles
 
 if TYPE_CHECKING:
     from rs_delivery_client.client import DeliveryClient
+    from rs_delivery_client.tokens import Token
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,12 +55,18 @@ class Place:
 
     url: str
     token: str | None = field(default=None, repr=False)
+    kept: Profile | None = None  # that the token is of, where it can be renewed
 
     def client(self, *, tries: int) -> DeliveryClient:
         """Return a client of it."""
         # Imported here: it takes most of a second, and help asks no service.
         pauses = rs_delivery_client.Pauses(tries=tries)
-        return rs_delivery_client.DeliveryClient(self.url, token=self.token, pauses=pauses)
+        token: Token | None = self.token
+        if self.kept is not None and self.token is not None:
+            from rs_delivery_client.cli.renewal import Renewal  # noqa: PLC0415
+
+            token = Renewal(self.url, self.kept, self.token)
+        return rs_delivery_client.DeliveryClient(self.url, token=token, pauses=pauses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,21 +81,24 @@ class Where:
     def place(self, profiles: Profiles | None = None) -> Place:
         """Return it. Raises UsageError for none, or what is no address; Ended."""
         try:
-            address, key = self._resolved(profiles or Profiles())
+            address, key, kept = self._resolved(profiles or Profiles())
         except ProfileError as error:
             raise ended(error) from None
         if address is None:
             raise click.UsageError(
                 f"say where the service is: --url, DELIVERY_URL, or once by `{program()} login`"
             )
-        return Place(url=checked_url(address), token=checked_token(key))
+        return Place(url=checked_url(address), token=checked_token(key), kept=kept)
 
     def client(self) -> DeliveryClient:
         """Return a client of it."""
         return self.place().client(tries=self.tries)
 
-    def _resolved(self, profiles: Profiles) -> tuple[str | None, str | None]:
-        """Return the address and the token that are meant. Raises ProfileError."""
+    def _resolved(self, profiles: Profiles) -> tuple[str | None, str | None, Profile | None]:
+        """Return address and token that are meant, and the profile where that can renew the token.
+
+        Raises ProfileError.
+        """
         url, token = self.url.value, self.token.value
         named = self.profile.in_call and not self.url.in_call
         kept: Profile | None = None
@@ -99,11 +109,12 @@ class Where:
         if kept is not None and (named or url is None):
             url = kept.url
         if self.token.in_call or (token is not None and not named):
-            return url, token
+            return url, token, None
         own = None
         if kept is not None and url is not None and kept.is_of(url):
             own = profiles.token_of(kept)
-        return url, own if named else own or token
+        renews = kept if kept is not None and own is not None and kept.renews else None
+        return url, own if named else own or token, renews
 
     @property
     def repeated(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,12 +11,14 @@ import click
 
 from rs_delivery_client.cli.ends import EXIT_NOT_SIGNED_IN, Ended, encoded, ended, printable, run
 from rs_delivery_client.cli.place import Place, Where, checked_token, checked_url, place_option
+from rs_delivery_client.cli.renewal import ends_at
 from rs_delivery_client.cli.when import at, span
 from rs_delivery_client.errors import ProfileError
 from rs_delivery_client.profiles import DEFAULT_NAME, Profile, Profiles
 
 if TYPE_CHECKING:
     from rs_delivery_client.models import Caller
+    from rs_delivery_client.tokens import Renewed
 
 _TRIES = 2  # the caller waits for it
 
@@ -32,6 +32,7 @@ _TRIES = 2  # the caller waits for it
     help="Name to keep it under; default: the one that is used by default.",
 )
 @click.option("--with-token", is_flag=True, help="Read a token from standard input.")
+@click.option("--device", is_flag=True, help="At the identity provider, in any browser, by a code.")
 @click.option("--tenant", help="Of REGARDS; of those who administer all it is INSTANCE.")
 @click.option("--user", help="Of REGARDS.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
@@ -44,6 +45,7 @@ def login(
     url: str | None,
     name: str | None,
     with_token: bool,
+    device: bool,
     tenant: str | None,
     user: str | None,
     password_stdin: bool,
@@ -51,23 +53,27 @@ def login(
 ) -> None:
     """Sign in to a service, and keep what lets you in.
 
-    With a token that you were given (--with-token), or with a user and a password of REGARDS. What
-    is kept is used by other commands until it ends; it is never shown.
+    With a token that you were given (--with-token), at the site's identity provider (--device), or
+    with a user and a password of REGARDS. What is kept is used by other commands until it ends, and
+    renewed where the provider lets it; it is never shown.
     """
-    if with_token and (user or tenant or password_stdin):
-        raise click.UsageError("give --with-token, or a user and a password, not both")
+    if sum((with_token, device, bool(user or tenant or password_stdin))) > 1:
+        raise click.UsageError("give one of --with-token, --device, a user and a password")
     profiles = Profiles(tell=_tell)
     profile = _wanted(profiles, url, name)
-    token = (
-        _from_input("the token")
-        if with_token
-        else _by_password(profile.url, tenant, user, password_stdin)
-    )
+    refresh = None
+    if device:
+        token, refresh = _by_device(profile.url)
+    elif with_token:
+        token = _from_input("the token")
+    else:
+        token = _by_password(profile.url, tenant, user, password_stdin)
     checked_token(token)
     who = run(_who(profile.url, token))
     try:
         kept = profiles.keep(
-            Profile(name=profile.name, url=profile.url, token=token), keyring=keyring
+            Profile(name=profile.name, url=profile.url, token=token, refresh=refresh),
+            keyring=keyring,
         )
     except ProfileError as error:
         raise ended(error) from None
@@ -138,6 +144,21 @@ def _by_password(url: str, tenant: str | None, user: str | None, from_input: boo
         raise
 
 
+def _by_device(url: str) -> tuple[str, str | None]:
+    from rs_delivery_client import device  # noqa: PLC0415 - help asks no service
+
+    def tell(where: str, code: str) -> None:
+        click.echo(printable(f"open {where} in a browser, and give the code {code}"), err=True)
+
+    async def enter() -> Renewed:
+        async with Place(url=url).client(tries=_TRIES) as client:
+            provider = await client.provider()
+            return await device.signed_in(client.links_session, provider, tell)
+
+    given = run(enter())
+    return given.token, given.refresh
+
+
 async def _who(url: str, token: str | None) -> Caller:
     async with Place(url=url, token=token).client(tries=_TRIES) as client:
         return await client.me()
@@ -155,18 +176,6 @@ def _until(token: str | None) -> str:
         return ""
     left = (ends - datetime.now(UTC)).total_seconds()
     return f", for {span(left)}, until {at(ends)}"
-
-
-def ends_at(token: str | None) -> datetime | None:
-    """Return when a token ends; None: it does not tell. It is not checked here."""
-    parts = (token or "").split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return datetime.fromtimestamp(float(claims["exp"]), UTC)
-    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
-        return None
 
 
 @click.command()
