@@ -146,10 +146,15 @@ async def test_what_another_client_has_mended_meanwhile_is_left(
 async def test_what_changes_nothing_is_not_sent(service: Service, drafts: Path) -> None:
     said = (0, "", "amqp:1 has this body already\n")
     assert await mend(service, drafts, "--yes", edit="s/x/y/") == said
-    code, out, err = await mend(service, drafts, "--dry-run")
-    assert (code, out.splitlines(), err) == (0, DIFF, "nothing was changed\n")
-    assert not service.mends
     assert not list(drafts.iterdir())
+    assert not service.mends
+
+
+async def test_a_dry_run_keeps_what_was_written(service: Service, drafts: Path) -> None:
+    code, out, err = await mend(service, drafts, "--dry-run")
+    (kept,) = drafts.iterdir()
+    assert (code, out.splitlines(), service.mends) == (0, DIFF, [])
+    assert err.startswith(f"nothing was changed\nwhat you wrote is in {kept}: ")
 
 
 async def test_a_tenant_alone_is_mended_without_an_editor(service: Service, drafts: Path) -> None:

@@ -144,6 +144,11 @@ async def test_a_token_that_has_ended_is_renewed_and_kept(
     assert (code, err) == (0, "no deliveries\n"), out
     kept = entry(profiles)
     assert kept["token"] != over
+    provider.refresh_tokens.add("refresh-0")
+    keep(profiles, url, over)
+    code, out, _ = await rs_delivery("whoami")
+    assert (code, ", for 0 s" in out) == (0, False)
+    kept = entry(profiles)
     assert kept["refresh"] in provider.refresh_tokens  # the one before is taken once
 
 

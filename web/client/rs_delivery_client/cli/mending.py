@@ -66,7 +66,8 @@ def mend(
     if is_edited and not letter.get("mendedBody") and len(before) != letter.get("bytes"):
         raise Ended("the service shows its beginning alone: give all of it by --file", EXIT_FAILED)
     again = f"{program()} letter mend {shlex.quote(letter_id)}{where.repeated} --file"
-    with _draft(given, again) if is_edited or _is_input(file) else nullcontext() as draft:
+    drafted = is_edited or _is_input(file)
+    with _draft(given, again, stays=dry_run) if drafted else nullcontext() as draft:
         after = _edited(draft, before) if draft is not None and is_edited else given
         differs = show_differences(letter_id, _lines(before), _lines(after)) or before != after
         if dry_run or not (differs or tenant is not None):
@@ -85,10 +86,11 @@ def _is_input(file: IO[bytes] | None) -> bool:
 
 
 @contextmanager
-def _draft(content: bytes, again: str) -> Iterator[Path]:
+def _draft(content: bytes, again: str, *, stays: bool) -> Iterator[Path]:
     """Give a file with a body, for its owner alone; where the block raises, it stays and is told.
 
-    Raises Ended in the place of what ends a command in a sentence.
+    So does one that was written to, if it `stays`. Raises Ended in the place of what ends a
+    command in a sentence.
     """
     number, name = tempfile.mkstemp(prefix="rs-delivery-letter-", suffix=".txt")
     with os.fdopen(number, "wb") as file:
@@ -101,6 +103,9 @@ def _draft(content: bytes, again: str) -> Iterator[Path]:
     except BaseException:
         click.echo(f"\n{said}", err=True)
         raise
+    if stays and Path(name).read_bytes() != content:
+        click.echo(said, err=True)
+        return
     Path(name).unlink(missing_ok=True)
 
 

@@ -202,7 +202,6 @@ def logout(name: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For scripts: a JSON object.")
 def whoami(where: Where, as_json: bool) -> None:
     """Tell who you are to the service, and for how long."""
-    place = where.place()
     client = where.client()
 
     async def ask() -> Caller:
@@ -210,6 +209,7 @@ def whoami(where: Where, as_json: bool) -> None:
             return await client.me()
 
     who = run(ask())
+    place = where.place()  # with the token that was had meanwhile, where one had ended
     if as_json:
         ends = ends_at(place.token)
         more: Mapping[str, Any] = {} if ends is None else {"tokenEnds": ends.isoformat()}
