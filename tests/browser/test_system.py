@@ -51,7 +51,7 @@ async def test_a_maintenance_is_begun_and_ended_and_the_button_keeps_the_focus(
             said = route.request.post_data_json
             begun = asked[-1].endswith("/enable")
             assert begun or said == {}
-            more = {**said, "enabledBy": "ana"} if begun else {}
+            more = {**(said or {}), "enabledBy": "ana"} if begun else {}
             state[TENANT] = {"active": begun, "lastUpdate": THEN} | more
         await route.fulfill(json={"content": state, "links": []})
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.store import attention
 from tests.integration.conftest import Deliveries
-from tests.integration.test_list_plans import most_read
+from tests.integration.plans import most_read
 
 _KEPT = 5000
 

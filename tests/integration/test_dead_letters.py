@@ -28,7 +28,7 @@ from app.errors import (
 )
 from app.settings import Settings
 from app.store import Leader, PostgresAudit, PostgresDeadLetters, alone
-from app.views.dead_letters import DeadLetterFilter, Handled, KeptLetter
+from app.views.dead_letters import DEAD_LETTERS_JOB, DeadLetterFilter, Handled, KeptLetter
 from streams.amqp import names
 from streams.amqp.dead_letters import QUEUES, DeadLetterQueues
 from streams.amqp.topology import declare_topology
@@ -366,7 +366,7 @@ async def test_a_look_waits_until_none_else_has_letters_in_its_hands(
     """It holds what it reads: a letter that was handled meanwhile seemed to have no copy."""
     await post.leave(b"x")
     here = {"DELIVERY_DATABASE_URL": database}
-    async with alone(office.pool, desks.JOB):
+    async with alone(office.pool, DEAD_LETTERS_JOB):
         looking = asyncio.create_task(asyncio.to_thread(delivery, "dlq", "list", "--json", **here))
         while not looking.done() and not await blocked_sessions(office.pool):
             await asyncio.sleep(0.05)
@@ -397,7 +397,7 @@ async def test_none_waits_for_the_answer_of_who_is_asked_before_letters_are_remo
     told = []
 
     async def others_lead() -> bool:
-        async with Leader(office.pool).leading(desks.JOB) as leads:
+        async with Leader(office.pool).leading(DEAD_LETTERS_JOB) as leads:
             return leads
 
     def confirm(question: str, **_: Any) -> None:

@@ -888,7 +888,7 @@ async def test_a_database_that_is_away_leaves_the_delivery_to_the_next_attempt(
     claimed = await failing.deliveries.leases("w").claim(Work.TRANSFER)
     assert claimed is not None
 
-    async def away(*_: Any, **__: Any) -> bool:
+    async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailableError("PostgreSQL is away")
 
     store = failing.deliveries.store
