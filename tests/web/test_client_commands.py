@@ -151,7 +151,7 @@ async def test_a_mistake_in_signing_in_is_a_sentence(url: str, rs_delivery: Call
         (("--url", url), None, "there is no terminal to ask at"),
         (("--url", url, "--with-token"), "", "and there is nothing"),
         (("--url", url, "--with-token"), "two words", "the token holds what no token does"),
-        (("--url", url, "--with-token", "--user", "u"), "t", "not both"),
+        (("--url", url, "--with-token", "--user", "u"), "t", "give one of --with-token, --device"),
         (("--url", url, "--password-stdin"), "p", "needs --tenant and --user"),
         (("--url", "nonsense", "--with-token"), "t", "must begin with https://"),
     ):
