@@ -5,7 +5,6 @@ import { banner, tell } from "./banner.js";
 import { alertOf, closeDialogs, h } from "./dom.js";
 import { forget } from "./draft.js";
 import { drop } from "./left.js";
-import { arrive, comesBack, wayOut } from "./provider.js";
 import { entitle, standing } from "./standing.js";
 
 const main = document.querySelector("main");
@@ -33,6 +32,7 @@ const PAGES = {
   help: async () => (await import("./help.js")).help,
 };
 
+const provider = () => import("./provider.js");
 const signIn = async () => (await import("./sign-in.js")).signIn;
 
 let leaving = new AbortController();
@@ -108,13 +108,19 @@ who.querySelector("button").addEventListener("click", async ({ target }) => {
   forget();
   drop();
   show();
-  const way = await wayOut(origin);
+  const way = await (await provider()).wayOut(origin);
   if (way) location.assign(way);
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the part after # names a page here
   main.focus();
 });
+// Whether the user comes back from the identity provider.
+function comesBack() {
+  const given = new URLSearchParams(location.search);
+  return given.has("state") && (given.has("code") || given.has("error"));
+}
+
 window.addEventListener("paused", () => tell(paused, leaving.signal));
 window.addEventListener("signed-out", (event) => show({ why: event.detail }));
 window.addEventListener("signed-in", () => show());
@@ -124,7 +130,7 @@ window.addEventListener("hashchange", ({ oldURL, newURL }) => {
 });
 if (comesBack()) {
   main.replaceChildren(h("h1", {}, "Signing in"));
-  arrive().then(() => show({ changed: false }), (error) => show({ changed: false, why: error.message }));
+  provider().then(({ arrive }) => arrive()).then(() => show({ changed: false }), (error) => show({ changed: false, why: error.message }));
 } else {
   show({ changed: false });
 }

@@ -10,7 +10,7 @@ const LONG = 4096; // characters, from which a text has several lines
 let ids = 0;
 
 // What a schema says, with what it refers to.
-function resolved({ $ref, ...own }) {
+export function resolved({ $ref, ...own }) {
   return $ref ? { ...SHARED[$ref.replace(/.*\//, "")], ...own } : own;
 }
 
@@ -21,7 +21,7 @@ export function labelOf(name) {
 const typeOf = ({ properties: { type } }) => type.const;
 
 // Of several kinds of objects, the one that a value is of; one without a type is of the optional one.
-function optionOf(schema, value) {
+export function optionOf(schema, value) {
   return schema.oneOf.map(resolved).find((option) => (value?.type ? typeOf(option) === value.type : option.properties.type.optional));
 }
 
@@ -363,7 +363,7 @@ export function shownOf(schema, value) {
   return value === "" ? h("span", { class: "dim" }, "empty") : wordsOf(known, value);
 }
 
-function wordsOf({ format, "x-unit": unit }, value, masked = "set") {
+export function wordsOf({ format, "x-unit": unit }, value, masked = "set") {
   if (typeof value === "boolean") return value ? "on" : "off";
   if (typeof value === "number") return [Number.isInteger(value) && !Number.isSafeInteger(value) && "about", counted(value), unit, unit && inOther(unit, value)].filter(Boolean).join(" ");
   if (format === "password") return value === MASK ? masked : "another one";
@@ -377,13 +377,4 @@ export function withoutSecrets(schema, value) {
   if (!isObject(value)) return known.format === "password" && value !== MASK ? undefined : value;
   const inner = Object.entries(value).map(([name, one]) => [name, withoutSecrets(properties[name] ?? additionalProperties, one)]);
   return Object.fromEntries(inner.filter(([, one]) => one !== undefined));
-}
-
-// What a value consists of: for each leaf, the path to it and what it is, in words; no secret is told.
-// `masked`: what is said of one that is kept.
-export function* leavesOf(schema, value, masked, path = []) {
-  const known = resolved(schema);
-  const { properties = {}, additionalProperties = {} } = (known.oneOf && optionOf(known, value)) || known;
-  if (!isObject(value)) yield [path.join(" › "), wordsOf(known, value, masked)];
-  else for (const [name, inner] of Object.entries(value)) yield* leavesOf(properties[name] ?? additionalProperties, inner, masked, [...path, name]);
 }

@@ -26,12 +26,6 @@ export async function begin(signal) {
   }));
 }
 
-// Whether the user comes back from there.
-export function comesBack() {
-  const given = new URLSearchParams(location.search);
-  return given.has("state") && (given.has("code") || given.has("error"));
-}
-
 // Sign the user in who comes back. A code that was not asked for in this tab may be of another user: it is left alone.
 export async function arrive() {
   const given = new URLSearchParams(location.search);

@@ -1,10 +1,9 @@
 // The tenant's settings, each a form: what is set, what the default is, try, save, put back.
 
 import { call, looksOnly } from "./api.js";
-import { outcome } from "./connection.js";
 import { alertOf, confirmed, h, isObject, say, time } from "./dom.js";
 import { leave, taken } from "./left.js";
-import { MASK, cleared, fits, leavesOf, marked, misfitOf, partOf, shownOf, withoutSecrets } from "./fields.js";
+import { MASK, cleared, fits, marked, misfitOf, partOf, shownOf, withoutSecrets } from "./fields.js";
 import { SETTINGS } from "./setting-schemas.js";
 
 const GROUPS = {
@@ -15,6 +14,8 @@ const GROUPS = {
   "Who is told": ["progress_events", "webhooks"],
 };
 const FURTHER = "Further";
+// What few visits need is loaded when they do.
+const later = (part) => import(`./${part}.js`);
 
 export async function settings(content, { signal, query }) {
   content.append(h("h1", {}, "Settings"),
@@ -192,6 +193,7 @@ function draw(place, answer, unsaved, draft) {
       const { body: theirs, etag } = await call("GET", path, { whole: true });
       const entry = await secretBy();
       if (entry || canonical(theirs.content.value) !== canonical(base)) {
+        const { dispute } = await later("dispute");
         found.replaceChildren(dispute(schema, { base, theirs: theirs.content.value, mine, entry }, [
           button("Take theirs", () => again(theirs, "Theirs is taken.")),
           button("Put mine", () => calls(async () => {
@@ -245,7 +247,7 @@ function draw(place, answer, unsaved, draft) {
       tested ? button("Test connection", () => calls(async () => {
         found.replaceChildren("Trying…");
         const { check } = await call("PUT", `${path}?check=only`, { body: { name, value: part.read() } });
-        found.replaceChildren(...outcome(check));
+        found.replaceChildren(...(await later("connection")).outcome(check));
       })) : null,
       json, reset)));
   // What is not filled in can't be shown while its entry is closed.
@@ -303,23 +305,4 @@ function exact(_name, value) {
     throw new RangeError(`Numbers can be up to ${Number.MAX_SAFE_INTEGER.toLocaleString("en")} here: a larger one would be rounded. Use the command line for it.`);
   }
   return value;
-}
-
-// What two people made of the same value. `entry`: of the audit trail, where a secret is another one by now.
-function dispute(schema, { base, theirs, mine, entry }, buttons) {
-  const one = [...leavesOf(schema, theirs, "")].filter(([, words]) => words === "").length === 1;
-  const masks = ["set", one ? "another one" : "set, perhaps another one", "as theirs"];
-  const all = [base, theirs, mine].map((value, number) => new Map(leavesOf(schema, value, entry && masks[number])));
-  const paths = [...new Set(all.flatMap((leaves) => [...leaves.keys()]))];
-  const differ = paths.filter((path) => new Set(all.map((leaves) => leaves.get(path))).size > 1);
-  const columns = ["Before", "Theirs", "Yours"];
-  return h("div", { class: "alert" },
-    h("p", {}, "Someone else changed this meanwhile; nothing of yours is saved yet."),
-    entry ? h("p", {}, `${entry.actor} ${entry.action === "reset" ? "put it back to its default" : "set another secret"}, `, time(entry.at),
-      ". No secret is shown: ask which of them is to hold.") : "",
-    h("table", { class: "cards" },
-      h("thead", {}, h("tr", {}, ["What", ...columns].map((column) => h("th", { scope: "col" }, column)))),
-      h("tbody", {}, differ.map((path) => h("tr", {}, h("td", { "data-label": "What" }, path || "the value"),
-        columns.map((column, number) => h("td", { "data-label": column }, all[number].get(path) ?? "nothing")))))),
-    h("div", { class: "actions" }, buttons));
 }
