@@ -39,6 +39,8 @@ from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
+# After that, what a target was asked to open is open, or never will be: the deadline of such a call.
+_OPENED = timedelta(seconds=30)
 _CONCURRENCY = 8  # places
 _TURN_TIMEOUT = 60.0  # seconds of a place in one look; what is left has its turn later
 _FILES_TURN = 20.0  # seconds of a delivery's files in one look
@@ -119,9 +121,10 @@ class _Leftover:
 def after_end(lease: timedelta) -> timedelta:
     """Return how long after its end a delivery is swept, where leases last that long.
 
-    By then a worker that lost its lease knows it, and has opened nothing more.
+    By then a worker that lost its lease knows it, and what it asked for before is open: a target
+    may open that after the worker has gone, and what is opened after the sweep stays for ever.
     """
-    return 2 * lease
+    return lease + max(lease, _OPENED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,10 +35,12 @@ from app.errors import (
     WrongFileError,
 )
 from app.usecases.sweep import Sweep
+from app.usecases.sweep import Sweep, after_end
 from app.views.progress import rate
 from compose.embedded.stack import TENANT
 from sinks import formats
 from sinks.pipeline.budget import Budget
+from sinks.stores.deadlines import CALL_TIMEOUT
 from tests.builders import make_lease
 from tests.conftest import noise
 from tests.deliveries import Deliveries
@@ -262,8 +265,46 @@ async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_bef
         after=timedelta(minutes=1),
         limit=9,
     )
+async def test_an_upload_that_a_target_opens_after_its_delivery_has_ended_is_swept(
+    half: HalfMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker knew at once that it had ended; the target took as long as it may."""
+    create, asked = half.store.create_upload, asyncio.get_running_loop().create_future()
+
+    async def never_answer(*args: Any, **named: Any) -> Upload:
+        asked.set_result(partial(create, *args, **named))
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(half.store, "create_upload", never_answer)
+    await half.plan()
+    attempt = asyncio.create_task(half.attempt())
+    open_late = await asked
+    await half.deliveries.fail(await half.deliveries.active(), "cancelled")
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    lease = timedelta(seconds=3)
+    sweep = Sweep(
+        store=half.deliveries.store,
+        tenants=half.deliveries.tenants,
+        uploads=half.transfers("sweep").uploads,
+        checkpoints=half.deliveries.checkpoints("sweep"),
+        after=after_end(lease),
+        limit=9,
+    )
+    await half.deliveries.elapse(timedelta(seconds=7))
+    assert await sweep.look() == 0
+    await open_late()
+    await half.deliveries.elapse(lease + timedelta(seconds=CALL_TIMEOUT))
     assert await sweep.look() == 1
     assert half.store.open() == []
+
+
+@pytest.mark.parametrize("seconds", [3, 30, 300])
+def test_a_sweep_waits_for_what_was_asked_for_in_the_last_moment_of_a_lease(seconds: int) -> None:
+    lease = timedelta(seconds=seconds)
+    assert after_end(lease) >= lease + timedelta(seconds=CALL_TIMEOUT)
 
 
 async def test_an_upload_that_was_opened_to_be_kept_otherwise_is_not_gone_on_with(
