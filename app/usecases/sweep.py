@@ -39,7 +39,7 @@ from app.waiting.backoff import Backoff
 
 log = get_logger(__name__)
 
-# After that, what a target was asked to open is open, or never will be: the deadline of such a call.
+# After that, what a target was asked to open is open, or never will be: such a call's deadline.
 _OPENED = timedelta(seconds=30)
 _CONCURRENCY = 8  # places
 _TURN_TIMEOUT = 60.0  # seconds of a place in one look; what is left has its turn later
