@@ -28,7 +28,7 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/manifest.json").r
 
 @pytest.fixture
 def quick(apart: dict[str, str]) -> dict[str, str]:
-    """Settings of workers that notice soon, and sweep soon, apart from other tests."""
+    """Settings of workers that notice soon, apart from other tests."""
     return apart | {
         "DELIVERY_LEASE_TTL": "3",
         "DELIVERY_SHUTDOWN_GRACE": "0",
@@ -66,7 +66,7 @@ async def check_delivered(
 
 
 async def until_nothing_is_left(client: Client, name: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):  # the sweep comes half a minute after the lease
         while await client.objects(name) or await client.open_uploads(name):
             await asyncio.sleep(0.2)
 

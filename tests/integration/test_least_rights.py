@@ -210,7 +210,7 @@ async def test_the_service_does_its_work_with_least_rights(
             assert ended["errorType"] == "EXPIRED"
             await standin.behave()
 
-            async with asyncio.timeout(60):  # the sweep has looked for uploads that were left
+            async with asyncio.timeout(120):  # the sweep has looked for uploads that were left
                 while not await roles.admin.fetchval(
                     "SELECT swept FROM delivery WHERE correlation_id = $1", slow["correlationId"]
                 ):
