@@ -81,6 +81,8 @@ class Clients:
     answers: defaultdict[tuple[str, str], set[str]] = field(
         default_factory=lambda: defaultdict(set)
     )
+    # Those of them that no request is counted for: see `copies`.
+    excused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.broker.hear(RESPONSES.exchange.name, self._hear)
@@ -89,10 +91,14 @@ class Clients:
         """Ask in time."""
         by_no_process(wish.at, partial(self._ask, wish))
 
+    def counted(self, key: tuple[str, str]) -> int:
+        """Return how many answers there are, each to a request."""
+        return len(self.answers[key] - self.excused)
+
     def _ask(self, wish: Wish) -> None:
         key = wish.tenant, wish.correlation_id
         draws = self.weather.draws.of("clients")
-        if self.asked[key] == len(self.answers[key]):
+        if self.asked[key] == self.counted(key):
             self.alone[key] += 1
         self.asked[key] += 1
         number = next(self._numbers)

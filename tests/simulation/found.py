@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from app.delivery.pauses import PauseScope, Running
 from tests.simulation.clients import Wish
+from tests.simulation.pauses import PauseStep
 from tests.simulation.plan import Ambush, Disaster, Plan, Step
 
 FOLDER = Path(__file__).parent / "found"
@@ -28,8 +30,20 @@ def read(path: Path) -> Plan:
             "disasters": tuple(Disaster(**disaster) for disaster in kept["disasters"]),
             "ambushes": tuple(Ambush(**ambush) for ambush in kept.get("ambushes", ())),
             "steps": tuple(Step(**step) for step in kept["steps"]),
+            "pauses": _pauses(kept.get("pauses")),
             "clocks": tuple(kept["clocks"]),
         }
+    )
+
+
+def _pauses(kept: list[dict[str, Any]] | None) -> tuple[PauseStep, ...] | None:
+    if kept is None:
+        return None
+    return tuple(
+        PauseStep(
+            **pause | {"scope": PauseScope(pause["scope"]), "running": Running(pause["running"])}
+        )
+        for pause in kept
     )
 
 

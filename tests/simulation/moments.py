@@ -36,6 +36,7 @@ from streams.channels import Channel
 from streams.events import ingress_id_of
 from streams.kafka import agents
 from tests.simulation import worker
+from tests.simulation.copies import Copies
 from tests.simulation.kafka import Record
 from tests.simulation.owed import Owed, called, subjects
 from tests.simulation.postgres import Change
@@ -84,6 +85,8 @@ class Moments:
     def __post_init__(self) -> None:
         parties = self.parties
         self.owed = Owed(parties.database, self.patience, self.wrong)
+        self.copies = Copies(parties.database)
+        parties.broker.forgotten = self.copies.forgotten
         parties.database.on_commit = self._look_at_commit
         parties.broker.on_publish = self._publishing
         parties.broker.acknowledged = self._acknowledged
@@ -102,6 +105,7 @@ class Moments:
 
     def _committing(self, session: Session, changes: Sequence[Change]) -> None:
         self.owed.committing(session, changes)
+        self.copies.committing(changes)
         if self.parties.webhooks is not None:
             self.parties.webhooks.committing(session, changes)
         if self.parties.quota is not None:

@@ -179,6 +179,7 @@ class _Played:
         if not to_the_end:
             self.checks.on_wrong = loop.stop
         self.moments = Moments(self.parties, self.checks.wrong, timedelta(seconds=plan.patience))
+        self.clients.excused = self.moments.copies.answers
         self.workers: list[Worker] = []
         self._bounds = Bounds(database, self.checks.wrong)
         self._crashed = asyncio.Event()

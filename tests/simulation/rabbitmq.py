@@ -191,9 +191,11 @@ class Broker:
         self.weather = weather
         self.queues: dict[str, Queue] = {}
         self.connections: list[Connection] = []
-        # Who look on: at what is published, before it is routed, and at what is acknowledged.
+        # Who look on: at what is published, before it is routed, at what is acknowledged, and at
+        # what comes again without its flag.
         self.on_publish: Callable[[Stored], object] = _ignore
         self.acknowledged: Callable[[Stored], object] = _ignore
+        self.forgotten: Callable[[Stored, Process], object] = _ignore  # that a process had it
         self._exchanges: dict[str, _Exchange] = {}
 
     def dead_letters(self) -> Iterator[Stored]:
@@ -761,11 +763,14 @@ class OpenChannel:
             if consumer in consumer.queue.readers:
                 consumer.queue.readers.remove(consumer)
         unsettled, self.unsettled = self.unsettled, {}
-        self._channel.connection.process.give(HELD, len(unsettled))
+        process = self._channel.connection.process
+        process.give(HELD, len(unsettled))
         for stored, consumer in unsettled.values():
             if forgets and not consumer.queue.keeps(stored):
                 continue
             forgotten = forgets and weather.strikes(f"{PARTY} forgets deliveries")
+            if forgotten:
+                self._channel.connection.broker.forgotten(stored, process)
             self._take_back(stored, consumer.queue, redelivered=not forgotten)
         for answer in self._answers:
             if not answer.done():
