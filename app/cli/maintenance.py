@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from app.cli.options import MOMENT, SPAN, chosen_tenant, tenant_option
+from app.cli.options import MOMENT, SPAN, chosen_tenant, named_tenant, tenant_option
 from app.cli.tables import in_json, printable
 from app.cli.who import caller
 from app.delivery.maintenance import Maintenance
@@ -58,7 +58,7 @@ def begin(
 def end(tenant: str | None) -> None:
     """Take a tenant out of maintenance: what waited begins."""
     settings = load_settings()
-    name = chosen_tenant(settings, tenant)
+    name = named_tenant(settings, tenant)
     over = _on_database(settings, lambda configure: configure.disable_maintenance(caller(name)))
     click.echo(_said(name, over))
 
@@ -69,7 +69,7 @@ def end(tenant: str | None) -> None:
 def show(tenant: str | None, as_json: bool) -> None:
     """Tell whether a tenant is in maintenance, since when, until when, and why."""
     settings = load_settings()
-    name = chosen_tenant(settings, tenant)
+    name = named_tenant(settings, tenant)
     found = _on_database(settings, lambda configure: configure.maintenance(name))
     if as_json:
         click.echo("null" if found is None else in_json(MaintenanceStateView.of(found)))

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 # After a pause, in which what has waited for it is worked off: it is not taken for stuck yet.
 WORKED_OFF = timedelta(hours=1)
+MAX_PAUSE = timedelta(days=3660)  # and maintenance: none ends later
 
 
 class PauseScope(StrEnum):

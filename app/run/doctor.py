@@ -19,7 +19,7 @@ from app.store.checkup import check_postgresql
 from app.tenants.places import shared
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import has_keys, require_sign_in, weaknesses
-from app.views.attention import CATALOGUE, AttentionView, Need, Trouble
+from app.views.attention import CATALOGUE, AttentionView, Need, Trouble, strangers_merged
 from app.views.deliveries import Depth, Filter, OverdueContents, Overview, PlacesHeld, Tracking
 from app.views.findings import Finding, bad, good
 from app.views.webhooks import webhooks_found
@@ -167,7 +167,8 @@ async def _on_database(settings: Settings, tenants: ConfiguredTenants) -> AsyncI
     try:
         async with connected(settings, size=2, start_timeout=5) as database:
             yield await _workers(database.tracking)
-            troubles, tracking = await database.attention.troubles(None), database.tracking
+            found, tracking = await database.attention.troubles(None), database.tracking
+            troubles = strangers_merged(found, settings.tenants)
             for finding in chain(noticed(troubles), owed(troubles)):
                 yield finding
             yield await _lately(tracking, tracking, settings)

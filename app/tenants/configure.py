@@ -8,6 +8,7 @@ from typing import Any
 
 from app.audit import Actor, AuditRecord
 from app.delivery.maintenance import Maintenance
+from app.delivery.pauses import MAX_PAUSE
 from app.encoding import is_plain
 from app.errors import InvalidRequestError, InvalidSettingError, SettingChangedError
 from app.telemetry.logs import get_logger
@@ -202,6 +203,13 @@ class Configure:
             actor, active=True, enabled_by=actor.name, reason=reason, until=until
         )
 
+    async def keep_maintenance(self, actor: Actor) -> Maintenance:
+        """Put the tenant into maintenance; one that it is in goes on, with what is said of it."""
+        found = await self._store.maintenance(actor.tenant)
+        if found is not None and found.active:
+            return found
+        return await self.enable_maintenance(actor)
+
     async def disable_maintenance(self, actor: Actor) -> Maintenance:
         """Take the tenant out of maintenance."""
         return await self._maintain(actor, active=False)
@@ -263,8 +271,11 @@ class Configure:
 def _flaws(reason: str | None, until: datetime | None) -> Iterator[str]:
     if reason is not None and (len(reason) > MAX_REASON or not is_plain(reason)):
         yield f"reason: without control characters, of at most {MAX_REASON} characters"
-    if until is not None and until <= datetime.now(UTC):
+    now = datetime.now(UTC)
+    if until is not None and until <= now:
         yield f"until: {until} is over by now"
+    elif until is not None and until > now + MAX_PAUSE:
+        yield f"until: {until} is more than ten years away"
 
 
 def _noted(maintenance: Maintenance | None) -> Any:

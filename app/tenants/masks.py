@@ -95,14 +95,20 @@ def not_kept(value: Any, current: Any, where: tuple[str, ...]) -> Iterator[str]:
         at = ".".join((*where, name))
         if name not in found:
             yield from not_kept(inner, known.get(name), (*where, name))
-        elif inner != MASK and (inner.startswith(MASK) or inner.endswith(MASK)):
-            yield f"{at}: begins or ends with what stands for the stored one; send all of it"
+        elif inner != MASK and _is_of_mask(inner):
+            yield f"{at}: has in it what stands for the stored one; send all of it"
         elif inner == MASK and name not in stored:
             yield f"{at}: there is no stored one to keep; send it"
         elif inner == MASK and _beside(value) != _beside(known):
             other = "another scheme, host or port" if "host" in value else "other values beside it"
             other = "another url" if "url" in value else other
             yield f"{at}: the stored one is for {other}; send the {name} for this one"
+
+
+def _is_of_mask(secret: str) -> bool:
+    """Whether it was made of the mask: typed to it or into it, or some of it was taken away."""
+    rest = secret.strip("*")
+    return not rest or secret.replace(rest, "", 1) == MASK or MASK in secret
 
 
 def _beside(place: Mapping[str, Any]) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from app.audit import INSTANCE, Actor, AuditRecord
-from app.delivery.pauses import Pause, PauseScope, PauseSubject, Running
+from app.delivery.pauses import MAX_PAUSE, Pause, PauseScope, PauseSubject, Running
 from app.encoding import is_plain
 from app.errors import InvalidRequestError, UnknownPauseError
 from app.tenants.configure import Configure
@@ -16,7 +16,6 @@ from app.tenants.registry import ConfiguredTenants
 from app.views.deliveries import WorkerSeen
 
 MAX_REASON = 500  # characters
-MAX_PAUSE = timedelta(days=3660)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +133,8 @@ def _flaws(reason: str, until: datetime | None, lasts: timedelta | None) -> Sequ
         )
     if until is not None and lasts is not None:
         flaws.append("an end is a time, or so long from now: not both")
+    if until is not None and until > datetime.now(UTC) + MAX_PAUSE:
+        flaws.append(f"until: {until} is more than ten years away")
     if lasts is not None and not timedelta() < lasts <= MAX_PAUSE:
         flaws.append("a pause lasts more than a moment, and ten years at most")
     return flaws

@@ -34,7 +34,6 @@ from app.errors import (
     WrongCrc32Error,
     WrongFileError,
 )
-from app.usecases.sweep import Sweep
 from app.usecases.sweep import Sweep, after_end
 from app.views.progress import rate
 from compose.embedded.stack import TENANT
@@ -265,6 +264,10 @@ async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_bef
         after=timedelta(minutes=1),
         limit=9,
     )
+    assert await sweep.look() == 1
+    assert half.store.open() == []
+
+
 async def test_an_upload_that_a_target_opens_after_its_delivery_has_ended_is_swept(
     half: HalfMade, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from app.views.audit import AuditEntryView, csv_head, csv_lines, json_lines
 from app.views.maintenance import MaintenanceStateView
 from app.views.view import Link, Query, Text, Time, View
 from web import schemas
-from web.answers import body_as, refusal, shown
+from web.answers import body_as, body_of, refusal, shown
 from web.endpoint import ACTOR, ADMINS, ENDPOINTS, PROJECT_ADMINS, READERS, Endpoint
 from web.parameters import LAST, Whole, read
 
@@ -132,11 +132,16 @@ class OperationApi:
         return _maintenance(tenant, await self._configure.maintenance(tenant))
 
     async def enable(self, request: web.Request) -> web.Response:
-        """Put the tenant into maintenance, or say something else of it. REGARDS sends no body."""
+        """Put the tenant into maintenance, or say something else of it.
+
+        REGARDS sends no body: of one that goes on, what was said holds.
+        """
         actor = request[ACTOR]
         if _of_another(request):
             return refusal(403, _ANOTHER, code=Code.FORBIDDEN)
-        wish = await body_as(MaintenanceWish, request) if request.body_exists else MaintenanceWish()
+        if not request.body_exists or not await body_of(request):
+            return _maintenance(actor.tenant, await self._configure.keep_maintenance(actor))
+        wish = await body_as(MaintenanceWish, request)
         begun = await self._configure.enable_maintenance(
             actor, reason=wish.reason, until=wish.until
         )

@@ -12,10 +12,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from app.audit import Actor
-from app.delivery.pauses import PauseScope, PauseSubject, Running
+from app.delivery.pauses import MAX_PAUSE, PauseScope, PauseSubject, Running
 from app.encoding import flaw_of
 from app.errors import InvalidRequestError
-from app.usecases.pausing import MAX_PAUSE, MAX_REASON, Pausing
+from app.usecases.pausing import MAX_REASON, Pausing
 from app.views.pauses import PauseView
 from app.views.view import View
 from web import schemas

@@ -1,3 +1,6 @@
+-- What comes behind these indexes changes this table: what reads it (a backup) is waited for before they are built, not after.
+LOCK TABLE tenant_maintenance IN ACCESS EXCLUSIVE MODE;
+
 -- Lists of what has not ended, and of what a worker has in hand or has tried before, by indexes of their own: to find those few,
 -- all that a tenant ever had were read, every five seconds for each console that shows what is stuck.
 -- They cost one entry beside some nine others for each version of a row that has not ended, and another while it is in hand or
