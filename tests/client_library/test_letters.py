@@ -163,6 +163,38 @@ async def test_a_tenant_alone_is_mended_without_an_editor(service: Service, draf
     assert (await mend(service, drafts, "--tenant", "", "--yes"))[0] == 2
 
 
+async def test_an_earlier_mend_of_what_this_one_leaves_goes_along(
+    service: Service, drafts: Path
+) -> None:
+    """The service has the whole mend in the place of the one before."""
+    service.letter |= {"mendedBody": {"text": '{"a": 1}'}, "mendedTenant": "first"}
+    code, _, err = await mend(service, drafts, "--tenant", "other", typed="y\n")
+    assert (code, service.mends) == (0, [{"text": BODY, "tenant": "other"}])
+    assert "mend amqp:1 so, for the tenant other? [y/N]:" in err
+    code, _, err = await mend(service, drafts, typed="y\n")
+    assert (code, service.mends[1:]) == (0, [{"text": '{"a": 2}', "tenant": "first"}])
+    assert "mend amqp:1 so, for the tenant first? [y/N]:" in err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sizes"),
+    [
+        (b"a\r\nb", b"a\nb", "4 bytes now, 3 then"),
+        (b"a", b"a\n", "1 byte now, 2 then"),
+        (b"\\xff", b"\xff", "4 bytes now, 1 then"),
+    ],
+)
+async def test_what_differs_in_no_line_is_told_by_its_size(
+    service: Service, drafts: Path, before: bytes, after: bytes, sizes: str
+) -> None:
+    service.letter |= {"bytes": len(before), "body": {"text": before.decode()}}
+    file = drafts.parent / "body"
+    file.write_bytes(after)
+    code, out, _ = await mend(service, drafts, "--file", str(file), "--dry-run")
+    said = f"no line differs, but line ends, or bytes that are no UTF-8: {sizes}\n"
+    assert (code, out) == (0, said)
+
+
 async def test_a_body_that_is_no_text_is_sent_as_bytes(service: Service, drafts: Path) -> None:
     file = drafts.parent / "body"
     file.write_bytes(b"\xff")

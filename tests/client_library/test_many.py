@@ -120,6 +120,15 @@ async def test_older_ones_that_were_not_looked_at_are_told(service: Service) -> 
     )
 
 
+async def test_where_none_is_done_and_older_ones_are_left_it_is_no_success(
+    service: Service,
+) -> None:
+    service.looked = {"content": [], "left": LEFT, "more": True}
+    code, _, err = await service.call("retry", "--active", "--yes")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("rs-delivery: nothing was done; there are older ones")
+
+
 async def test_where_all_are_left_or_none_is_found_nothing_is_asked(service: Service) -> None:
     service.looked = {"content": [], "left": LEFT}
     code, out, err = await service.call("retry", "--state", "DONE")

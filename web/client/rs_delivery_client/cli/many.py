@@ -47,6 +47,8 @@ def all_found(
     click.echo(f"{said}, and leave {len(left):,}" if left else said, err=True)
     if dry_run or not found:
         if looked.get("more"):
+            if not dry_run:
+                raise Ended(f"nothing was done; {_OLDER}", EXIT_FAILED)
             click.echo(_OLDER, err=True)
         return
     confirmed(f"{act} {'this one' if len(found) == 1 else f'these {len(found):,}'}?", yes=yes)

@@ -20,10 +20,17 @@ import click
 from rs_delivery_client.cli.completion import LETTER_ID
 from rs_delivery_client.cli.confirm import confirmed, yes_option
 from rs_delivery_client.cli.differences import show_differences
-from rs_delivery_client.cli.ends import EXIT_CONFLICT, EXIT_FAILED, Ended, program, run
+from rs_delivery_client.cli.ends import (
+    EXIT_CONFLICT,
+    EXIT_FAILED,
+    Ended,
+    printable,
+    program,
+    run,
+)
 from rs_delivery_client.cli.letters import body_of
 from rs_delivery_client.cli.place import Where, place_option
-from rs_delivery_client.cli.tables import hint
+from rs_delivery_client.cli.tables import counted, hint
 
 if TYPE_CHECKING:
     from rs_delivery_client.operating import Body
@@ -69,13 +76,19 @@ def mend(
     drafted = is_edited or _is_input(file)
     with _draft(given, again, stays=dry_run) if drafted else nullcontext() as draft:
         after = _edited(draft, before) if draft is not None and is_edited else given
-        differs = show_differences(letter_id, _lines(before), _lines(after)) or before != after
+        differs = before != after
+        if differs and not show_differences(letter_id, _lines(before), _lines(after)):
+            sizes = f"{counted(len(before), 'byte', 'bytes')} now, {len(after):,} then"
+            click.echo(f"no line differs, but line ends, or bytes that are no UTF-8: {sizes}")
         if dry_run or not (differs or tenant is not None):
             said = "nothing was changed" if dry_run else f"{letter_id} has this body already"
             click.echo(said, err=True)
             return
-        confirmed(f"mend {letter_id} so?", yes=yes)
-        body = after if differs else None
+        # A mend takes the place of the whole one before: what this one leaves goes along.
+        tenant = tenant or letter.get("mendedTenant")
+        body = after if differs or letter.get("mendedBody") else None
+        so = "so" if tenant is None else printable(f"so, for the tenant {tenant}")
+        confirmed(f"mend {letter_id} {so}?", yes=yes)
         run(_mended(where, letter, body=body, tenant=tenant, force=force))
     click.echo(f"{letter_id} is mended", err=True)
     hint(where, f"letter put-back {shlex.quote(letter_id)}")
@@ -134,9 +147,10 @@ async def _mended(
 ) -> None:
     """Mend a letter, unless another client has since it was read. Raises Ended, ClientError."""
     letter_id = str(letter["id"])
+    seen = ("body", "mendedBody", "mendedTenant", "mendedAt")
     async with where.client() as client:
         now = await client.operating.letter(letter_id)
-        if any(now.get(name) != letter.get(name) for name in ("body", "mendedBody", "mendedAt")):
+        if any(now.get(name) != letter.get(name) for name in seen):
             by = now.get("mendedBy") or "another client"
             raise Ended(f"{letter_id} was mended meanwhile, by {by}", EXIT_CONFLICT)
         await client.operating.mend_letter(letter_id, body=body, tenant=tenant, force=force)
