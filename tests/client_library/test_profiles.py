@@ -46,9 +46,10 @@ class Keyring:
     def __init__(self) -> None:
         self.held: dict[tuple[str, str], str] = {}
         self.works = True
+        self.refuses: str | None = None  # what is called so
 
     def set_password(self, service: str, name: str, password: str) -> None:
-        if not self.works:
+        if not self.works or name == self.refuses:
             raise KeyringError("there is no backend")
         self.held[service, name] = password
 
@@ -56,7 +57,8 @@ class Keyring:
         return self.held.get((service, name))
 
     def delete_password(self, service: str, name: str) -> None:
-        del self.held[service, name]
+        if self.held.pop((service, name), None) is None:
+            raise KeyringError("there is none")
 
 
 @pytest.fixture
@@ -148,6 +150,45 @@ def test_a_keyring_that_refuses_leaves_the_file_unless_it_was_asked_for(
     with pytest.raises(ProfileError, match="the keyring refuses: there is no backend"):
         profiles.keep(KEPT, keyring=True)
     assert not profiles.keep(KEPT, keyring=False).in_keyring
+
+
+def test_a_keyring_that_takes_half_keeps_no_way_in_beside_the_token_of_another(
+    profiles: Profiles, keyring: Keyring
+) -> None:
+    keyring.refuses = "site"
+    with pytest.raises(ProfileError, match="the keyring refuses"):
+        profiles.keep(replace(KEPT, refresh="by"), keyring=True)
+    assert keyring.held == {}
+    assert profiles.keep(replace(KEPT, refresh="by")).refresh == "by"
+    assert keyring.held == {}
+
+
+@pytest.mark.parametrize("in_keyring", [False, True])
+def test_a_renewal_is_kept_only_in_the_place_of_what_was_used(
+    profiles: Profiles, keyring: Keyring, in_keyring: bool
+) -> None:
+    kept = profiles.keep(replace(KEPT, refresh="1"), keyring=in_keyring)
+    assert profiles.renew(kept, "1", token="second", refresh="2")
+    found = profiles.find()
+    assert found is not None
+    assert (profiles.token_of(found), profiles.refresh_of(found)) == ("second", "2")
+    assert not profiles.renew(kept, "1", token="third", refresh="3")
+    profiles.keep(Profile(name="site", url=URL, token="other's"), keyring=in_keyring)
+    assert not profiles.renew(kept, "2", token="third", refresh="3")
+    profiles.sign_out(found)
+    assert not profiles.renew(kept, "2", token="third", refresh="3")
+    assert profiles.all() == [Profile(name="site", url=URL)]
+    assert keyring.held == {}
+
+
+def test_a_renewal_that_a_keyring_takes_half_of_keeps_the_way_to_the_next(
+    profiles: Profiles, keyring: Keyring
+) -> None:
+    kept = profiles.keep(replace(KEPT, refresh="1"), keyring=True)
+    keyring.refuses = "site"
+    with pytest.raises(ProfileError, match="the keyring refuses"):
+        profiles.renew(kept, "1", token="second", refresh="2")
+    assert (profiles.token_of(kept), profiles.refresh_of(kept)) == ("kept", "2")
 
 
 def test_programs_that_sign_in_at_once_are_all_kept(profiles: Profiles) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from app.run.wiring.tenants import ConfigurationParts
 from rs_delivery_client.cli.renewal import Renewal
+from rs_delivery_client.errors import ProfileError
 from rs_delivery_client.profiles import Profile, Profiles
 from streams.oidc.code_flow import CodeFlow
 from streams.oidc.known import KnownProvider
@@ -176,3 +177,62 @@ async def test_what_another_program_has_renewed_is_taken(
     provider.refresh_tokens.add("refresh-9")
     assert await renewal() not in (first, other)
     assert [form["refresh_token"] for form in provider.forms] == ["refresh-9"]
+
+
+async def test_a_renewal_does_not_undo_that_its_user_signs_out_meanwhile(
+    url: str, provider: StandInProvider, profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.refresh_tokens.add("refresh-0")
+    over = provider.token(exp=int(time.time()) - 3600)
+    profile, kept = keep(profiles, url, over), Profiles(profiles)
+    renew = Profiles.renew
+
+    def late(*arguments: Any, **what: Any) -> bool:
+        kept.sign_out(profile)
+        return renew(*arguments, **what)
+
+    monkeypatch.setattr(Profiles, "renew", late)
+    renewal = Renewal(url, profile, over, kept)
+    token = await renewal()
+    assert token != over
+    assert entry(profiles) == {"url": url}
+    assert await renewal() == token  # and has no way to another one
+
+
+async def test_what_another_user_has_signed_in_with_is_not_taken(
+    url: str, provider: StandInProvider, profiles: Path
+) -> None:
+    over = provider.token(exp=int(time.time()) - 3600)
+    profile = keep(profiles, url, over)
+    other = provider.token(sub="other")
+    provider.refresh_tokens.add("refresh-9")
+    keep(profiles, url, other, "refresh-9")
+    renewal = Renewal(url, profile, over, Profiles(profiles))
+    assert await renewal() == over
+    assert (entry(profiles)["token"], provider.forms) == (other, [])
+
+
+async def test_where_a_renewed_token_can_not_be_kept_it_is_told_once_and_used(
+    url: str,
+    provider: StandInProvider,
+    profiles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on a disk that is full: what could not be kept is what the next one is had by."""
+    provider.refresh_tokens.add("refresh-0")
+    first = provider.token(jti="first")
+    profile = keep(profiles, url, first)
+
+    def full(*_: object, **__: object) -> bool:
+        raise ProfileError("can't write it: no space left on device")
+
+    monkeypatch.setattr(Profiles, "renew", full)
+    renewal = Renewal(url, profile, first, Profiles(profiles))
+    tokens = [await renewal() for _ in range(4)]
+    assert [token == first for token in tokens] == [True, False, False, False]
+    assert len(provider.forms) == 3
+    assert capsys.readouterr().err == (
+        "the token is renewed for this call alone, and not kept: "
+        "can't write it: no space left on device\n"
+    )

@@ -7,6 +7,7 @@ there, or in the keyring of the system. A token is given to the address alone th
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import re
@@ -122,23 +123,30 @@ class Profiles:
             raise ProfileError(
                 f"a profile is called by up to 64 letters, digits and _.-, not {profile.name!r}"
             )
-        self._read()  # what is damaged is told before the keyring is asked
         profile = replace(profile, renews=profile.refresh is not None)
-        kept = self._placed(profile, keyring) if profile.token else profile
-        entry: dict[str, Any] = {"url": kept.url}
-        entry |= {"keyring": True} if kept.in_keyring else {}
-        entry |= {} if kept.token is None else {"token": kept.token}
-        entry |= {"renews": True} if kept.renews else {}
-        entry |= {} if kept.refresh is None else {"refresh": kept.refresh}
         with self._changing() as content:
+            kept = self._placed_anywhere(profile, keyring) if profile.token else profile
             before = self.find(kept.name)
             if before is not None and not (kept.in_keyring and before.is_of(kept.url)):
                 _forget(before)
             elif before is not None and not kept.renews:
                 _forget(before, refresh_alone=True)
-            content["profiles"][kept.name] = entry
+            content["profiles"][kept.name] = _entry(kept)
             content.setdefault("default", kept.name)
         return kept
+
+    def renew(self, profile: Profile, used: str, *, token: str, refresh: str) -> bool:
+        """Keep what `used` was given in exchange for, where that is what is kept still.
+
+        Return whether it is: its user may have signed out meanwhile, or another one in.
+        """
+        with self._changing() as content:
+            now = self.find(profile.name)
+            if now is None or not now.is_of(profile.url) or self.refresh_of(now) != used:
+                return False
+            kept = _placed(replace(now, token=token, refresh=refresh), keyring=now.in_keyring)
+            content["profiles"][now.name] = _entry(kept)
+            return True
 
     def choose(self, name: str) -> None:
         """Make one the default."""
@@ -149,24 +157,21 @@ class Profiles:
 
     def sign_out(self, profile: Profile) -> None:
         """Forget what lets its user in; the address stays."""
-        _forget(profile)
         with self._changing() as content:
+            _forget(profile)
             content["profiles"][profile.name] = {"url": profile.url}
 
-    def _placed(self, profile: Profile, keyring: bool | None) -> Profile:
-        if keyring is False or (keyring is None and not has_keyring()):
-            return replace(profile, in_keyring=False)
+    def _placed_anywhere(self, profile: Profile, keyring: bool | None) -> Profile:
+        """Place what lets a user in; in the file, where a keyring refuses that need not be it."""
         try:
-            with _keyring_errors():
-                _keyring().set_password(_service(profile), profile.name, profile.token)
-                if profile.refresh is not None:
-                    name = _refresh_name(profile)
-                    _keyring().set_password(_service(profile), name, profile.refresh)
+            return _placed(profile, keyring=has_keyring() if keyring is None else keyring)
         except ProfileError:
+            if profile.refresh is not None:  # which may be there, beside the token of another user
+                with contextlib.suppress(ProfileError):
+                    _forget(replace(profile, in_keyring=True))
             if keyring:
                 raise
             return replace(profile, in_keyring=False)
-        return replace(profile, token=None, refresh=None, in_keyring=True)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Any]]:
@@ -178,8 +183,10 @@ class Profiles:
             raise ProfileError(f"can't write {self.path}: {error.strerror}") from None
         with _alone_in(place.parent, self._tell):
             content = self._read()
+            before = copy.deepcopy(content)
             yield content
-            self._write(place, content)
+            if content != before:
+                self._write(place, content)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -249,6 +256,29 @@ def _is_entry(entry: object) -> bool:
         and isinstance(entry.get("token", ""), str)
         and isinstance(entry.get("refresh", ""), str)
     )
+
+
+def _entry(kept: Profile) -> dict[str, Any]:
+    """Return what the file has of a profile."""
+    entry: dict[str, Any] = {"url": kept.url}
+    entry |= {"keyring": True} if kept.in_keyring else {}
+    entry |= {} if kept.token is None else {"token": kept.token}
+    entry |= {"renews": True} if kept.renews else {}
+    entry |= {} if kept.refresh is None else {"refresh": kept.refresh}
+    return entry
+
+
+def _placed(profile: Profile, *, keyring: bool) -> Profile:
+    """Place what lets its user in, and return what the file has of it. Raises ProfileError."""
+    if not keyring:
+        return replace(profile, in_keyring=False)
+    with _keyring_errors():
+        # First what can't be had again: the refresh token before it is used up.
+        if profile.refresh is not None:
+            name = _refresh_name(profile)
+            _keyring().set_password(_service(profile), name, profile.refresh)
+        _keyring().set_password(_service(profile), profile.name, profile.token)
+    return replace(profile, token=None, refresh=None, in_keyring=True)
 
 
 def has_keyring() -> bool:
