@@ -37,6 +37,7 @@ class Service:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.looked: dict[str, Any] = {"content": FOUND, "left": LEFT}
         self.done: dict[str, Any] = {"content": FOUND, "left": []}
+        self.ends_after: int | None = None  # so many calls; what comes later is refused
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
@@ -49,6 +50,8 @@ class Service:
     async def _many(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.asked.append((request.match_info["act"], body))
+        if self.ends_after is not None and len(self.asked) > self.ends_after:
+            return web.json_response({"message": "the database is away"}, status=503)
         return web.json_response(self.looked if body.get("dryRun") else self.done)
 
     async def call(self, *arguments: str, typed: str | None = None) -> tuple[int, str, str]:
@@ -108,6 +111,28 @@ async def test_a_script_is_not_asked_and_told_what_was_left_meanwhile(service: S
     ]
     wish = {"filter": {}, "ids": ["0-1", "0-2"], "reason": "wrong month"}
     assert service.asked[1:] == [("cancel", wish)]
+
+
+async def test_many_are_done_by_lots_and_what_was_done_before_one_failed_is_told(
+    service: Service,
+) -> None:
+    found = [{**FOUND[0], "id": f"0-{number}"} for number in range(250)]
+    service.looked = {"content": found, "left": []}
+    service.done = {"content": found[:99], "left": LEFT}
+    code, _, err = await service.call("retry", "--all", "--yes")
+    assert [len(body["ids"]) for _, body in service.asked[1:]] == [100, 100, 50]
+    assert [name for _, body in service.asked[1:] for name in body["ids"]] == [
+        str(each["id"]) for each in found
+    ]
+    assert (code, err.count("c is left as it is")) == (1, 3)
+    service.asked.clear()
+    service.ends_after = 2  # a look, and a lot
+    code, _, err = await service.call("retry", "--all", "--yes")
+    assert (code, len(service.asked)) == (69, 3)
+    assert err.splitlines()[-1] == (
+        "rs-delivery: 99 of 250 deliveries tried again; what became of the others is not known: "
+        "the database is away"
+    )
 
 
 async def test_older_ones_that_were_not_looked_at_are_told(service: Service) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from rs_delivery_client.cli.confirm import confirmed
-from rs_delivery_client.cli.ends import EXIT_FAILED, Ended, printable, run
+from rs_delivery_client.cli.ends import EXIT_FAILED, Ended, ended, printable, run
 from rs_delivery_client.cli.place import Where
 from rs_delivery_client.cli.tables import Column, counted, hint, show_table
+from rs_delivery_client.errors import ClientError
 
 if TYPE_CHECKING:
     from rs_delivery_client.models import DeliveryFilter
@@ -20,7 +22,18 @@ _DELIVERIES = ("delivery", "deliveries")
 _SHOWN = (Column(title="ID"), Column(title="STATE", least=12), Column(title="CODE", least=12))
 _LEFT = (Column(title="ID"), Column(title="STATE", least=8), Column(title="WHY LEFT", least=16))
 _ENDED = frozenset({"DONE", "ERROR"})
+_LOT = 100  # deliveries that are acted on in a call
 _OLDER = "there are older ones, which were not looked at: --until, or a narrower filter, finds them"
+
+
+@dataclass(kw_only=True)
+class _Acted:
+    """What became of those that were shown."""
+
+    asked: int
+    done: list[Body] = field(default_factory=list)
+    left: list[Body] = field(default_factory=list)
+    broken: ClientError | None = None  # by which it ended, before all of them were asked for
 
 
 def all_found(
@@ -53,8 +66,8 @@ def all_found(
         return
     confirmed(f"{act} {'this one' if len(found) == 1 else f'these {len(found):,}'}?", yes=yes)
     ids = [str(each["id"]) for each in found]
-    done = run(_act(where, act, wanted, ids, force=force, reason=reason))
-    _conclude(act, done["content"], done["left"], more=bool(looked.get("more")))
+    acted = run(_act(where, act, wanted, ids, force=force, reason=reason))
+    _conclude(act, acted, more=bool(looked.get("more")))
     if act == "retry":
         hint(where, "list --active")
 
@@ -72,9 +85,21 @@ async def _act(
     wanted: DeliveryFilter,
     ids: Sequence[str],
     **how: Any,
-) -> Body:
+) -> _Acted:
+    """Do it by lots, each answered in time. Raises ClientError where the first fails."""
+    acted = _Acted(asked=len(ids))
     async with where.client() as client:
-        return await client.operating.act(act, wanted, ids, **how)
+        for start in range(0, len(ids), _LOT):
+            try:
+                lot = await client.operating.act(act, wanted, ids[start : start + _LOT], **how)
+            except ClientError as error:
+                if start == 0:
+                    raise
+                acted.broken = error
+                break
+            acted.done += lot["content"]
+            acted.left += lot["left"]
+    return acted
 
 
 def _row(found: Mapping[str, Any]) -> Sequence[str | None]:
@@ -86,16 +111,20 @@ def _left(left: Mapping[str, Any]) -> Sequence[str | None]:
     return left.get("correlationId") or str(left["id"]), left.get("state"), str(left["why"])
 
 
-def _conclude(act: str, done: Sequence[Body], left: Sequence[Body], *, more: bool) -> None:
+def _conclude(act: str, acted: _Acted, *, more: bool) -> None:
     """Tell how many; raise Ended where some were not done, or not looked at."""
+    done, left = acted.done, acted.left
     for each in left:
         name, _, why = _left(each)
         click.echo(printable(f"{name} is left as it is: {why}"), err=True)
-    said = f"{len(done):,} of {counted(len(done) + len(left), *_DELIVERIES)} "
+    said = f"{len(done):,} of {counted(acted.asked, *_DELIVERIES)} "
     said += "tried again" if act == "retry" else "cancelled"
     completing = sum(each["state"] not in _ENDED for each in done) if act == "cancel" else 0
     if completing:
         said += f", {completing:,} of them just being completed: done if their archives appear"
+    if acted.broken is not None:
+        end = ended(acted.broken)
+        raise Ended(f"{said}; what became of the others is not known: {end.message}", end.exit_code)
     if left or more:
         raise Ended(f"{said}; {_OLDER}" if more else said, EXIT_FAILED)
     click.echo(said, err=True)
