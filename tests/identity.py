@@ -67,6 +67,7 @@ class StandInProvider:
         self.codes: dict[str, dict[str, str]] = {}  # what was asked for with each code
         self.refresh_tokens: set[str] = set()
         self.undecided: list[str] = []  # errors for those who wait for a user, in turn
+        self.interval: Any = 0  # seconds between their questions
         self.rotate("first")
 
     def rotate(self, kid: str, algorithm: str = "RS256", *, keep: bool = False) -> None:
@@ -153,7 +154,7 @@ class StandInProvider:
             "user_code": "WDJB-MJHT",
             "verification_uri": f"{self.issuer}/activate",
             "expires_in": 600,
-            "interval": 0,
+            "interval": self.interval,
         }
 
     def _granted(self, form: Mapping[str, str]) -> web.Response:
@@ -171,7 +172,8 @@ class StandInProvider:
         elif form["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code":
             assert form["device_code"] == "device-1"
             if self.undecided:
-                return web.json_response({"error": self.undecided.pop(0)}, status=400)
+                error = self.undecided.pop(0)
+                return web.json_response({"error": error}, status=502 if error == "away" else 400)
         elif form["refresh_token"] not in self.refresh_tokens:
             return refused
         else:

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from app.run.wiring.tenants import ConfigurationParts
+from rs_delivery_client import device
 from rs_delivery_client.cli.renewal import Renewal
 from rs_delivery_client.errors import ProfileError
 from rs_delivery_client.profiles import Profile, Profiles
@@ -89,7 +91,7 @@ def keep(profiles: Path, url: str, token: str, refresh: str = "refresh-0") -> Pr
 async def test_a_user_signs_in_by_a_code_in_any_browser(
     url: str, provider: StandInProvider, profiles: Path, rs_delivery: Call
 ) -> None:
-    provider.undecided = ["authorization_pending"] * 3
+    provider.undecided = ["authorization_pending"]
     code, out, err = await rs_delivery("login", "--url", url, "--device")
     assert code == 0, err
     assert err.splitlines()[0] == (
@@ -103,6 +105,38 @@ async def test_a_user_signs_in_by_a_code_in_any_browser(
     assert kept["token"] not in out + err
     assert profiles.stat().st_mode & 0o777 == 0o600
     assert (await rs_delivery("whoami"))[0] == 0
+
+
+async def intervals(provider: StandInProvider) -> list[float]:
+    """Sign in by a code, and return how long was waited before each question."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    known = {"issuer": provider.issuer, "parameters": {"client_id": CLIENT}}
+    async with aiohttp.ClientSession() as session:
+        given = await device.signed_in(session, known, lambda *_: None, sleep=sleep)
+    assert given.refresh in provider.refresh_tokens
+    return waited
+
+
+async def test_a_provider_that_is_away_for_a_while_is_asked_more_slowly(
+    provider: StandInProvider,
+) -> None:
+    provider.interval = 3
+    provider.undecided = ["away", "authorization_pending", "slow_down", *["away"] * 3]
+    assert await intervals(provider) == [3, 6, 6, 11, 22, 44, 60]
+
+
+@pytest.mark.parametrize(
+    ("said", "waited"), [(None, 5), (float("nan"), 5), ("soon", 5), (0, 1), (-1, 1), (7, 7)]
+)
+async def test_a_provider_is_asked_no_more_than_once_a_second(
+    provider: StandInProvider, said: Any, waited: float
+) -> None:
+    provider.interval = said
+    assert await intervals(provider) == [waited]
 
 
 @pytest.mark.parametrize(

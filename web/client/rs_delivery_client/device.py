@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from rs_delivery_client.tokens import Renewed
 
 _GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _INTERVAL = 5.0  # seconds, where the provider says none; and how much slower it may ask for
+_MIN_INTERVAL = 1.0
 _MAX_INTERVAL = 60.0
 _MAX_SECONDS = 1800.0  # that a code holds
 _MAX_ANSWER = 1024 * 1024  # bytes
@@ -27,14 +29,20 @@ _PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Tell = Callable[[str, str], None]  # takes where to go, and the code
+Sleep = Callable[[float], Awaitable[object]]
 
 
 async def signed_in(
-    session: aiohttp.ClientSession, provider: Mapping[str, Any], tell: Tell
+    session: aiohttp.ClientSession,
+    provider: Mapping[str, Any],
+    tell: Tell,
+    *,
+    sleep: Sleep = asyncio.sleep,
 ) -> Renewed:
     """Return what the provider gives when its user has let this client in.
 
-    `provider` is as the service tells it. Raises NotSignedInError, NotReachableError.
+    `provider` is as the service tells it; `sleep` waits between two questions.
+    Raises NotSignedInError, NotReachableError.
     """
     issuer = str(provider["issuer"])
     found = await _asked(session, "GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration")
@@ -47,26 +55,43 @@ async def signed_in(
     try:
         where = str(code.get("verification_uri_complete") or code["verification_uri"])
         device, shown = str(code["device_code"]), str(code["user_code"])
-        interval = float(code.get("interval", _INTERVAL))
-        left = min(float(code["expires_in"]), _MAX_SECONDS)
-    except (KeyError, TypeError, ValueError):
+        left = min(_MAX_SECONDS, float(code["expires_in"]))  # in this order also of NaN
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise _refused(f"{issuer} gives no code ({_why(code)})") from None
     tell(where, shown)
     form = {"grant_type": _GRANT, "device_code": device, "client_id": parameters["client_id"]}
     try:
         async with asyncio.timeout(left):
-            return await _given(session, end, form, interval)
+            return await _given(session, end, form, _interval(code.get("interval")), sleep)
     except TimeoutError:
         raise _refused("the code was not given in time") from None
 
 
+def _interval(said: object) -> float:
+    """Return how many seconds are between two questions, by what the provider says."""
+    try:
+        interval = float(str(said))
+    except ValueError:
+        return _INTERVAL
+    return max(_MIN_INTERVAL, interval) if math.isfinite(interval) else _INTERVAL
+
+
 async def _given(
-    session: aiohttp.ClientSession, address: str, form: Mapping[str, str], interval: float
+    session: aiohttp.ClientSession,
+    address: str,
+    form: Mapping[str, str],
+    interval: float,
+    sleep: Sleep,
 ) -> Renewed:
-    """Ask until the user has decided."""
+    """Ask until the user has decided, also while the provider is away."""
     while True:
-        await asyncio.sleep(max(0.0, min(interval, _MAX_INTERVAL)))
-        found = await _asked(session, "POST", address, form)
+        interval = min(interval, _MAX_INTERVAL)
+        await sleep(interval)
+        try:
+            found = await _asked(session, "POST", address, form)
+        except NotReachableError:
+            interval *= 2  # RFC 8628, 3.5
+            continue
         token, refresh = found.get("access_token"), found.get("refresh_token")
         if isinstance(token, str) and token:
             return Renewed(token=token, refresh=refresh if isinstance(refresh, str) else None)
