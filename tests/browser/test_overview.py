@@ -211,10 +211,10 @@ async def test_it_is_read_and_left_with_the_keyboard(page: Page, stack: Stack) -
     await sign_in(page, stack, to="Overview")
     await expect(page.get_by_role("heading", name="Overview")).to_be_focused()
     links = page.get_by_role("region", name="Deliveries by state").get_by_role("link")
-    await expect(links).to_have_count(8)
+    await expect(links).to_have_count(12)
     await page.keyboard.press("Tab")
     await expect(links.first).to_be_focused()
-    for _ in range(8):
+    for _ in range(12):
         await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="two days, by the hour")).to_be_focused()
 
