@@ -85,6 +85,47 @@ async def test_a_maintenance_is_begun_and_ended_and_the_button_keeps_the_focus(
     assert asked == [f"{TENANT}/enable", f"{TENANT}/enable", f"{TENANT}/disable"]
 
 
+@pytest.mark.parametrize("until", [THEN, "2926-01-31T04:00:00Z"])
+async def test_what_was_said_of_the_end_holds_until_another_is_typed(
+    page: Page, stack: Stack, until: str
+) -> None:
+    """Also an end that is over, or that is years away."""
+    state = {TENANT: {"active": True, "lastUpdate": THEN, "reason": "it moves", "until": until}}
+    asked: list[Any] = []
+
+    async def answer(route: Route) -> None:
+        if route.request.method == "PUT":
+            asked.append(route.request.post_data_json)
+            state[TENANT] = {"active": True, "lastUpdate": THEN} | asked[-1]
+        await route.fulfill(json={"content": state, "links": []})
+
+    await page.route("**/maintenance", answer)
+    await page.route("**/maintenance/**", answer)
+    await sign_in(page, stack, to="System")
+    change = page.get_by_role("button", name="Change what is said\u2026")
+    dialog = page.get_by_role("dialog")
+    hours = dialog.get_by_label("For so many hours")
+    await change.click()
+    await dialog.get_by_label("Reason").fill("it takes longer")
+    await dialog.get_by_role("button", name="Say it").click()
+    await expect(page.get_by_text("it takes longer")).to_be_visible()
+    assert asked == [{"reason": "it takes longer", "until": until}]
+    await change.click()
+    await hours.fill("1e10")
+    await dialog.get_by_role("button", name="Say it").click()
+    await expect(dialog).to_be_visible()  # the field is marked: it is too much
+    await expect(hours).to_be_focused()
+    await hours.evaluate("field => field.removeAttribute('max')")
+    await dialog.get_by_role("button", name="Say it").click()
+    await expect(page.get_by_role("alert")).to_contain_text("Invalid time value")
+    await change.click()
+    await hours.fill("1")
+    await hours.fill("")
+    await dialog.get_by_role("button", name="Say it").click()
+    await expect(page.get_by_text("When it should be over was not said.")).to_be_visible()
+    assert asked[1:] == [{"reason": "it takes longer"}]
+
+
 async def test_a_maintenance_is_told_on_every_page_until_it_is_over(
     page: Page, stack: Stack
 ) -> None:

@@ -5,6 +5,7 @@ import { alertOf, confirmed, h, say, time } from "./dom.js";
 
 const ADMINISTER = ["ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"];
 const HOUR = 3_600_000; // milliseconds
+const LONGEST = 8760; // hours: a year
 
 export function maintenance({ content }) {
   if (!content) return []; // for administrators only
@@ -12,9 +13,9 @@ export function maintenance({ content }) {
   const now = content[tenant] || {};
   const told = h("div", { role: "status" });
   const act = (path, wish, said) => async () => {
-    const body = await wish();
-    if (!body) return;
     try {
+      const body = await wish();
+      if (!body) return;
       await call("PUT", `/maintenance/${encodeURIComponent(tenant)}/${path}`, { body });
       say(said);
       window.dispatchEvent(new Event("maintained"));
@@ -47,12 +48,12 @@ function standing(tenant, { active, lastUpdate, reason, until, enabledBy }) {
 // What is to be said of it; null: nothing is done.
 async function asked(question, action, { reason = "", until }) {
   const left = until ? Math.max(0, Math.round((new Date(until) - Date.now()) / HOUR * 10) / 10) || "" : "";
+  let typed = false; // until it is, what was said holds, to the second, also of an end that is over
   const why = h("input", { id: "maintenance-reason", maxlength: 300, class: "whole", value: reason });
-  const hours = h("input", { id: "maintenance-hours", type: "number", min: 0, step: "any", value: left, "aria-describedby": "maintenance-until" });
+  const hours = h("input", { id: "maintenance-hours", type: "number", min: 0, max: Math.max(LONGEST, left), step: "any", value: left, "aria-describedby": "maintenance-until", oninput: () => { typed = true; } });
   const label = (field, text) => h("label", { for: field.id }, text);
   if (!(await confirmed(question, action, label(why, "Reason"), why, label(hours, "For so many hours"), hours,
     h("p", { class: "hint", id: "maintenance-until" }, "It does not end by itself: after that, it is told that it goes on.")))) return null;
-  const kept = hours.value === String(left); // to the second
-  const end = kept ? until && left && until : Number(hours.value) && new Date(Date.now() + hours.value * HOUR).toISOString();
+  const end = !typed ? until : Number(hours.value) && new Date(Date.now() + hours.value * HOUR).toISOString();
   return { ...(why.value.trim() && { reason: why.value }), ...(end && { until: end }) };
 }

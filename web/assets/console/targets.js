@@ -91,7 +91,8 @@ function told(one) {
   return [
     [h("b", {}, one.name), whose, where && h("div", { class: "dim" }, where)],
     [h("span", { class: kind }, h("span", { "aria-hidden": "true" }, `${glyph} `), one.state), ...since(one)],
-    [listed(one, `${one.running} under way`, { activity: "moving" }), ", ", listed(one, `${one.waiting} waiting`, { state: "active" }),
+    // What waits for a target is no one list: of those, some are tried again, some are paused.
+    [listed(one, `${one.running} under way`, { activity: "moving" }), ", ", h("span", { class: "kept" }, `${one.waiting} waiting`),
       h("div", { class: "dim" }, `last hour: ${one.goodLastHour} went well, ${one.badLastHour} failed`)],
     failure(one),
   ];
