@@ -235,10 +235,10 @@ async def test_two_who_change_a_secret_are_told_what_its_mask_hides(
         await sign_in(page, stack, to="Settings")
         targets = form(page, "delivery_targets")
         await targets.locator("summary", has_text="archive").click()
-        async with page.expect_response("**/audit?*"):
-            await targets.get_by_label("Secret").fill("my-own-secret")
+        # Before a key is pressed here: this page has the mask of the secret before theirs.
         theirs = SERVER | {"secret": "their-own-secret"}
         await put(service, stack, "delivery_targets", {"archive": TARGET | {"s3_server": theirs}})
+        await targets.get_by_label("Secret").fill("my-own-secret")
         await targets.get_by_role("button", name="Save").click()
         await expect(targets).to_contain_text(f"{OPERATOR} set another secret")
         row = targets.get_by_role("row").filter(has_text="secret")
@@ -247,6 +247,75 @@ async def test_two_who_change_a_secret_are_told_what_its_mask_hides(
         await targets.get_by_role("button", name="Put mine").click()
         await expect(targets.get_by_role("button", name="Save")).to_be_hidden()
         await expect(page.locator("#said")).to_have_text("Saved.")
+        # What this page saved is no other's, and what comes after it is.
+        await targets.locator("summary", has_text="archive").click()
+        await targets.get_by_label("Secret").fill("my-second-secret")
+        await save(targets)
+        await put(service, stack, "delivery_targets", {"archive": TARGET | {"s3_server": theirs}})
+        await targets.locator("summary", has_text="archive").click()
+        await targets.get_by_label("Bucket").fill("other")
+        await targets.get_by_role("button", name="Save").click()
+        await expect(targets).to_contain_text(f"{OPERATOR} set another secret")
+        await targets.get_by_role("button", name="Take theirs").click()
+
+
+async def test_where_the_audit_trail_began_is_asked_again_when_typing_begins(
+    page: Page, stack: Stack, service: str
+) -> None:
+    failing = {"status": 503, "json": {"message": "not now"}}
+    async with setting(service, stack, "delivery_targets", value={"archive": TARGET}):
+        await page.route("**/audit?limit=1", lambda route: route.fulfill(**failing))
+        await sign_in(page, stack, to="Settings")
+        targets = form(page, "delivery_targets")
+        await targets.locator("summary", has_text="archive").click()
+        await page.unroute("**/audit?limit=1")
+        async with page.expect_response("**/audit?limit=1"):
+            await targets.get_by_label("Secret").fill("my-own-secret")
+        theirs = SERVER | {"secret": "their-own-secret"}
+        await put(service, stack, "delivery_targets", {"archive": TARGET | {"s3_server": theirs}})
+        await targets.get_by_role("button", name="Save").click()
+        await expect(targets).to_contain_text(f"{OPERATOR} set another secret")
+        await targets.get_by_role("button", name="Take theirs").click()
+
+
+async def test_a_session_that_ends_keeps_stored_secrets_of_what_was_typed(
+    page: Page, stack: Stack, service: str
+) -> None:
+    """Also where the page is loaded again: what is saved would remove one that is optional."""
+    secrets = {"secret": f"whsec_{'A' * 43}=", "previous_secret": f"whsec_{'B' * 42}A="}
+    hook = {"url": "https://hooks.example.org/in"} | secrets
+    async with setting(service, stack, "webhooks", value={"lab": hook}):
+        await sign_in(page, stack, to="Settings")
+        hooks = form(page, "webhooks")
+        await hooks.locator("summary", has_text="lab").click()
+        await hooks.get_by_label("Previous secret").fill("whsec_typed")
+        await ended_by(page, hooks.get_by_role("button", name="Save"), stack)
+        # Only a secret was typed: what is there again is what is stored.
+        await expect(page.get_by_text("Secrets were not kept: type them again.")).to_be_visible()
+        await expect(hooks.get_by_role("button", name="Save")).to_be_hidden()
+        await hooks.locator("summary", has_text="lab").click()
+        await hooks.get_by_label("Previous secret").fill("whsec_typed")
+        await hooks.get_by_label("URL").fill("https://hooks.example.org/out")
+        await ended_by(page, hooks.get_by_role("button", name="Save"), stack)
+        await expect(page.get_by_text("is here again: Webhooks, by name.")).to_be_visible()
+        await hooks.locator("summary", has_text="lab").click()
+        await expect(hooks.get_by_label("Previous secret")).to_have_value("*******")
+        await save(hooks)
+        lab = (await value_of(service, stack, "webhooks"))["lab"]
+        assert lab["url"] == "https://hooks.example.org/out"
+        assert lab["previous_secret"] == "*******"
+
+
+async def ended_by(page: Page, button: Locator, stack: Stack) -> None:
+    """Have the session end by a click, load the page again, and sign in."""
+    over = {"status": 401, "json": {"message": "the token has expired"}}
+    await page.route("**/settings/*", lambda route: route.fulfill(**over))
+    await button.click()
+    await expect(page.get_by_label("Token")).to_be_visible()
+    await page.unroute("**/settings/*")
+    await page.reload()
+    await page.get_by_label("Token").fill(token(stack))
+    await page.get_by_role("button", name="Sign in").click()
 
 
 async def test_a_session_that_ends_takes_nothing_of_what_was_typed(
@@ -288,7 +357,7 @@ async def test_a_session_that_ends_takes_nothing_of_what_was_typed(
     await expect(page.get_by_text("Secrets were not kept: type them again.")).to_be_visible()
     await expect(quota.get_by_label("Active").last).to_have_value("3")
     await expect(form(page, "s3_server").get_by_label("Region")).to_have_value("eu-west-9")
-    await expect(secret).to_have_value("")
+    await expect(secret).to_have_value("*******")  # that which is stored
     # Another user of this tab is shown none of it.
     await quota.get_by_role("button", name="Save").click()
     await expect(page.get_by_label("Token")).to_be_visible()

@@ -370,11 +370,12 @@ export function wordsOf({ format, "x-unit": unit }, value, masked = "set") {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-// A value, with none of the secrets that were typed; those that are stored stay masked.
-export function withoutSecrets(schema, value) {
+// A value, with none of the secrets that were typed: those that `base` has are masked, as before.
+export function withoutSecrets(schema, value, base) {
   const known = resolved(schema);
   const { properties = {}, additionalProperties = {} } = (known.oneOf && optionOf(known, value)) || known;
-  if (!isObject(value)) return known.format === "password" && value !== MASK ? undefined : value;
-  const inner = Object.entries(value).map(([name, one]) => [name, withoutSecrets(properties[name] ?? additionalProperties, one)]);
+  if (!isObject(value)) return known.format !== "password" ? value : [value, base].includes(MASK) ? MASK : undefined;
+  const same = base?.type === value.type ? base : undefined; // a secret of another kind opens something else
+  const inner = Object.entries(value).map(([name, one]) => [name, withoutSecrets(properties[name] ?? additionalProperties, one, same?.[name])]);
   return Object.fromEntries(inner.filter(([, one]) => one !== undefined));
 }

@@ -15,7 +15,7 @@ export function leave(draftsOf, signal) {
     if (session.token) return;
     const drafts = draftsOf();
     left = { owner, drafts };
-    const stored = drafts.filter(({ bare }) => bare !== undefined).map(({ name, base, bare }) => ({ name, base, held: bare }));
+    const stored = drafts.filter(({ bare }) => bare !== undefined).map(({ name, base, seen, bare }) => ({ name, base, seen, held: bare }));
     try {
       if (stored.length) sessionStorage.setItem(KEY, JSON.stringify({ owner, drafts: stored, secretless: true }));
     } catch { /* what is too long for the browser to keep is not kept */ }

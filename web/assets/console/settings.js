@@ -1,7 +1,7 @@
 // The tenant's settings, each a form: what is set, what the default is, try, save, put back.
 
 import { call, looksOnly } from "./api.js";
-import { alertOf, confirmed, h, isObject, say, time } from "./dom.js";
+import { alertOf, confirmed, h, isObject, say } from "./dom.js";
 import { leave, taken } from "./left.js";
 import { MASK, cleared, fits, marked, misfitOf, partOf, shownOf, withoutSecrets } from "./fields.js";
 import { SETTINGS } from "./setting-schemas.js";
@@ -16,12 +16,16 @@ const GROUPS = {
 const FURTHER = "Further";
 // What few visits need is loaded when they do.
 const later = (part) => import(`./${part}.js`);
+const trail = async (query) => (await call("GET", `/audit?${new URLSearchParams(query)}`)).content;
+// The id of the newest entry of the audit trail; undefined where that is not told: then it is not looked for what came after it.
+const newest = () => trail({ limit: 1 }).then(([entry]) => entry?.id ?? 0, () => undefined);
 
 export async function settings(content, { signal, query }) {
   content.append(h("h1", {}, "Settings"),
     h("p", {}, looksOnly() ? "Of this tenant." : "Of this tenant; a change holds for what begins after it."));
   const asking = h("p", { class: "dim" }, "Asking…");
   content.append(asking);
+  const since = looksOnly() ? undefined : await newest(); // before the settings: what comes between is told, not missed
   const answers = await call("GET", "/settings", { signal }).finally(() => asking.remove());
   const unsaved = new Map(); // by title: what gives a draft of what was changed and not saved
   askBeforeLeaving(unsaved, signal);
@@ -35,13 +39,13 @@ export async function settings(content, { signal, query }) {
     own.sort((one, other) => order.indexOf(one.content.name) - order.indexOf(other.content.name));
     content.append(h("h2", {}, group), h("div", { class: "settings" }, own.map((answer) => {
       const place = h("div", { class: isObject(answer.content.value) ? "broad" : null });
-      draw(place, answer, unsaved, drafts.find(({ name }) => name === answer.content.name));
+      draw(place, answer, unsaved, since, drafts.find(({ name }) => name === answer.content.name));
       return place;
     })));
   }
-  if (unsaved.size) {
-    content.querySelector("p").after(h("p", { role: "status", class: "waits" },
-      `The session had ended. What you had not saved is here again: ${[...unsaved.keys()].join(", ")}.`,
+  if (drafts.length) {
+    content.querySelector("p").after(h("p", { role: "status", class: "waits" }, "The session had ended.",
+      unsaved.size ? ` What you had not saved is here again: ${[...unsaved.keys()].join(", ")}.` : "",
       secretless ? " Secrets were not kept: type them again." : ""));
   }
   const wanted = content.querySelector(`[data-setting="${CSS.escape(query.get("name") ?? "")}"]`);
@@ -60,8 +64,9 @@ function askBeforeLeaving(unsaved, signal) {
   }, { signal });
 }
 
-// `draft`: what was typed before, which goes on.
-function draw(place, answer, unsaved, draft) {
+// `since`: the newest entry of the audit trail when the answer was asked for; see `secretBy`. `draft`: what was typed
+// before, which goes on.
+function draw(place, answer, unsaved, since, draft) {
   const { name, description, value, defaultValue } = answer.content;
   const { title, tested, schema } = SETTINGS[name] ?? { title: name, schema: {} };
   const path = `/settings/${name}`;
@@ -82,13 +87,13 @@ function draw(place, answer, unsaved, draft) {
   let base = value; // what is changed here
   let part; // what is edited, as a form or as JSON
   let before; // what was there before any of it was changed
-  let seen; // the newest entry of the audit trail when typing began; see `secretBy`
+  let seen = since; // the same, of what is changed here
   let calling = false;
   const shown = h("div", {});
   const found = h("div", { role: "status" });
   const button = (text, onclick, more) => h("button", { type: "button", onclick, ...more }, text);
   const save = h("button", { class: "main", hidden: true }, "Save");
-  const undo = button("Undo", () => again(stored), { hidden: true });
+  const undo = button("Undo", () => again(stored, "", since), { hidden: true });
   const json = button("", () => attempt(turn), { hidden: simple });
 
   const partFor = (held, raw) => (raw ? asJson(JSON.stringify(held, null, 2)) : partOf(schema, held, simple ? label : undefined));
@@ -115,41 +120,35 @@ function draw(place, answer, unsaved, draft) {
   function follow() {
     const changed = written() !== before;
     save.hidden = undo.hidden = !changed;
-    if (changed && JSON.stringify(base).includes(MASK)) seen ??= newest();
+    if (changed && seen === undefined && !unsaved.has(title)) newest().then((id) => { seen ??= id; });
     if (changed) unsaved.set(title, drafted);
     else unsaved.delete(title);
   }
   function drafted() {
-    if (!part.text) return { name, base, seen, held: part.read(), bare: withoutSecrets(schema, part.read()) };
+    if (!part.text) return { name, base, seen, held: part.read(), bare: withoutSecrets(schema, part.read(), base) };
     let bare; // only of what is known where secrets are
-    try { if (fits(schema, part.read())) bare = withoutSecrets(schema, part.read()); } catch { /* it can't be read */ }
+    try { if (fits(schema, part.read())) bare = withoutSecrets(schema, part.read(), base); } catch { /* it can't be read */ }
     return { name, base, seen, text: part.text(), bare };
   }
-  const trail = async (limit) => (await call("GET", `/audit?${new URLSearchParams({ subject: name, limit })}`)).content;
-  // Its id; undefined where that is not told: then it is not looked for what came after it.
-  async function newest() {
-    try { return (await trail(1))[0]?.id ?? 0; } catch { return undefined; }
-  }
   // The entry of who set another secret meanwhile: by its mask, it is the same as before.
-  async function secretBy() {
-    const since = await seen;
-    if (since === undefined) return undefined;
-    return (await trail(20)).find(({ id, action }) => id > since && ["set, with another secret", "reset"].includes(action));
+  async function secretBy(theirs) {
+    if (seen === undefined || !JSON.stringify([base, theirs]).includes(MASK)) return undefined;
+    return (await trail({ subject: name, limit: 20 })).find(({ id, action }) => id > seen && ["set, with another secret", "reset"].includes(action));
   }
-  function again(told, text) {
+  function again(told, text, now) {
     if (text) say(text);
     unsaved.delete(title);
     // Only what is drawn again has lost the focus; elsewhere, the user is at work.
     const here = place.contains(document.activeElement);
-    draw(place, told, unsaved);
+    draw(place, told, unsaved, now);
     if (here) place.querySelector("input, select, textarea, summary, button").focus();
   }
   // What was changed is done; what was typed meanwhile stays as it is, to be saved.
-  function goOn(told, text) {
+  function goOn(told, text, now) {
     stored = told;
     base = told.content.value;
     before = asRead(base);
-    seen = undefined;
+    since = seen = now;
     origin.textContent = isSet(told) ? "(set)" : "(default)";
     reset.hidden = !isSet(told);
     say(`${text} What you have typed since is not saved yet.`);
@@ -191,11 +190,11 @@ function draw(place, answer, unsaved, draft) {
   async function change(mine, act, text, then = written()) {
     for (;;) {
       const { body: theirs, etag } = await call("GET", path, { whole: true });
-      const entry = await secretBy();
+      const entry = await secretBy(theirs.content.value);
       if (entry || canonical(theirs.content.value) !== canonical(base)) {
         const { dispute } = await later("dispute");
         found.replaceChildren(dispute(schema, { base, theirs: theirs.content.value, mine, entry }, [
-          button("Take theirs", () => again(theirs, "Theirs is taken.")),
+          button("Take theirs", () => again(theirs, "Theirs is taken.", entry?.id ?? seen)),
           button("Put mine", () => calls(async () => {
             base = theirs.content.value;
             if (entry) seen = entry.id;
@@ -207,7 +206,8 @@ function draw(place, answer, unsaved, draft) {
       }
       try {
         const told = await act({ "If-Match": etag });
-        (written() === then ? again : goOn)(told, text);
+        const now = await newest(); // with the entry of this
+        (written() === then ? again : goOn)(told, text, now);
         return;
       } catch (error) {
         if (error.status !== 412) throw error;
@@ -260,13 +260,10 @@ const isSet = ({ links }) => links.some(({ rel }) => rel === "delete");
 // Who changed it last, asked for when it is opened.
 function historyOf(name) {
   const place = h("div", {}, "Asking…");
-  const query = new URLSearchParams({ subject: name });
   return h("details", { class: "hint", ontoggle: async ({ target }) => {
     if (!target.open) return;
     try {
-      const { content } = await call("GET", `/audit?${query}&limit=3`);
-      place.replaceChildren(...content.map(({ at, actor, action }) => h("div", {}, time(at), ` ${actor}: ${action}`)),
-        content.length ? h("a", { href: `#/audit?${query}` }, "What was changed") : "It was not changed yet, or longer ago than the audit trail goes.");
+      place.replaceChildren(...(await later("last-changes")).lastChanges(name, await trail({ subject: name, limit: 3 })));
     } catch (error) {
       place.replaceChildren(alertOf(error));
     }
