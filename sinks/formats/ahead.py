@@ -20,8 +20,8 @@ from sinks.formats.deflate import DeflatePool, compressed
 # Bytes that are handed to a thread at once: a hand-over costs a third of what deflate takes for
 # 20 KB.
 _RUN = 128 * 1024
-# Bytes that are ahead at most, but for a file: a block in all, beside those of a large member that
-# is made meanwhile (`DeflatePool.memory`).
+# Bytes that are ahead at most, but for a file: a block in all. `DeflatePool.memory` has room for it
+# beside a large member's blocks, each of which it counts as it came and compressed.
 _MOST = BLOCK - SMALL
 
 

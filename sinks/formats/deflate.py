@@ -126,10 +126,9 @@ class DeflatePool:
     def memory(self) -> int:
         """Return the bytes that a transfer's blocks take at most.
 
-        As they came, and compressed; one more may be a member's last, and one is taken. And of
-        small members that are ahead.
+        As they came, and compressed; one more may be a member's last, and one is taken.
         """
-        return (2 * (self.limit + 1) + 1) * BLOCK + self.threads * _BUFFERS
+        return 2 * (self.limit + 1) * BLOCK + self.threads * _BUFFERS
 
     def enter(self) -> ThreadPoolExecutor:
         """Return the threads, for one transfer more."""
