@@ -273,7 +273,7 @@ def _placed(profile: Profile, *, keyring: bool) -> Profile:
     if not keyring:
         return replace(profile, in_keyring=False)
     with _keyring_errors():
-        # First what can't be had again: the refresh token before it is used up.
+        # First the refresh token: the one before is used up, so this is the only way on.
         if profile.refresh is not None:
             name = _refresh_name(profile)
             _keyring().set_password(_service(profile), name, profile.refresh)
