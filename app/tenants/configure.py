@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.audit import Actor, AuditRecord
@@ -21,6 +21,7 @@ from app.tenants.values import Setting, TenantSettings
 
 log = get_logger(__name__)
 
+_SHOWN = timedelta(seconds=1)  # a time is shown without what is less
 MAX_REASON = 300  # characters of what is said of a maintenance
 
 
@@ -196,7 +197,11 @@ class Configure:
         It lasts until it is disabled; `until` is when it should be. Raises InvalidRequestError.
         """
         reason = (reason or "").strip() or None
-        flaws = list(_flaws(reason, until))
+        known = await self._store.maintenance(actor.tenant)
+        # What was announced may be over by now, and something else is to be said.
+        announced = known.until if known is not None and known.active else None
+        stays = until is not None and announced is not None and abs(until - announced) < _SHOWN
+        flaws = list(_flaws(reason, None if stays else until))
         if flaws:
             raise InvalidRequestError(flaws)
         return await self._maintain(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.integration.conftest import Deliveries
 from tests.web.conftest import TENANT, Api
 
 
@@ -78,6 +79,19 @@ async def test_what_can_not_be_said_of_a_maintenance_begins_none(
     assert answer.status == 422
     assert (await answer.json())["message"].startswith(f"{flaw}: ")
     assert (await (await api.call("GET", "/maintenance")).json())["content"] == {}
+
+
+async def test_something_else_is_said_of_a_maintenance_whose_announced_end_is_over(
+    api: Api, deliveries: Deliveries
+) -> None:
+    path = f"/maintenance/{TENANT}/enable"
+    until = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    assert (await api.call("PUT", path, json={"until": until})).status == 200
+    await deliveries.pool.execute("UPDATE tenant_maintenance SET until = until - interval '1 day'")
+    over = (await (await api.call("GET", "/maintenance")).json())["content"][TENANT]["until"]
+    assert (await api.call("PUT", path, json={"until": over, "reason": "late"})).status == 200
+    told = (await (await api.call("GET", "/maintenance")).json())["content"][TENANT]
+    assert (told["until"], told["reason"]) == (over, "late")
 
 
 async def test_every_endpoint_is_a_resource_with_its_role(api: Api) -> None:
