@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from yarl import URL
 
 from compose.embedded.processes import (
     Server,
@@ -119,7 +120,7 @@ async def rabbitmq(folder: Path, *, tls: ServerTls | None = None) -> AsyncIterat
                     f"amqps://regards:{password}@localhost:{port}/{VHOST}?cafile={tls.ca}"
                     f"&certfile={tls.client_certificate}&keyfile={tls.client_key}"
                 )
-            server = Server(url=url, child=child, answers=lambda: _answers(url))
+            server = Server(url=url, child=child, answers=lambda: answers(url))
             await wait_until(lambda: listens(port), child)
             await wait_until(server.answers, child)
             yield server
@@ -145,9 +146,14 @@ async def control(folder: Path, *arguments: str | Path) -> str:
     return output.decode()
 
 
-async def _answers(url: str) -> None:
+async def answers(url: str) -> None:
+    """Raise OSError unless RabbitMQ takes a connection there."""
+    # One that failed is closed, too. Of one that is not, aio-pika makes the closing when it is
+    # collected, in whatever thread that is: where no loop runs, a warning comes of it.
+    connection = aio_pika.Connection(URL(url))
     try:
-        connection = await aio_pika.connect(url, timeout=5)
+        await connection.connect(timeout=5)
     except CONNECTION_EXCEPTIONS as error:
         raise OSError(str(error)) from error
-    await connection.close()
+    finally:
+        await connection.close()
