@@ -59,8 +59,13 @@ def end(tenant: str | None) -> None:
     """Take a tenant out of maintenance: what waited begins."""
     settings = load_settings()
     name = named_tenant(settings, tenant)
-    over = _on_database(settings, lambda configure: configure.disable_maintenance(caller(name)))
-    click.echo(_said(name, over))
+
+    async def over(configure: Configure) -> Maintenance:
+        if await configure.maintenance(name) is None:
+            chosen_tenant(settings, name)  # none that is served, nor was
+        return await configure.disable_maintenance(caller(name))
+
+    click.echo(_said(name, _on_database(settings, over)))
 
 
 @maintenance.command("show")
@@ -71,6 +76,8 @@ def show(tenant: str | None, as_json: bool) -> None:
     settings = load_settings()
     name = named_tenant(settings, tenant)
     found = _on_database(settings, lambda configure: configure.maintenance(name))
+    if found is None:
+        chosen_tenant(settings, name)  # none that is served, nor was
     if as_json:
         click.echo("null" if found is None else in_json(MaintenanceStateView.of(found)))
     else:

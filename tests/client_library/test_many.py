@@ -120,10 +120,9 @@ async def test_many_are_done_by_lots_and_what_was_done_before_one_failed_is_told
     service.looked = {"content": found, "left": []}
     service.done = {"content": found[:99], "left": LEFT}
     code, _, err = await service.call("retry", "--all", "--yes")
-    assert [len(body["ids"]) for _, body in service.asked[1:]] == [100, 100, 50]
-    assert [name for _, body in service.asked[1:] for name in body["ids"]] == [
-        str(each["id"]) for each in found
-    ]
+    names = [str(each["id"]) for each in found]
+    oldest_first = [names[150:], names[50:150], names[:50]]
+    assert [body["ids"] for _, body in service.asked[1:]] == oldest_first
     assert (code, err.count("c is left as it is")) == (1, 3)
     service.asked.clear()
     service.ends_after = 2  # a look, and a lot

@@ -86,14 +86,17 @@ async def _act(
     ids: Sequence[str],
     **how: Any,
 ) -> _Acted:
-    """Do it by lots, each answered in time. Raises ClientError where the first fails."""
+    """Do it by lots, each answered in time; what has waited longest comes last, and goes first.
+
+    Raises ClientError where the first fails.
+    """
     acted = _Acted(asked=len(ids))
     async with where.client() as client:
-        for start in range(0, len(ids), _LOT):
+        for end in range(len(ids), 0, -_LOT):
             try:
-                lot = await client.operating.act(act, wanted, ids[start : start + _LOT], **how)
+                lot = await client.operating.act(act, wanted, ids[max(0, end - _LOT) : end], **how)
             except ClientError as error:
-                if start == 0:
+                if end == len(ids):
                     raise
                 acted.broken = error
                 break
