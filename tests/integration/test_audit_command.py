@@ -7,6 +7,7 @@ import getpass
 import io
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -195,17 +196,23 @@ async def test_a_maintenance_of_a_shell_is_told_shown_and_ended(here: dict[str, 
 
     assert run("show") == f"tenant {TENANT} is in no maintenance\n"
     assert run("show", "--json") == "null\n"
-    begun = run("on", "--reason", "rs-order is migrated", "--until", "2999-01-31T12:00:00Z")
+    year = datetime.now(UTC).year + 2
+    begun = run("on", "--reason", "rs-order is migrated", "--until", f"{year}-01-31T12:00:00Z")
     assert begun.startswith(f"tenant {TENANT} is in maintenance since ")
-    assert begun.endswith(f", by {ME} until 2999-01-31 12:00:00 UTC: rs-order is migrated\n")
+    assert begun.endswith(f", by {ME} until {year}-01-31 12:00:00 UTC: rs-order is migrated\n")
     assert run("show") == begun
     shown = json.loads(run("show", "--json"))
     assert (shown["active"], shown["enabledBy"]) == (True, ME)
-    both = delivery("maintenance", "on", "--until", "2999-01-31", "--for", "2h", **here)
+    both = delivery("maintenance", "on", "--until", f"{year}-01-31", "--for", "2h", **here)
     assert (both.returncode, "not both" in both.stderr) == (2, True)
     past = delivery("maintenance", "on", "--until", "2020-01-31", **here)
     assert past.returncode == 1
     assert "is over by now" in past.stderr
+    late = delivery("maintenance", "on", "--until", "2999-01-31", **here)
+    assert (late.returncode, "ten years" in late.stderr) == (1, True)
+    for asked in ("off", "show"):
+        stranger = delivery("maintenance", asked, "--tenant", "norht", **here)
+        assert (stranger.returncode, "unknown tenant norht" in stranger.stderr) == (2, True)
     assert run("on", "--for", "2h").count("until") == 1
     assert run("off") == f"tenant {TENANT} is in no maintenance\n"
     noted = [(entry["before"], entry["after"]) for entry in told(here)]
