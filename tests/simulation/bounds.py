@@ -46,14 +46,16 @@ class Bounds:
             self._told.add(of)
             self.wrong(f"{worker.process} has {has}")
 
-    async def at_rest(self, workers: Sequence[Worker]) -> None:
-        """Find that no worker has anything any more."""
+    async def at_rest(self, workers: Sequence[Worker], *, is_due: Callable[[], bool]) -> None:
+        """Find that no worker has anything any more, unless something `is_due`."""
         while any(worker.process.frozen for worker in workers):
             await asyncio.sleep(1)
-        for _ in range(_LOOKS):
+        looks = 0
+        while looks < _LOOKS:
             left = list(self._left(workers))
             if not left:
                 return
+            looks += not is_due()
             await asyncio.sleep(_BETWEEN)
         for what in left:
             self.wrong(f"at rest {what}")
