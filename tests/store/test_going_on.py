@@ -7,6 +7,7 @@ import io
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -197,29 +198,47 @@ async def test_nor_what_its_successor_has_opened(half: HalfMade) -> None:
     assert half.store.sent[1] == 1
 
 
+class LateOpening:
+    """Opens an upload, and answers once it may."""
+
+    def __init__(self, create: Callable[..., Awaitable[Upload]]) -> None:
+        self._create = create
+        self.is_open, self.is_answered = asyncio.Event(), asyncio.Event()
+
+    async def create(self, *args: Any, **named: Any) -> Upload:
+        upload = await self._create(*args, **named)
+        self.is_open.set()
+        await self.is_answered.wait()
+        return upload
+
+
+def sweep_of(half: HalfMade, after: timedelta) -> Sweep:
+    """Return what looks for uploads that are open, so long after their delivery has ended."""
+    return Sweep(
+        store=half.deliveries.store,
+        tenants=half.deliveries.tenants,
+        uploads=half.transfers("sweep").uploads,
+        checkpoints=half.deliveries.checkpoints("sweep"),
+        after=after,
+        limit=9,
+    )
+
+
 @pytest.mark.parametrize("lease_holds", [False, True])
 async def test_a_worker_that_stood_still_as_it_opened_an_upload_aborts_it_if_none_looks_for_it(
     half: HalfMade, lease_holds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its delivery may have ended, and be swept. While its lease holds, the next attempt looks."""
     now = 0.0
-    is_open, is_answered = asyncio.Event(), asyncio.Event()
-    create = half.store.create_upload
-
-    async def answer_late(*args: Any, **named: Any) -> Upload:
-        upload = await create(*args, **named)
-        is_open.set()
-        await is_answered.wait()
-        return upload
-
-    monkeypatch.setattr(half.store, "create_upload", answer_late)
+    late = LateOpening(half.store.create_upload)
+    monkeypatch.setattr(half.store, "create_upload", late.create)
     await half.plan()
     attempt = asyncio.create_task(half.attempt(lease=make_lease(30.0, clock=lambda: now)))
-    await is_open.wait()
+    await late.is_open.wait()
     if not lease_holds:
         now = 45.0
     attempt.cancel()
-    is_answered.set()
+    late.is_answered.set()
     with pytest.raises(asyncio.CancelledError):
         await attempt
     assert len(half.store.open()) == lease_holds
@@ -229,41 +248,27 @@ async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_bef
     half: HalfMade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    is_open, is_answered = asyncio.Event(), asyncio.Event()
-    create = half.store.create_upload
-
-    async def answer_late(*args: Any, **named: Any) -> Upload:
-        upload = await create(*args, **named)
-        is_open.set()
-        await is_answered.wait()
-        return upload
+    late = LateOpening(half.store.create_upload)
 
     async def lost(*_: Any) -> None:
         raise TargetUnavailableError("the answer was lost")
 
     await half.plan()
     with monkeypatch.context() as patched:
-        patched.setattr(half.store, "create_upload", answer_late)
+        patched.setattr(half.store, "create_upload", late.create)
         patched.setattr(half.store, "abort", lost)
         attempt = asyncio.create_task(half.attempt(lease=make_lease(30.0, clock=lambda: now)))
-        await is_open.wait()
+        await late.is_open.wait()
         delivery = await half.deliveries.active()
         await half.deliveries.fail(delivery, "for the test")
         assert await half.deliveries.store.swept(delivery, took=timedelta())
         now = 45.0
         attempt.cancel()
-        is_answered.set()
+        late.is_answered.set()
         with pytest.raises(asyncio.CancelledError):
             await attempt
     await half.deliveries.elapse(timedelta(minutes=2))
-    sweep = Sweep(
-        store=half.deliveries.store,
-        tenants=half.deliveries.tenants,
-        uploads=half.transfers("w").uploads,
-        checkpoints=half.deliveries.checkpoints("sweeper"),
-        after=timedelta(minutes=1),
-        limit=9,
-    )
+    sweep = sweep_of(half, timedelta(minutes=1))
     assert await sweep.look() == 1
     assert half.store.open() == []
 
@@ -288,14 +293,7 @@ async def test_an_upload_that_a_target_opens_after_its_delivery_has_ended_is_swe
     with pytest.raises(asyncio.CancelledError):
         await attempt
     lease = timedelta(seconds=3)
-    sweep = Sweep(
-        store=half.deliveries.store,
-        tenants=half.deliveries.tenants,
-        uploads=half.transfers("sweep").uploads,
-        checkpoints=half.deliveries.checkpoints("sweep"),
-        after=after_end(lease),
-        limit=9,
-    )
+    sweep = sweep_of(half, after_end(lease))
     await half.deliveries.elapse(timedelta(seconds=7))
     assert await sweep.look() == 0
     await open_late()
