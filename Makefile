@@ -30,7 +30,7 @@ INSTALL := $(BIN)/uv pip install --quiet --link-mode copy --python $(BIN)/python
 # A Python by its file and version; the one that is asked for may be another than the environment's.
 WHICH := import sys; print(sys.base_prefix, sys.version_info[:3])
 
-.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-plan bench-statements bench-quick bench-notify bench-tiny bench-round-trips bench-scale bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
+.PHONY: help setup demo up simulate simulate-proof test test-unit test-pythons test-kafka test-stores test-outages check quick steady sbom audit digests chart chart-tools model lint types imports bench bench-forms bench-burst bench-memory bench-latency bench-stages bench-fetch-wait bench-threshold bench-wakes bench-plan bench-statements bench-quick bench-notify bench-tiny bench-round-trips bench-scale bench-queue bench-workers bench-handover bench-checkpoints bench-suborders bench-parked bench-sse bench-loop bench-start bench-web chaos screenshots format docs documented record lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -148,6 +148,16 @@ bench-memory: setup ## Memory of a transfer for growing archives (SIZES="1 8 32"
 
 bench-latency: setup ## Tiny deliveries through the whole stack (DELIVERIES=500)
 	@$(BIN)/python -m tests.bench.latency --deliveries $(or $(DELIVERIES),500)
+
+bench-fetch-wait: setup ## What a fetch that is held back costs a tiny delivery and spares a worker at rest (DELIVERIES=15)
+	@$(BIN)/python -m tests.bench.fetch_wait --deliveries $(or $(DELIVERIES),15)
+	@$(BIN)/python -m compose.embedded.apache_kafka $(BIN)/python -m tests.bench.fetch_wait --deliveries $(or $(DELIVERIES),15)
+
+bench-threshold: setup ## What compressing rasters costs and spares, and what their samples say
+	@$(BIN)/python -m tests.bench.threshold
+
+bench-wakes: setup ## How long a delivery waits where one of two workers is full (DELIVERIES=20)
+	@$(BIN)/python -m tests.bench.wakes --deliveries $(or $(DELIVERIES),20)
 
 bench-suborders: setup ## An order of many suborders, two restored at a time (SUBORDERS=40)
 	@$(BIN)/python -m tests.bench.suborders --suborders $(or $(SUBORDERS),40)

@@ -118,7 +118,8 @@ async def _measure(files: int, page: int, *, source: str, database: str) -> None
     callbacks.watch()
     took, peak = await measure(files, page, callbacks, source=source, database=database)
     print(
-        f"{files:8} files   longest on the loop {callbacks.longest * 1000:5.1f} ms   "
+        f"{files:8} files   longest on the loop {callbacks.longest * 1000:5.1f} ms "
+        f"({callbacks.offender})   "
         f"on the loop in all {callbacks.total:5.1f} s of {took:6.1f} s   "
         f"peak over idle {peak:4.0f} MiB (reserved: {files * MEMORY_A_FILE / MIB:.0f})",
         flush=True,

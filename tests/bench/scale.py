@@ -58,7 +58,6 @@ _AXES: dict[str, tuple[int, ...]] = {
 }
 _ROUNDS = 5  # an odd number: the median is one of them
 _TENANTS = max(_AXES["tenants"])
-_MONTH = timedelta(days=30)
 _PAGE = 50  # deliveries of a list
 _BATCH = 10  # messages of a relay's pass
 _FORGOTTEN = 20  # deliveries that the janitor finds in each round
@@ -71,6 +70,7 @@ class Site:
 
     size: Size
     middle: tuple[datetime, UUID]  # of the list of the first tenant
+    ends: list[datetime]  # of the deliveries that have ended, the oldest that the janitor finds
     last: int  # the number of the newest step
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -102,6 +102,14 @@ class Site:
         assert row is not None
         self.middle = row["requested_at"], row["id"]
         self.last = await self.deliveries.changes.last()
+        self.ends = [
+            ended
+            for (ended,) in await self.pool.fetch(
+                "SELECT finished_at FROM delivery WHERE finished_at IS NOT NULL "
+                "ORDER BY finished_at LIMIT $1",
+                _FORGOTTEN * _ROUNDS + 1,
+            )
+        ]
 
 
 async def _claim(site: Site, worker: int, **limits: Any) -> None:
@@ -232,8 +240,7 @@ async def _sweep(site: Site, _worker: int) -> None:
 
 async def _forget(site: Site, _worker: int) -> None:
     site.forgotten += _FORGOTTEN
-    oldest = _MONTH * (site.size.finished - site.forgotten) / site.size.finished
-    age = oldest + timedelta(hours=1)
+    age = datetime.now(UTC) - site.ends[site.forgotten]
     await site.janitor.forget(finished=age, audited=age)
 
 
