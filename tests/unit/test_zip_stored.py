@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from app.delivery.checkpoint import FinishedMember
 from app.delivery.manifest import ManifestFile
 from app.errors import WrongFileError
 from sinks.formats.archive_format import BLOCK, Member
-from sinks.formats.zip import Zip
+from sinks.formats.zip import Zip, _suffix
 from sinks.pipeline.rechunk import rechunk
 from sinks.pipeline.verify import FileVerifier
 from tests.builders import archive_blocks, make_file
@@ -130,6 +131,14 @@ def test_nothing_is_stored_that_is_to_be_deflated() -> None:
     files = [(told("a.png", content), content), (told("empty", b""), b"")]
     _, members = zipped(files, compression="deflate")
     assert [is_stored(member) for member in members] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b.tif", "a/b.tar.GZ", "x.zip/y", "..zip", "x/.zip", "a.", "é.ZIP", "plain", ".a.b"]
+)
+def test_what_a_name_ends_in_is_what_pathlib_says(name: str) -> None:
+    # (Up to Python 3.13 a dot at the end is no suffix.)
+    assert _suffix(name).rstrip(".") == PurePosixPath(name).suffix.rstrip(".")
 
 
 def test_the_bytes_are_those_of_every_version() -> None:
