@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from app.run.wiring.tenants import ConfigurationParts
+from app.usecases.many import MAX_AT_ONCE, Acted, Left, Looked
+from app.waiting.slices import SLICE
+from tests.builders import make_delivery
 from tests.integration.conftest import Deliveries
-from tests.web.conftest import Api
+from tests.unit.test_explain import FAILED
+from tests.web.conftest import Api, MakeClient, parts_for, serve
+from web.api.many import ManyApi
 
 
 async def many(api: Api, act: str, status: int = 200, **body: Any) -> Any:
@@ -123,3 +133,87 @@ async def test_a_delivery_of_that_name_can_still_be_looked_at(
     await deliveries.granted(name)
     answer = await api.call("GET", f"/deliveries/{name}")
     assert (await answer.json())["content"]["correlationId"] == name
+
+
+class Turns:
+    """Counts the turns that the loop gives to others, and what is looked at in each."""
+
+    def __init__(self) -> None:
+        self.looked_at: defaultdict[int, set[int]] = defaultdict(set)
+        self._number = 0
+        self._loop = asyncio.get_running_loop()
+        self._next()
+
+    def _next(self) -> None:
+        self._number += 1
+        self._then = self._loop.call_soon(self._next)
+
+    def note(self, what: object) -> None:
+        """Note that it is looked at now."""
+        self.looked_at[self._number].add(id(what))
+
+    def end(self) -> None:
+        """Count no further."""
+        self._then.cancel()
+
+
+class Noted:
+    """Stands for something, and notes when it is looked at."""
+
+    def __init__(self, turns: Turns, what: object) -> None:
+        self._turns = turns
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        self._turns.note(self)
+        return getattr(self._what, name)
+
+
+class Plenty:
+    """In the place of `Many`: finds, and does, as many as there may be; half of them are left."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    async def look(self, *_: Any, **__: Any) -> Looked:
+        tracked = [replace(FAILED, delivery=make_delivery()) for _ in range(MAX_AT_ONCE // 2)]
+        would: list[Any] = [Noted(self._turns, each) for each in tracked]
+        return Looked(would=would, left=self._left(), more=False)
+
+    async def act(self, *_: Any, **__: Any) -> Acted:
+        done: list[Any] = [
+            (each.id, Noted(self._turns, each))
+            for each in (make_delivery() for _ in range(MAX_AT_ONCE // 2))
+        ]
+        return Acted(done=done, left=self._left())
+
+    def _left(self) -> list[Any]:
+        left = (Left(id=uuid4(), tracked=None, why="why") for _ in range(MAX_AT_ONCE // 2))
+        return [Noted(self._turns, each) for each in left]
+
+
+@pytest.fixture
+async def turns() -> AsyncIterator[Turns]:
+    """Turns of the loop, from now on."""
+    counted = Turns()
+    yield counted
+    counted.end()
+
+
+@pytest.mark.parametrize("act", ["cancel", "retry"])
+@pytest.mark.parametrize("wish", [{"dryRun": True}, {"ids": [str(uuid4())]}], ids=["look", "act"])
+async def test_an_answer_about_a_thousand_gives_others_their_turns(
+    configuration: ConfigurationParts,
+    aiohttp_client: MakeClient,
+    turns: Turns,
+    act: str,
+    wish: dict[str, Any],
+) -> None:
+    """Made in one go it would hold all streams and calls of the process for as long."""
+    plenty: Any = Plenty(turns)
+    api = await serve(aiohttp_client, parts_for(configuration, many=ManyApi(plenty)))
+    told = await many(api, act, **wish)
+    assert len(told["content"]) == len(told["left"]) == MAX_AT_ONCE // 2
+    in_each = [len(looked_at) for looked_at in turns.looked_at.values()]
+    assert sum(in_each) == MAX_AT_ONCE
+    assert max(in_each) <= 2 * SLICE  # where one list ends, the next one begins in the same turn
