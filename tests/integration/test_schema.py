@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from tests.command import delivery
 
 NEWEST = steps()[-1][0]
 LAST_RELEASED = 60  # the newest migration of the version before
+GATE = 4711  # an advisory lock, at which a migration is held
 LOOKS = [
     ("list",),
     ("show", "d-1"),
@@ -141,25 +143,16 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
     It is the migration's that is ended here: it began to wait when the circle was closed.
     """
     module = sys.modules["app.store.migrate"]
-    gate = 4711
     meeting = (
         "ALTER TABLE delivery ADD later integer; "
-        f"SELECT pg_advisory_xact_lock({gate}); "
+        f"SELECT pg_advisory_xact_lock({GATE}); "
         "ALTER TABLE outbox ADD later integer"
     )
     monkeypatch.setattr(module, "steps", lambda: [*steps(), (9999, "9999_later.sql", meeting)])
 
-    async def waits(what: str) -> None:
-        locks = "pg_locks JOIN pg_database ON pg_database.oid = database"
-        here = "datname = current_database() AND NOT granted"
-        looked = f"SELECT EXISTS (SELECT 1 FROM {locks} WHERE {here} AND {what})"  # noqa: S608
-        async with asyncio.timeout(30):
-            while not await pool.fetchval(looked):
-                await asyncio.sleep(0.01)
-
     async with open_pool(database, size=2, start_timeout=30) as other:
         async with pool.acquire() as keeper, pool.acquire() as worker:
-            await keeper.execute("SELECT pg_advisory_lock($1)", gate)
+            await keeper.execute("SELECT pg_advisory_lock($1)", GATE)
             async with worker.transaction():
                 # It must not be the one that looks for the circle.
                 await worker.execute("SET LOCAL deadlock_timeout = '10min'")
@@ -168,15 +161,73 @@ async def test_migrations_of_two_processes_at_once_outlive_a_deadlock_with_a_wor
                     asyncio.create_task(migrate(each, lock_timeout=60, retry_interval=0.01))
                     for each in (pool, other)
                 ]
-                await waits(f"locktype = 'advisory' AND objid = {gate}")
+                await waiting(pool, f"locktype = 'advisory' AND objid = {GATE}")
                 reading = asyncio.create_task(worker.fetchval("SELECT count(*) FROM delivery"))
-                await waits("relation = 'delivery'::regclass")
-                await keeper.execute("SELECT pg_advisory_unlock($1)", gate)
+                await waiting(pool, "relation = 'delivery'::regclass")
+                await keeper.execute("SELECT pg_advisory_unlock($1)", GATE)
                 assert await reading == 0
                 assert not all(task.done() for task in migrating)
         done = await asyncio.gather(*migrating)
     assert sorted(done) == [[], ["9999_later.sql"]]
     assert "deadlock detected" in capsys.readouterr().out
+
+
+@pytest.fixture
+async def upgraded(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncpg.Pool]:
+    """A database before migration 89, whose upgrade waits for a lock behind its indexes."""
+    module = sys.modules["app.store.migrate"]
+    known = steps()
+    gate = (90, "0090_gate.sql", f"SELECT pg_advisory_xact_lock({GATE})")
+    async with open_pool(database, size=5, start_timeout=30) as pool:
+        monkeypatch.setattr(module, "steps", lambda: [step for step in known if step[0] < 89])
+        await migrate(pool)
+        monkeypatch.setattr(module, "steps", lambda: sorted([*known, gate]))
+        yield pool
+
+
+async def waiting(pool: asyncpg.Pool, what: str) -> int:
+    """Return the process that waits for a lock, once one does."""
+    looked = (
+        "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database "  # noqa: S608
+        f"WHERE datname = current_database() AND NOT granted AND {what}"
+    )
+    async with asyncio.timeout(30):
+        while (pid := await pool.fetchval(looked)) is None:
+            await asyncio.sleep(0.01)
+    return int(pid)
+
+
+async def test_maintenance_can_be_read_while_an_upgrade_builds_indexes(
+    upgraded: asyncpg.Pool,
+) -> None:
+    """What takes a message in asks for it; an index of many deliveries takes minutes."""
+    async with upgraded.acquire() as keeper, upgraded.acquire() as worker:
+        await keeper.execute("SELECT pg_advisory_lock($1)", GATE)
+        migrating = asyncio.create_task(migrate(upgraded, lock_timeout=60))
+        await waiting(upgraded, f"locktype = 'advisory' AND objid = {GATE}")
+        async with worker.transaction():
+            await worker.execute("LOCK TABLE tenant_maintenance IN ACCESS SHARE MODE NOWAIT")
+        await keeper.execute("SELECT pg_advisory_unlock($1)", GATE)
+    assert await migrating == [
+        "0089_narrow_lists.sql",
+        "0090_gate.sql",
+        "0091_maintenance_announced.sql",
+    ]
+
+
+async def test_indexes_are_not_built_while_a_backup_would_have_them_built_again(
+    upgraded: asyncpg.Pool,
+) -> None:
+    async with upgraded.acquire() as backup, backup.transaction():
+        await backup.fetchval("SELECT count(*) FROM tenant_maintenance")
+        migrating = asyncio.create_task(migrate(upgraded, lock_timeout=60))
+        pid = await waiting(upgraded, "relation = 'tenant_maintenance'::regclass")
+        assert not await upgraded.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE pid = $1 AND mode = 'ShareLock' "
+            "AND relation IN ('delivery'::regclass, 'audit'::regclass))",
+            pid,
+        )
+    assert len(await migrating) == 3
 
 
 async def test_a_right_that_is_missing_while_it_runs_is_named_and_waited_for(

@@ -1,5 +1,14 @@
--- What comes behind these indexes changes this table: what reads it (a backup) is waited for before they are built, not after.
-LOCK TABLE tenant_maintenance IN ACCESS EXCLUSIVE MODE;
+-- 0091 changes this table: what reads it for long (a backup) is waited for before these indexes are built, not after, when they
+-- would have to be built again. The lock is let go of at once, with the block that fails: all that is behind it would hold it
+-- until the last index is there, and workers and the HTTP server read the table all the time. (Where a backup begins meanwhile,
+-- they are built once more.)
+DO $$
+BEGIN
+    LOCK TABLE tenant_maintenance IN ACCESS EXCLUSIVE MODE;
+    RAISE EXCEPTION USING errcode = 'ZZ089';
+EXCEPTION
+    WHEN SQLSTATE 'ZZ089' THEN NULL;
+END $$;
 
 -- Lists of what has not ended, and of what a worker has in hand or has tried before, by indexes of their own: to find those few,
 -- all that a tenant ever had were read, every five seconds for each console that shows what is stuck.
