@@ -533,14 +533,16 @@ class DeliveryStore(Protocol):
     async def swept(self, delivery: Delivery, *, took: timedelta) -> bool:
         """Note that nothing of the delivery is open any more, as a look found that `took` so long.
 
-        False if a tail of it is noted, or if a completion of it, or of another delivery to its
-        place, may have been under way when the look began: then there is another look.
+        False if a tail of it is noted, if a completion of it, or of another delivery to its place,
+        may have been under way when the look began, or if `sweep_again` was called since then: then
+        there is another look.
         """
 
     async def sweep_again(self, delivery: Delivery) -> None:
         """Let `unswept` return a delivery again that is swept: an attempt has left something late.
 
-        As if it had ended now. One that has not ended, or is not swept yet, will be swept anyway.
+        As if it had ended now; a look that is under way, and may have come too early for that, does
+        not count. One that has not ended will be swept anyway.
         """
 
     async def postpone_sweeps(

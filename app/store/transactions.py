@@ -719,7 +719,7 @@ class PostgresStore:
             return await self._pool.fetchval(*swept) is not None
 
     async def sweep_again(self, delivery: Delivery) -> None:
-        """Let `unswept` return a delivery again that is swept."""
+        """Let `unswept` return a delivery again that is swept, or looked at for that."""
         with translate_errors():
             await self._pool.execute(*SQL["sweep_again"](id=delivery.id))
 

@@ -588,11 +588,13 @@ LIMIT :limit;
 -- name: swept
 -- Nothing of this one is open any more, and the place where it was is of no use: no row if a tail of it may
 -- be there, or a completion may still have been under way when that was looked at, :took ago; its own, or, where it
--- may have left an object, another delivery's of the same one (then what is there was left alone). With
+-- may have left an object, another delivery's of the same one (then what is there was left alone). Nor if an attempt has
+-- said since then that it left something open (`sweep_again`): that was not seen. With
 -- it goes what was saved of a half-made archive, if a version that knew nothing of that has ended it.
 WITH swept AS (
     UPDATE delivery d SET swept = true, upload_target = NULL
     WHERE id = :id AND coalesce(completing_until < now() - :took::interval, true)
+      AND not_before <= now() - :took::interval
       AND NOT EXISTS (SELECT 1 FROM tail WHERE delivery_id = d.id)
       AND NOT EXISTS (
           SELECT 1 FROM delivery other
@@ -607,8 +609,9 @@ WITH swept AS (
 SELECT id FROM swept;
 
 -- name: sweep_again
--- An attempt that stood still has left something open after this one was swept: it is swept once more.
-UPDATE delivery SET swept = false, not_before = now() WHERE id = :id AND swept;
+-- An attempt that stood still has left something open after this one was swept, or was looked at for that: it is swept once
+-- more.
+UPDATE delivery SET swept = false, not_before = now() WHERE id = :id AND state IN ({ended});
 
 -- name: postpone_sweeps
 -- The place where these may have left an upload open does not answer: `unswept`, asked with :after,

@@ -576,6 +576,19 @@ async def test_an_ended_delivery_is_swept_once_and_not_while_its_id_is_in_use(
     assert await unswept() == ["c"]
 
 
+async def test_a_look_in_which_an_attempt_left_something_is_none_that_sweeps(
+    deliveries: Deliveries,
+) -> None:
+    """It may have asked what is open before that was."""
+    claimed = await deliveries.claimed()
+    await deliveries.fail(claimed, "for the test")
+    await deliveries.elapse(timedelta(minutes=5))
+    await deliveries.store.sweep_again(claimed)
+    await deliveries.elapse(timedelta(minutes=1))
+    assert not await deliveries.store.swept(claimed, took=timedelta(minutes=2))
+    assert await deliveries.store.swept(claimed, took=timedelta(seconds=59))
+
+
 async def test_a_delivery_is_not_swept_while_another_completes_an_object_in_its_place(
     deliveries: Deliveries,
 ) -> None:

@@ -263,6 +263,7 @@ class MemoryStore:
                 no_longer,
                 lambda row: (
                     has_come(row)
+                    and row.not_before <= then
                     and not is_made_by_another(row)
                     and not list(session.rows(self._database.tails, delivery.id))
                 ),
@@ -270,14 +271,14 @@ class MemoryStore:
         return swept is not None
 
     async def sweep_again(self, delivery: Delivery) -> None:
-        """Let `unswept` return a delivery again that is swept."""
+        """Let `unswept` return a delivery again that is swept, or looked at for that."""
         async with self._database.session() as session:
             await update(
                 self._database,
                 session,
                 delivery.id,
                 lambda row: replace(row, swept=False, not_before=session.now),
-                lambda row: row.swept,
+                lambda row: row.state.ended,
             )
 
     async def postpone_sweeps(
