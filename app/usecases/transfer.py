@@ -469,13 +469,24 @@ class Transfers:
     async def _abort_late(
         self, delivery: Delivery, opening: asyncio.Future[Upload], target: Target
     ) -> None:
-        """Abort an upload that no attempt goes on with; where that fails, it is swept."""
+        """Abort an upload that no attempt goes on with; where that fails, it is swept.
+
+        PostgreSQL is asked for that once, as the worker may stop just now: where it is away, an
+        operator is told.
+        """
         try:
             async with asyncio.timeout(_OPENING_TIMEOUT):
                 await self.objects.abort(target, await opening)
-        except (TimeoutError, DeliveryError):
-            with suppress(StoreUnavailableError):
+        except (TimeoutError, DeliveryError) as error:
+            try:
                 await self.store.sweep_again(delivery)
+            except StoreUnavailableError:
+                log.warning(
+                    "uploads_not_swept",
+                    **delivery.log_context,
+                    cause=str(error) or "the target did not answer in time",
+                    consequence=f"an upload may stay open at the target; {target.leftovers}",
+                )
 
     async def _archive(
         self,

@@ -28,6 +28,7 @@ from app.errors import (
     SourceGoneError,
     SourceRefusedError,
     SourceUnavailableError,
+    StoreUnavailableError,
     TargetRefusedError,
     TargetUnavailableError,
     UploadLostError,
@@ -244,9 +245,8 @@ async def test_a_worker_that_stood_still_as_it_opened_an_upload_aborts_it_if_non
     assert len(half.store.open()) == lease_holds
 
 
-async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_before(
-    half: HalfMade, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def leave_behind(half: HalfMade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a worker open an upload when its delivery is swept, and fail to abort it."""
     now = 0.0
     late = LateOpening(half.store.create_upload)
 
@@ -267,10 +267,31 @@ async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_bef
         late.is_answered.set()
         with pytest.raises(asyncio.CancelledError):
             await attempt
+
+
+async def test_what_it_does_not_abort_is_swept_though_its_delivery_was_swept_before(
+    half: HalfMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_behind(half, monkeypatch)
     await half.deliveries.elapse(timedelta(minutes=2))
     sweep = sweep_of(half, timedelta(minutes=1))
     assert await sweep.look() == 1
     assert half.store.open() == []
+
+
+async def test_what_it_can_neither_abort_nor_have_swept_is_told(
+    half: HalfMade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: Delivery) -> None:
+        raise StoreUnavailableError("PostgreSQL is away")
+
+    monkeypatch.setattr(half.deliveries.store, "sweep_again", away)
+    with capture_logs() as logs:
+        await leave_behind(half, monkeypatch)
+    (told,) = [each for each in logs if each["event"] == "uploads_not_swept"]
+    assert told["cause"] == "the answer was lost"
+    assert told["consequence"].endswith(f"stay open at the target; {TARGET.leftovers}")
+    assert len(half.store.open()) == 1
 
 
 async def test_an_upload_that_a_target_opens_after_its_delivery_has_ended_is_swept(
