@@ -38,7 +38,7 @@ def begin(
     """Put a tenant into maintenance, or say something else of the one that it is in.
 
     It lasts until `delivery maintenance off`. After the end that was announced, operators are told
-    that it goes on.
+    that it goes on. Of the one that it is in, what is not given here stays as it was said.
     """
     if until is not None and lasts is not None:
         raise click.UsageError("give --until or --for, not both")
@@ -46,11 +46,17 @@ def begin(
         until = datetime.now(UTC) + lasts
     settings = load_settings()
     name = chosen_tenant(settings, tenant)
-    begun = _on_database(
-        settings,
-        lambda configure: configure.enable_maintenance(caller(name), reason=reason, until=until),
-    )
-    click.echo(_said(name, begun))
+
+    async def said(configure: Configure) -> Maintenance:
+        known = await configure.maintenance(name)
+        before = known if known is not None and known.active else None
+        return await configure.enable_maintenance(
+            caller(name),
+            reason=before.reason if before is not None and reason is None else reason,
+            until=before.until if before is not None and until is None else until,
+        )
+
+    click.echo(_said(name, _on_database(settings, said)))
 
 
 @maintenance.command("off")
