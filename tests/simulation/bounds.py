@@ -46,16 +46,23 @@ class Bounds:
             self._told.add(of)
             self.wrong(f"{worker.process} has {has}")
 
-    async def at_rest(self, workers: Sequence[Worker], *, is_due: Callable[[], bool]) -> None:
-        """Find that no worker has anything any more, unless something `is_due`."""
+    async def at_rest(
+        self, workers: Sequence[Worker], *, is_due: Callable[[], bool], patience: float
+    ) -> None:
+        """Find that no worker has anything any more, unless something `is_due`.
+
+        That is waited for, for `patience` seconds at most: what hangs is due for ever.
+        """
         while any(worker.process.frozen for worker in workers):
             await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
         looks = 0
         while looks < _LOOKS:
             left = list(self._left(workers))
             if not left:
                 return
-            looks += not is_due()
+            looks += loop.time() > until or not is_due()
             await asyncio.sleep(_BETWEEN)
         for what in left:
             self.wrong(f"at rest {what}")

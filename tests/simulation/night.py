@@ -271,7 +271,9 @@ class _Played:
         self.checks.calm_at = self._now()
         await self._come_to_rest()
         # Clients ask again, once they are answered.
-        await self._bounds.at_rest(self.workers, is_due=lambda: not self._at_rest())
+        await self._bounds.at_rest(
+            self.workers, is_due=lambda: not self._at_rest(), patience=_PATIENCE
+        )
         await self._come_to_rest()  # an event that is told twice may just have come
         self.checks.at_the_end()
 

@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from app.delivery.pauses import PauseScope, Running
 from app.store.memory.database import utc_now
 from app.store.memory.transaction import MemoryUnitOfWork
 from tests.simulation import defects
+from tests.simulation.bounds import Bounds
 from tests.simulation.checks import Checks
 from tests.simulation.defects import DEFECTS, ROOT, Defect, Sight, seen_by
 from tests.simulation.draws import Draws
@@ -115,6 +118,26 @@ def test_a_loop_in_which_nothing_is_left_to_do_says_so() -> None:
 
     with pytest.raises(StandsStillError):
         run(wait())
+
+
+@pytest.mark.parametrize("patience", [0, 1000])
+def test_what_hangs_is_told_and_does_not_keep_a_night_from_ending(patience: float) -> None:
+    """A worker that is at its delivery for ever has that under way, and it is due for ever."""
+    told: list[str] = []
+
+    async def wait() -> float:
+        database: Any = SimpleNamespace(transactions=0)
+        worker: Any = SimpleNamespace(process=Process("w"), held=None)
+        async with asyncio.timeout(5000):
+            await Bounds(database, told.append).at_rest(
+                [worker], is_due=lambda: True, patience=patience
+            )
+        return asyncio.get_running_loop().time()
+
+    waited = run(wait())
+    assert isinstance(waited, float)
+    assert waited >= patience
+    assert told == ["at rest w has not started"]
 
 
 def test_time_that_is_skipped_postpones_all_timers_but_those_of_one_context() -> None:
