@@ -40,7 +40,8 @@ handled AS (
     UPDATE inbox known SET returned_at = NULL
     FROM arrived
     WHERE known.digest = arrived.digest AND known.kind = arrived.kind
-      AND known.returned_at IS NOT NULL
+      -- One that came before it, and is late, is not the copy that is to come.
+      AND known.returned_at IS NOT NULL AND known.arrived_at <= arrived.at
 ), noted AS (
     INSERT INTO inbox (ingress_id, kind, digest, flagged, arrived_at, counted, returned_at)
     SELECT id, kind, digest, flagged OR returned_at IS NOT NULL, at, NOT copy,

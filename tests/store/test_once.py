@@ -198,6 +198,32 @@ async def test_a_copy_that_is_given_again_itself_is_refused_however_often(
     assert await deliveries.states() == ["ERROR", "GRANTED"]
 
 
+async def test_what_comes_late_is_not_the_copy_that_is_given_again(
+    deliveries: Deliveries, inbox: Inbox
+) -> None:
+    """RabbitMQ gave one message three times, and owns up to none; the second is handled first.
+
+    The first is refused then: its copy has counted. The third is known by the note of the second.
+    """
+    first = make_message("c")
+    await inbox.saved(first.ingress)
+    await inbox.arrivals.returned([first.ingress.id])
+    second = make_message("c", digest=digest_of(first))
+    await inbox.saved(second.ingress)
+    await deliveries.grant(second)
+    await deliveries.fail(await deliveries.active("c"), "for the test")
+    await inbox.arrivals.returned([second.ingress.id])
+    await deliveries.grant(first)
+    third = make_message("c", digest=digest_of(first))
+    await inbox.saved(third.ingress)
+    await deliveries.grant(third)
+    assert await deliveries.states() == ["ERROR"]
+    resent = make_message("c", digest=digest_of(first))
+    await inbox.saved(resent.ingress)
+    await deliveries.grant(resent)
+    assert await deliveries.states() == ["ERROR", "GRANTED"]
+
+
 async def test_a_request_that_is_given_again_is_not_taken_for_an_earlier_one_that_has_ended(
     deliveries: Deliveries, inbox: Inbox
 ) -> None:

@@ -294,6 +294,10 @@ class InboxRow:
     returned_at: datetime | None  # RabbitMQ gives its message again: that copy is to come
     denied: tuple[str, str] | None = None  # the word of its error's type, and the reason
 
+    def awaits(self, copy: InboxRow) -> bool:
+        """Whether a copy is the one that is to come: none that came before it, and is late."""
+        return self.returned_at is not None and self.arrived_at <= copy.arrived_at
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrivalRow:

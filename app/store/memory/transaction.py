@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -80,7 +81,7 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
                     inbox,
                     key,
                     lambda known: replace(known, returned_at=None),
-                    lambda known: known.returned_at is not None,
+                    partial(InboxRow.awaits, copy=row),
                 )
         inserted = [row for row in new if await self._session.insert(inbox, row.ingress_id, row)]
         return {row.ingress_id: row.arrived_at for row in inserted if row.counted}
