@@ -465,13 +465,8 @@ class Checks:
             self.wrong(f"{row.delivery} waited until it expired, though rs-order had answered")
 
     def _clients_are_answered(self) -> None:
-        for key, asked in self.clients.asked.items():
-            answers, alone = len(self.clients.answers[key]), self.clients.alone[key]
-            if answers < alone or self.clients.counted(key) > asked:
-                self.wrong(
-                    f"{'/'.join(key)} was asked for {asked} times, {alone} of them by itself, and "
-                    f"answered {answers} times"
-                )
+        for what in self.clients.miscounted():
+            self.wrong(what)
 
     def _neighbours_did_not_wait(self) -> None:
         """One tenant's object store never answered: the deliveries of the others took no longer."""

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -94,6 +94,20 @@ class Clients:
     def counted(self, key: tuple[str, str]) -> int:
         """Return how many answers there are, each to a request."""
         return len(self.answers[key] - self.excused)
+
+    def miscounted(self) -> Iterator[str]:
+        """Tell of which ids there are fewer answers than requests by themselves, or too many.
+
+        One that is excused stands for no request: else it would hide that another is lost.
+        """
+        for key, asked in self.asked.items():
+            counted, alone = self.counted(key), self.alone[key]
+            if not alone <= counted <= asked:
+                excused = len(self.answers[key]) - counted
+                yield (
+                    f"{'/'.join(key)} was asked for {asked} times, {alone} of them by itself, and "
+                    f"answered {counted} times; {excused} answers more are excused"
+                )
 
     def _ask(self, wish: Wish) -> None:
         key = wish.tenant, wish.correlation_id
