@@ -43,6 +43,8 @@ from streams.channels import REQUESTS, RESPONSES
 from streams.kafka.brokers import cause_of
 from streams.kafka.progress import watch_progress
 
+_LAST_REPORT = 3.0  # seconds that the end of a transfer is waited for behind the answer
+
 
 class DeliveryFailedError(DeliveryError):
     """The answer was DENIED or ERROR."""
@@ -236,9 +238,17 @@ def _answer(message: AbstractIncomingMessage, tenant: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def show_progress(
-    settings: Settings, tenant: str, correlation_id: str, *, console: Console | None = None
+    settings: Settings,
+    tenant: str,
+    correlation_id: str,
+    *,
+    console: Console | None = None,
+    last_report: float = _LAST_REPORT,
 ) -> AsyncIterator[Progress]:
-    """Show a bar of bytes, files and rate while the block runs (plain lines without a terminal)."""
+    """Show a bar of bytes, files and rate while the block runs (plain lines without a terminal).
+
+    Behind the block it waits up to `last_report` seconds for the end of a transfer that is shown.
+    """
     console = console or Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -250,24 +260,36 @@ async def show_progress(
         console=console,
     )
     started = asyncio.Event()
+    settled = asyncio.Event()  # no report is to come: the attempt that was told of has ended
+    settled.set()
 
     async def follow() -> None:
+        try:
+            await show_reports()
+        finally:
+            settled.set()
+
+    async def show_reports() -> None:
         task = None
         async for tick in watch_progress(
             settings, tenant=tenant, correlation_id=correlation_id, started=started
         ):
             if not console.is_terminal:
                 console.print(_line(tick), highlight=False, markup=False, soft_wrap=True)
-                continue
-            if task is None:
-                task = bar.add_task(correlation_id, total=tick.bytes_total, files="")
-            bar.update(
-                task,
-                completed=tick.bytes_done,
-                total=tick.bytes_total,
-                description=f"{correlation_id} {tick.phase}",
-                files=f"{tick.files_done}/{tick.files_total} files",
-            )
+            else:
+                if task is None:
+                    task = bar.add_task(correlation_id, total=tick.bytes_total, files="")
+                bar.update(
+                    task,
+                    completed=tick.bytes_done,
+                    total=tick.bytes_total,
+                    description=f"{correlation_id} {tick.phase}",
+                    files=f"{tick.files_done}/{tick.files_total} files",
+                )
+            if tick.phase.ended:
+                settled.set()
+            else:
+                settled.clear()
 
     following = asyncio.create_task(follow())
     ready = asyncio.create_task(started.wait())
@@ -280,8 +302,11 @@ async def show_progress(
             )
         with bar:
             yield bar
-            # The last report comes right after the answer, if not before.
-            await asyncio.sleep(0.2)
+            # The last report comes right after the answer, if not before. (Not of what was
+            # cancelled: its worker may go on for a while.)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(last_report):
+                    await settled.wait()
     finally:
         ready.cancel()
         following.cancel()

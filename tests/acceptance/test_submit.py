@@ -23,7 +23,13 @@ async def submit(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[int
 
 
 async def command(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
+    process = await begun(stack, *arguments)
+    out, error = await process.communicate(stdin)
+    return process.returncode or 0, out.decode(), error.decode()
+
+
+async def begun(stack: Stack, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "app.cli",
@@ -34,20 +40,26 @@ async def command(stack: Stack, *arguments: str, stdin: bytes = b"") -> tuple[in
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, error = await process.communicate(stdin)
-    return process.returncode or 0, out.decode(), error.decode()
 
 
 async def test_waiting_shows_the_way_and_prints_the_answer(
     stack: Stack, standin: StandIn, make_product: Callable[..., str], tmp_path: Path
 ) -> None:
-    await standin.misbehave(bytes_per_second=2000)  # of what ends within a second none is told
+    await standin.misbehave(bytes_per_second=100)  # until something is told of it
     body = request_for(make_product({"a.bin": b"a" * 5000}))
     file = tmp_path / "request.json"
     file.write_text(json.dumps(body))
-    code, out, error = await submit(stack, str(file), "--wait")
+    process = await begun(stack, "submit", str(file), "--wait")
+    assert process.stderr is not None
+    shown = b""
+    while b"0/1 files" not in shown:
+        line = await process.stderr.readline()
+        assert line, shown
+        shown += line
     await standin.behave()
-    assert code == 0, error
+    out, rest = await process.communicate()
+    error = (shown + rest).decode()
+    assert process.returncode == 0, error
     answer = json.loads(out)
     assert (answer["correlationId"], answer["status"]) == (body["correlationId"], "DONE")
     assert f"GRANTED {body['correlationId']}" in error
