@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +22,7 @@ from tests.builders import make_upload
 from tests.client import Client
 from tests.integration.conftest import Deliveries, abort_all
 from tests.integration.gate import gate
+from tests.loop_clock import LoopClock
 
 
 @pytest.fixture
@@ -169,8 +171,14 @@ async def test_a_delivery_that_begins_while_the_sweep_is_on_its_way_keeps_its_up
 
 
 async def test_a_silent_place_is_asked_once_and_holds_up_no_other(
-    deliveries: Deliveries, sink: S3ObjectStore, target: S3Target, failed: Delivery, client: Client
+    deliveries: Deliveries,
+    sink: S3ObjectStore,
+    target: S3Target,
+    failed: Delivery,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    clock = LoopClock(monkeypatch)
     async with gate(target.endpoint) as silent:
         await silent.hush()
         quiet = deliveries.uploads(sink).located(
@@ -186,8 +194,12 @@ async def test_a_silent_place_is_asked_once_and_holds_up_no_other(
             "UPDATE delivery SET not_before = now() - interval '1 hour' "
             "WHERE correlation_id LIKE 'quiet%'"
         )
-        sweep = replace(sweep_of(deliveries, sink, limit=3), patience=0.5)
-        assert await sweep.look() == 1
+        sweep = sweep_of(deliveries, sink, limit=3)
+        looking = asyncio.create_task(sweep.look())
+        while not silent.unheard:
+            await asyncio.sleep(0.01)
+        clock.passed = sweep.patience
+        assert await looking == 1
         assert await client.open_uploads(failed.correlation_id) == []
         assert await sweep.look() == 0
         assert silent.unheard == 1

@@ -51,6 +51,7 @@ from streams.regards.users import AnyUser
 from tests.builders import at_any_time, make_order_event
 from tests.conftest import noise
 from tests.deliveries import Deliveries
+from tests.loop_clock import LoopClock
 from tests.store.conftest import OTHER
 from tests.store.half_made import FILES, TARGET, HalfMade, Store
 from tests.store.test_partial import SMALL, FlawedSource, terminal
@@ -61,6 +62,7 @@ REFUSED = SourceRefusedError("rs-order answered 404 for 4.bin")
 ACTOR = Actor(name="an operator", role="EXPLOIT", tenant=TENANT)
 TTL = timedelta(hours=48)
 KEPT = timedelta(days=7)
+BOUND = 6.0  # seconds that a report may take where the loop's clock is put forward
 
 
 class CrashError(BaseException):
@@ -328,12 +330,15 @@ async def test_a_database_that_is_slow_silences_no_target(
     patient = failing.writes()
     asked = asyncio.Event()
 
-    async def silent(*_: Any, **__: Any) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
-    failing.written = replace(patient, bound=0.3)  # which shares what is known of targets
+    failing.written = replace(patient, bound=BOUND)  # which shares what is known of targets
     with monkeypatch.context() as patched:
+        clock = LoopClock(patched)
+
+        async def silent(*_: Any, **__: Any) -> None:
+            asked.set()
+            clock.passed = BOUND
+            await asyncio.Event().wait()
+
         patched.setattr(failing.deliveries.store, "note_report", silent)
         await failing.fail()
     assert asked.is_set()
@@ -348,21 +353,27 @@ async def test_a_target_that_had_no_time_left_to_answer_in_is_not_silent(
     failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patient = failing.writes()
-    failing.written = replace(patient, bound=0.3)  # which shares what is known of targets
+    failing.written = replace(patient, bound=BOUND)  # which shares what is known of targets
     store = failing.deliveries.store
     note = store.note_report
-
-    async def late(*given: Any, **named: Any) -> StoredReport | None:
-        await asyncio.sleep(0.25)
-        return await note(*given, **named)
-
-    async def silent(*_: Any) -> None:
-        await asyncio.Event().wait()
-
+    asked = asyncio.Event()
     with monkeypatch.context() as patched:
+        clock = LoopClock(patched)
+
+        async def late(*given: Any, **named: Any) -> StoredReport | None:
+            noted = await note(*given, **named)
+            clock.passed = BOUND - 1
+            return noted
+
+        async def silent(*_: Any) -> None:
+            asked.set()
+            clock.passed = BOUND
+            await asyncio.Event().wait()
+
         patched.setattr(store, "note_report", late)
         patched.setattr(failing.store, "find", silent)
         await failing.fail()
+    assert asked.is_set()
     assert "reportUrl" not in await terminal(failing.deliveries)
     again = await failing.deliveries.claimed("another")
     failure = Failure(error_type=ErrorType.INTERNAL_ERROR, message="for the test")
@@ -432,13 +443,16 @@ async def test_an_rs_order_that_is_slow_to_tell_the_files_silences_no_target(
     assert claimed is not None
     asked = asyncio.Event()
 
-    async def silent(*_: Any) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
     patient = failing.writes()
-    failing.written = replace(patient, bound=1.0)  # which shares what is known of targets
+    failing.written = replace(patient, bound=BOUND)  # which shares what is known of targets
     with monkeypatch.context() as patched:
+        clock = LoopClock(patched)
+
+        async def silent(*_: Any) -> None:
+            asked.set()
+            clock.passed = BOUND
+            await asyncio.Event().wait()
+
         patched.setattr(failing.orders, "order", silent)
         await failing.settlement("w").settle(claimed, OrderFailedError("order 7 failed"))
     assert asked.is_set()

@@ -62,6 +62,7 @@ from tests.builders import (
 )
 from tests.contract.object_store import make_asked
 from tests.gcs_account import credentials, public_key
+from tests.loop_clock import LoopClock
 
 VECTORS = json.loads(Path(__file__).with_name("gcs_v4_signatures.json").read_text("utf-8"))
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -454,15 +455,19 @@ async def test_done_tells_no_link_to_what_is_gone_or_replaced_by_then(
 
 async def test_a_silent_store_takes_the_links_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much of it is told at once. It is not asked again for a while: DONE waits for it."""
-    monkeypatch.setattr("app.usecases.links._TIMEOUT", 0.05)
-    world = make_world()
+    monkeypatch.setattr("app.usecases.links._TIMEOUT", 5.0)
+    world, clock = make_world(), LoopClock(monkeypatch)
     silent = MemoryTarget(container="silent")
     world.tenants.give(TENANT, targets={"silent": silent})
     world.store.silent = "silent"
     slow = [await world.deliver(target=silent, name="silent") for _ in range(25)]
     quick = await world.deliver()
     with structlog.testing.capture_logs() as logged:
-        await asyncio.gather(*map(world.publish, [*slow, quick]))
+        telling = asyncio.gather(*map(world.publish, [*slow, quick]))
+        while not world.published:
+            await asyncio.sleep(0)
+        clock.passed = 5.0
+        await telling
     linked = [told for told in world.published if "httpUrl" in told.body]
     assert [told.delivery_id for told in linked] == [quick.delivery_id]
     assert len(world.published) == 26

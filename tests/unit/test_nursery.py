@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,10 +55,21 @@ def test_a_command_ends_as_it_would_alone(
     assert error in done.stderr
 
 
-def test_a_command_that_takes_too_long_is_ended(program: str, tmp_path: Path) -> None:
+def test_a_command_that_takes_too_long_is_ended(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = tmp_path / "pid"
+    code = nursery._code  # noqa: SLF001 - what waits for the end
+
+    def once_it_waits(line: socket.socket) -> int:
+        while not pid.exists() or not pid.read_text():
+            pass
+        return code(line)
+
+    monkeypatch.setattr(nursery, "_code", once_it_waits)
     with pytest.raises(subprocess.TimeoutExpired):
-        run(program, tmp_path, "wait", seconds=1)
-    gone(int((tmp_path / "pid").read_text()))
+        run(program, tmp_path, "wait", seconds=0.1)
+    gone(int(pid.read_text()))
 
 
 async def test_a_guarded_program_is_a_child_of_its_guard_and_ends_with_it(
