@@ -61,7 +61,7 @@ async def session(stack: Stack, service: str) -> Any:
 async def test_a_client_cancels_over_amqp_and_the_upload_is_aborted(
     client: Client, standin: StandIn, make_product: MakeProduct
 ) -> None:
-    await standin.misbehave(bytes_per_second=1_000_000)
+    await standin.misbehave(bytes_per_second=200_000)  # for minutes, until it is cancelled
     body = request_for(make_product({"a.bin": noise(30_000_000)}))
     name = body["correlationId"]
     await transferring(client, body)
@@ -93,7 +93,7 @@ async def test_a_cancel_that_cannot_be_read_is_a_dead_letter(stack: Stack, clien
 async def test_progress_and_states_come_as_events_while_it_runs(
     session: aiohttp.ClientSession, client: Client, standin: StandIn, make_product: MakeProduct
 ) -> None:
-    await standin.misbehave(bytes_per_second=1_000_000)  # half a minute, until enough is told
+    await standin.misbehave(bytes_per_second=200_000)  # for minutes, until enough is told
     body = request_for(make_product({"a.bin": noise(30_000_000)}))
     await client.send(body)
     await client.wait_for(body["correlationId"], "GRANTED")
@@ -133,7 +133,7 @@ async def test_a_running_transfer_is_watched_shown_cancelled_and_tried_again(
     standin: StandIn,
     make_product: MakeProduct,
 ) -> None:
-    await standin.misbehave(bytes_per_second=1_000_000)
+    await standin.misbehave(bytes_per_second=200_000)  # for minutes, until it is cancelled
     body = request_for(make_product({"a.bin": noise(30_000_000)}))
     name = body["correlationId"]
     await transferring(client, body)

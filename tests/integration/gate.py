@@ -12,14 +12,19 @@ import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+from compose.embedded.processes import free_port
+
 
 class Gate:
     """One dependency's address, as a service sees it."""
 
-    def __init__(self, address: str, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, address: str, *, port: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._address = urlsplit(address)
         self._server: asyncio.Server | None = None
-        self._port = port
+        # Its own while it is shut, too: none of those that systems draw for connections.
+        self._port = free_port() if port is None else port
         self._tls = tls
         self._open: set[asyncio.StreamWriter] = set()
         self._hushed = False
@@ -36,7 +41,6 @@ class Gate:
         self._server = await asyncio.start_server(
             self._process, "127.0.0.1", self._port, ssl=self._tls
         )
-        self._port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
         """Cut every connection; new ones come through."""
@@ -95,7 +99,7 @@ async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextlib.asynccontextmanager
 async def gate(
-    address: str, *, port: int = 0, tls: ssl.SSLContext | None = None
+    address: str, *, port: int | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Gate]:
     """Give an open gate before an address."""
     made = Gate(address, port=port, tls=tls)

@@ -137,7 +137,7 @@ async def test_a_worker_that_is_killed_leaves_nothing_but_the_archive_of_the_nex
     body: dict[str, object] = request_for(product, targetDelivery="shared")
     value = json.dumps(entry(shared))
     environment = {**stack.environment, **extra}
-    await standin.misbehave(bytes_per_second=2_000_000)
+    await standin.misbehave(bytes_per_second=200_000)  # it takes minutes, until it is killed
     async with running_service(stack, extra=extra) as (child, _):
         assert delivery("settings", "set", "delivery_targets", value, **environment).returncode == 0
         await in_transfer(stack, extra, client, body)
