@@ -81,24 +81,31 @@ export async function list(content, { signal, query }) {
   const first = pathOf(filter);
   let next = first;
   let asking = false;
+  let begun = 0; // how often it has begun again
   async function page() {
     if (asking) return; // a button that is disabled would lose the focus
     asking = true;
+    const mine = begun;
     try {
       const found = await call("GET", next, { signal });
-      found.content.forEach((delivery) => put(delivery, { first: false }));
-      const link = found.links.find(({ rel }) => rel === "next");
-      next = link ? link.href.replace(/^.*?(?=\/deliveries)/, "") : null;
-      more.hidden = !next;
-      said.replaceChildren(...(shown.size ? [] : [h("p", {}, "No delivery is like that.")]));
+      if (mine === begun) take(found);
     } catch (error) {
-      if (!signal.aborted) said.replaceChildren(alertOf(error));
+      if (!signal.aborted && mine === begun) said.replaceChildren(alertOf(error));
     }
     asking = false;
+    if (mine !== begun && !signal.aborted) await page(); // what came was asked for before that
+  }
+  function take(found) {
+    found.content.forEach((delivery) => put(delivery, { first: false }));
+    const link = found.links.find(({ rel }) => rel === "next");
+    next = link ? link.href.replace(/^.*?(?=\/deliveries)/, "") : null;
+    more.hidden = !next;
+    said.replaceChildren(...(shown.size ? [] : [h("p", {}, "No delivery is like that.")]));
   }
   more.addEventListener("click", page);
   // More has happened than a stream tells: begin as if the page had just been opened.
   async function reload() {
+    begun += 1;
     shown.clear();
     current.clear();
     body.replaceChildren();
