@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import AsyncIterator
 
@@ -18,6 +19,17 @@ expect.set_options(timeout=20_000)  # milliseconds, as for what is done on a pag
 
 OPERATOR = "operator@example.org"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+# Keeps what a page says, a line each: the page itself forgets it, with the next that it has to say,
+# or after some seconds.
+KEEPS_WHAT_IS_SAID = """
+  new MutationObserver((records) => {
+    const kept = document.documentElement.dataset;
+    for (const { target, addedNodes } of records) {
+      if (target.id !== "said") continue;
+      for (const node of addedNodes) kept.said = `${kept.said ?? ""}${node.textContent}\\n`;
+    }
+  }).observe(document, { subtree: true, childList: true });
+"""
 
 
 @pytest.fixture(scope="package")
@@ -71,12 +83,22 @@ async def page(browser: Browser, service: str) -> AsyncIterator[Page]:
     # the first `route` of a page that is there, it says that it does before that page knows; what
     # the page asks for then goes by.
     await context.route("requests-are-held-from-the-beginning", lambda route: route.fallback())
+    await context.add_init_script(KEEPS_WHAT_IS_SAID)
     opened = await context.new_page()
     faults = Faults(opened)
     await opened.goto("/console")
     yield opened
     await context.close()
     assert faults.seen == []
+
+
+async def has_said(page: Page, words: str, *, whole: bool = False) -> None:
+    """Return once the page has said these words; with `whole`, no others with them.
+
+    It may say something else by then, or nothing any more.
+    """
+    line = rf"(^|\n){re.escape(words)}\n" if whole else re.escape(words)
+    await expect(page.locator("html")).to_have_attribute("data-said", re.compile(line))
 
 
 def token(stack: Stack, role: str = "PROJECT_ADMIN") -> str:

@@ -33,7 +33,7 @@ PICTURES = (
         shows="Before anything else: with a token, with a user and a password of REGARDS, or at the"
         " site's identity provider, where those are set up.",
         page="",
-        there=("Sign in",),
+        there=("With a token", "With a REGARDS user"),
     ),
     Picture(
         name="overview",
@@ -49,7 +49,7 @@ PICTURES = (
         shows="What users see: their own deliveries, a card each, in their words.",
         page="mine",
         role="REGISTERED_USER",
-        there=("On its way", "Did not work"),
+        there=("Live: what happens", "On its way", "The data archive does not give out a file"),
     ),
     Picture(
         name="deliveries",
@@ -146,9 +146,12 @@ PICTURES = (
         " targets, limits.",
         page="system",
         there=(
+            "This process is of",
             "the connection broke",
+            "is in none",
+            "Resume transfers to tape-mirror",
             "Where this tenant's archives are put",
-            "disks are exchanged",
+            "Files of an archive",
         ),
     ),
     Picture(

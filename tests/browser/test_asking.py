@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from compose.embedded.stack import USER, Stack
-from tests.browser.conftest import api, sign_in, token
+from tests.browser.conftest import api, has_said, sign_in, token
 from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
@@ -246,7 +246,7 @@ async def test_a_user_who_leaves_before_it_is_checked_is_told_that_it_was_not_se
         await page.get_by_role("link", name="Deliveries").click()
         await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_focused()
         await answered(page, checked)
-    await expect(page.locator("#said")).to_have_text("It was not sent: the page was left.")
+    await has_said(page, "It was not sent: the page was left.", whole=True)
 
 
 async def begin(page: Page, stack: Stack, query: str) -> str:

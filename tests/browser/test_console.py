@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -13,7 +14,7 @@ from playwright.async_api import Page, expect
 
 from app.delivery.own_ids import prefix_of
 from compose.embedded.stack import TENANT, USER, Stack
-from tests.browser.conftest import NARROW, OPERATOR, WIDE, api, sign_in, token
+from tests.browser.conftest import NARROW, OPERATOR, WIDE, api, has_said, sign_in, token
 from tests.builders import make_token
 from tests.client import Client, request_for
 from tests.conftest import noise
@@ -42,8 +43,8 @@ async def test_a_bad_token_is_refused_in_words(page: Page, stack: Stack) -> None
 async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     page: Page, stack: Stack, standin: StandIn, make_product: Callable[..., str]
 ) -> None:
-    product = make_product({"a.bin": noise(9_000_000), "b.txt": b"b"})
-    await standin.misbehave(bytes_per_second=300_000)  # half a minute, until it was looked at
+    product = make_product({"a.bin": noise(12_000_000), "b.txt": b"b"})
+    await standin.misbehave(bytes_per_second=100_000)  # for minutes, until it was looked at
     await sign_in(page, stack)
     await page.get_by_role("link", name="New").click()
     name = await page.get_by_label("Correlation id").input_value()
@@ -54,7 +55,7 @@ async def test_a_delivery_is_asked_for_and_its_bar_moves_to_done(
     await expect(page.get_by_role("heading", name=name)).to_be_visible()
     bar = page.get_by_role("progressbar", name=f"Progress of {name}")
     await expect(bar).to_be_visible()
-    await expect(bar).to_have_attribute("value", re.compile(r"([5-9]|[1-9][0-9])\.[0-9]"))
+    await expect(bar).to_have_attribute("value", re.compile(r"[1-9][0-9]?\.[0-9]"))
     # The list shows it, too, without being asked again.
     await page.get_by_role("link", name="Deliveries").click()
     row = page.get_by_role("row").filter(has_text=name)
@@ -244,28 +245,29 @@ async def test_a_connection_is_tried_before_it_is_saved(page: Page, stack: Stack
     await expect(form).to_contain_text("(default)")
 
 
-async def until_buried(service: str, stack: Stack) -> None:
-    """Return once a dead letter is listed: the page shows those that were there when it opened."""
+async def until_buried(service: str, stack: Stack, text: str) -> None:
+    """Return once that message is a dead letter: the page shows those that were there before it."""
     async with asyncio.timeout(60), api(service, stack, "INSTANCE_ADMIN") as session:
-        while not (await (await session.get("/dead-letters")).json())["content"]:
+        while text not in await (await session.get("/dead-letters?reason=regards.tenant")).text():
             await asyncio.sleep(0.1)
 
 
 async def test_dead_letters_are_shown_and_put_back(
     page: Page, stack: Stack, client: Client, service: str
 ) -> None:
-    await client.send(b"no json at all", tenant=None, message_id="nonsense")
-    await until_buried(service, stack)
+    text = f"no json at all: {uuid4().hex}"  # others have left letters, too
+    await client.send(text.encode(), tenant=None, message_id="nonsense")
+    await until_buried(service, stack, text)
     await sign_in(page, stack, "INSTANCE_ADMIN")
     await page.get_by_role("link", name="Dead letters").click()
-    row = page.get_by_role("row").filter(has_text="regards.tenant")
-    await expect(row.first).to_be_visible()
-    await row.first.get_by_text("14 B").click()
-    await expect(row.first).to_contain_text("no json at all")
-    await row.first.get_by_role("checkbox").check()
+    row = page.get_by_role("row").filter(has_text=text)
+    await expect(row).to_contain_text("regards.tenant")
+    await row.get_by_text(f"{len(text)} B").click()
+    await expect(row.get_by_text(text)).to_be_visible()
+    await row.get_by_role("checkbox").check()
     await page.get_by_role("button", name="Put back").click()
     await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
-    await expect(page.locator("#said")).to_contain_text("were put back")
+    await has_said(page, "were put back")
 
 
 async def test_system_tells_of_dependencies_and_targets(page: Page, stack: Stack) -> None:
@@ -367,6 +369,7 @@ async def test_a_delivery_is_accessible_before_its_answer_is_there(
 
 
 async def test_everything_can_be_done_with_the_keyboard(page: Page, stack: Stack) -> None:
+    await expect(page.get_by_label("Token")).to_be_visible()  # its file is loaded by then
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     await page.keyboard.press("Enter")

@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import USER, Stack
-from tests.browser.conftest import sign_in, token
+from tests.browser.conftest import has_said, sign_in, token
 from tests.client import Client, request_for
 from tests.standin import StandIn
 
@@ -78,6 +78,7 @@ async def test_a_token_is_typed_before_the_service_has_said_how_else_to_sign_in(
     await page.goto("about:blank")  # else what the page before it asks for late is held, too
     async with holding(page, "/console/options") as held:
         await page.goto("/console")
+        await expect(page.get_by_label("Token")).to_be_visible()  # its file is loaded by then
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         await page.keyboard.press("Enter")
@@ -128,7 +129,7 @@ async def test_a_late_answer_does_not_bring_a_user_back_to_the_page_that_asked(
         await page.get_by_role("link", name="System").click()
         await expect(page.get_by_role("heading", name="System")).to_be_focused()
         await answered(page, request)
-    await expect(page.locator("#said")).to_contain_text("It was taken in")
+    await has_said(page, "It was taken in")
     await expect(page.get_by_role("heading", name="System")).to_be_focused()
 
 

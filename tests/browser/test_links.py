@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import Stack
-from tests.browser.conftest import setting, sign_in
+from tests.browser.conftest import has_said, setting, sign_in
 from tests.browser.test_console import accessible
 from tests.browser.test_suborders import fits
 from tests.client import Client, contents, request_for
@@ -36,7 +36,7 @@ async def test_a_link_is_made_copied_and_leads_to_the_archive(
         await fits(page)
         assert await dialog.evaluate("(it) => it.scrollWidth <= it.clientWidth")
         await dialog.get_by_role("button", name="Copy").click()
-        await expect(page.locator("#said")).to_have_text("Copied.")
+        await has_said(page, "Copied.", whole=True)
         assert await page.evaluate("navigator.clipboard.readText()") == address
         async with aiohttp.ClientSession() as session, session.get(address) as answer:
             assert answer.status == 200
@@ -52,7 +52,7 @@ async def test_a_tenant_without_links_is_told_so(
     await sign_in(page, stack)
     await page.get_by_role("link", name=body["correlationId"]).click()
     await page.get_by_role("button", name="Link", exact=True).click()
-    await expect(page.locator("#said")).to_contain_text("link_ttl")
+    await has_said(page, "link_ttl")
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
 

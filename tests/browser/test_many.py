@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import Stack
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import has_said, sign_in
 from tests.browser.test_console import accessible
 from tests.browser.test_suborders import fits
 from tests.client import Client, request_for
@@ -62,7 +62,7 @@ async def test_those_of_a_filter_are_cancelled_after_they_were_shown(
     await page.get_by_role("button", name="Cancel these\u2026").click()
     await dialog.get_by_label("Reason").fill("another night")
     await dialog.get_by_role("button", name="Cancel them").click()
-    await expect(page.locator("#said")).to_contain_text("2 deliveries cancelled.")
+    await has_said(page, "2 deliveries cancelled.", whole=True)
     for name in names:
         answer = await client.wait_for(name, "ERROR")
         assert answer["message"] == "cancelled by operator@example.org: another night"

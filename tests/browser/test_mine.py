@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from compose.embedded.stack import TENANT, USER, Stack
-from tests.browser.conftest import setting
+from tests.browser.conftest import has_said, setting
 from tests.browser.test_console import accessible
 from tests.browser.test_live import LIVE, STREAM, refusing
 from tests.client import Client, request_for
@@ -54,11 +54,11 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
     make_product: Callable[..., str],
 ) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    await standin.misbehave(bytes_per_second=300_000)
+    await standin.misbehave(bytes_per_second=100_000)  # for minutes, until it was looked at
     await enter(page, stack)
     await expect(page.get_by_text(LIVE)).to_be_visible()
     body = request_for(
-        make_product({"a.bin": noise(9_000_000)}), delivery={"labels": ["Tiles of Toulouse"]}
+        make_product({"a.bin": noise(12_000_000)}), delivery={"labels": ["Tiles of Toulouse"]}
     )
     await client.send(body)
     mine = card(page, "Tiles of Toulouse")
@@ -73,7 +73,7 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
     answer = await client.wait_for(body["correlationId"], "DONE")
     await expect(mine).to_contain_text(answer["md5"])
     await mine.get_by_role("button", name="Copy the MD5").click()
-    await expect(page.locator("#said")).to_contain_text("Copied: the MD5 of Tiles of Toulouse")
+    await has_said(page, "Copied: the MD5 of Tiles of Toulouse")
     assert await page.evaluate("navigator.clipboard.readText()") == answer["md5"]
     async with setting(service, stack, "link_ttl", value=1):
         await mine.get_by_role("button", name="Link").click()
@@ -87,7 +87,7 @@ async def test_a_user_watches_their_delivery_come_and_has_it(
         await dialog.get_by_role("button", name="Go back").click()
         async with page.expect_download() as linked:
             await mine.get_by_role("button", name="Download").click()
-        assert (await (await linked.value).path()).stat().st_size > 9_000_000
+        assert (await (await linked.value).path()).stat().st_size > 12_000_000
 
 
 async def test_where_there_are_no_links_it_is_downloaded_through_the_service(
@@ -99,7 +99,7 @@ async def test_where_there_are_no_links_it_is_downloaded_through_the_service(
     mine = card(page, "Without links")
     async with page.expect_download() as begun:
         await mine.get_by_role("button", name="Download").click()
-        await expect(page.locator("#said")).to_have_text("Downloaded.")  # it goes after a while
+        await has_said(page, "Downloaded.", whole=True)
     had = await begun.value
     assert answer["url"].endswith(f"/{had.suggested_filename}")
     assert md5((await had.path()).read_bytes()).hexdigest() == answer["md5"]

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from compose.embedded.stack import Stack
-from tests.browser.conftest import api, sign_in
+from tests.browser.conftest import api, has_said, sign_in
 from tests.browser.test_console import accessible
 from tests.client import Client, request_for
 
@@ -30,7 +30,7 @@ async def test_a_tenant_is_paused_with_a_reason_and_resumed(
     dialog = page.get_by_role("dialog")
     await accessible(page)
     await dialog.get_by_role("button", name="Pause").click()
-    await expect(page.locator("#said")).to_contain_text("reason")
+    await has_said(page, "reason")
     await page.get_by_role("button", name="Pause\u2026").click()
     await dialog.get_by_label("Reason").fill("disks are exchanged")
     await dialog.get_by_label("For so many hours").fill("1.5")

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from compose.embedded.stack import Stack
-from tests.browser.conftest import OPERATOR, WIDE, api, setting, sign_in, token
+from tests.browser.conftest import OPERATOR, WIDE, api, has_said, setting, sign_in, token
 from tests.browser.test_console import accessible
 from tests.browser.test_focus import answered, holding
 from tests.browser.test_suborders import fits
@@ -246,7 +246,7 @@ async def test_two_who_change_a_secret_are_told_what_its_mask_hides(
         await fits(page)
         await targets.get_by_role("button", name="Put mine").click()
         await expect(targets.get_by_role("button", name="Save")).to_be_hidden()
-        await expect(page.locator("#said")).to_have_text("Saved.")
+        await has_said(page, "Saved.", whole=True)
         # What this page saved is no other's, and what comes after it is.
         await targets.locator("summary", has_text="archive").click()
         await targets.get_by_label("Secret").fill("my-second-secret")
@@ -399,9 +399,7 @@ async def test_what_is_typed_while_it_is_saved_stays_to_be_saved(
         await value.press("Enter")  # one call at a time
         await answered(page, request)
         assert len(held) == 1
-    await expect(page.locator("#said")).to_have_text(
-        "Saved. What you have typed since is not saved yet."
-    )
+    await has_said(page, "Saved. What you have typed since is not saved yet.", whole=True)
     await expect(value).to_have_value("301")
     await expect(value).to_be_focused()
     await expect(hours).to_contain_text("(set)")

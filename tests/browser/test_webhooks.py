@@ -13,7 +13,7 @@ from aiohttp import web
 from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import Stack
-from tests.browser.conftest import NARROW, WIDE, api, sign_in
+from tests.browser.conftest import NARROW, WIDE, api, has_said, sign_in
 from tests.browser.test_console import accessible
 from tests.client import Client, request_for
 from tests.servers import serving
@@ -76,7 +76,7 @@ async def test_what_a_webhook_never_took_is_shown_and_sent_again(
     dead = page.get_by_role("row").filter(has_text=body["correlationId"])
     await expect(dead).to_contain_text("it answered 410")
     await page.get_by_role("button", name="Send the chosen again").click()
-    await expect(page.locator("#said")).to_contain_text("Choose some first")
+    await has_said(page, "Choose some first")
     consumer.status = 204
     await dead.get_by_role("checkbox").check()
     await page.get_by_role("button", name="Send the chosen again").click()
