@@ -18,7 +18,7 @@ from app.network.https import connector_of, said, trust
 from app.settings import Settings
 from app.views.findings import Finding, bad, good
 from streams.amqp import names
-from streams.amqp.parameters import parameters_of
+from streams.amqp.parameters import AmqpParameters, parameters_of
 from streams.amqp.publisher import ADVICE
 from streams.amqp.rights_probe import missing_optional_rights, missing_rights
 from streams.amqp.topology import Topology, topology_of
@@ -40,7 +40,7 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
     part = "rabbitmq"
     try:
         parameters = parameters_of(settings)
-        connection = await aio_pika.connect(**parameters.arguments, timeout=5)
+        connection = await _connection(parameters)
     except ConfigurationError as error:
         yield bad(part, "certificates", str(error), "see DELIVERY_AMQP_CA and its neighbours")
         return
@@ -49,6 +49,7 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
         yield bad(part, "reachable", told, ADVICE)
         return
     async with connection:
+        assert connection.transport is not None  # noqa: S101 - it is open
         version = connection.transport.connection.server_properties.get("version", "unknown")
         yield good(part, "version", str(version))
         missing = [name for name in names.EXCHANGES if not await _has_exchange(connection, name)]
@@ -66,6 +67,18 @@ async def check_rabbitmq(settings: Settings) -> AsyncIterator[Finding]:
         for channel in INCOMING:
             yield await _queue(connection, channel.queue.name, settings)
             yield await _dead(connection, names.dead_letters_of(channel.queue.name))
+
+
+async def _connection(parameters: AmqpParameters) -> AbstractConnection:
+    connection = aio_pika.Connection(**parameters.arguments)
+    try:
+        await connection.connect(timeout=5)
+    except BaseException:
+        # One that failed is closed, too: aio-pika would make the closing when it is collected, in
+        # whatever thread that is.
+        await connection.close()
+        raise
+    return connection
 
 
 async def _rights(connection: AbstractConnection, topology: Topology) -> Finding:
@@ -87,7 +100,7 @@ async def check_progress(settings: Settings, tenants: Sequence[str]) -> AsyncIte
     part, check = "rabbitmq", "progress"
     try:
         parameters = parameters_of(settings)
-        connection = await aio_pika.connect(**parameters.arguments, timeout=5)
+        connection = await _connection(parameters)
     except (ConfigurationError, *CONNECTION_EXCEPTIONS):
         return  # that is told
     async with connection:

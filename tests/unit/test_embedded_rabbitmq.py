@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import sys
-import threading
 from typing import Any
 
 import pytest
 
 from compose.embedded import rabbitmq
 from compose.embedded.processes import free_port
+from tests.garbage import collected
 
 
 async def test_a_connection_that_was_refused_leaves_nothing_to_be_closed_later(
@@ -24,7 +22,5 @@ async def test_a_connection_that_was_refused_leaves_nothing_to_be_closed_later(
     for _ in range(3):
         with pytest.raises(OSError):  # noqa: PT011 - whatever it is
             await rabbitmq.answers(f"amqp://localhost:{free_port()}/")
-    collecting = threading.Thread(target=gc.collect)  # where no loop runs
-    collecting.start()
-    await asyncio.to_thread(collecting.join)
+    await collected()
     assert told == []
