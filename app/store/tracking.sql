@@ -34,14 +34,9 @@ CASE WHEN d.state IN ({ended}) THEN NULL
 h.id AS change_id, h.state AS change_state, h.attempt AS change_attempt, h.at AS change_at,
 h.cause AS change_cause, h.code AS change_code, h.news AS change_news
 
--- fragment: steps_of_delivery
--- (OFFSET: else PostgreSQL may read the history of all, to find the steps of one user's deliveries.)
-CROSS JOIN LATERAL (SELECT * FROM delivery_history WHERE delivery_id = d.id OFFSET 0) h
-
 -- fragment: is_missed
--- By the index, where all that follows OR would be read without.
-h.id > :last - 1000 AND h.id <> :last
-AND (h.id > :last OR h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds')
+-- Of the steps after :last - 1000, which the index finds (all that follows OR would be read without).
+h.id <> :last AND (h.id > :last OR h.at > (SELECT at FROM delivery_history WHERE id = :last) - interval '5 seconds')
 
 -- fragment: wanted
 -- Deliveries of one tenant, of those before a time of request and an id. The rest is the fields of `Filter`
@@ -155,8 +150,11 @@ SELECT coalesce(max(id), 0) FROM delivery_history;
 
 -- name: last_change_of_user
 -- The newest change of one user's deliveries, of those up to :until; 0 before the first.
-SELECT coalesce(max(h.id), 0) FROM delivery d {steps_of_delivery}
-WHERE d.tenant = :tenant AND d.user_email = :user AND h.id <= :until;
+SELECT coalesce((
+    SELECT id FROM delivery_history
+    WHERE tenant = :tenant AND user_email = :user AND -id >= -:until::bigint
+    ORDER BY -id LIMIT 1
+), 0);
 
 -- name: changes
 -- Steps after :last, and the :missing ones: numbers are given before a transaction commits, so that
@@ -176,17 +174,24 @@ LIMIT :limit;
 -- later although their numbers are smaller.
 SELECT {step}, {listed}, {content}
 FROM delivery_history h JOIN delivery d ON d.id = h.delivery_id LEFT JOIN content c ON c.delivery_id = d.id
-WHERE d.tenant = :tenant AND {is_missed}
+WHERE d.tenant = :tenant AND h.id > :last::bigint - 1000 AND {is_missed}
 ORDER BY h.id
 LIMIT :limit;
 
 -- name: changes_of_user
--- The same of one user's deliveries: by the index of those, however much happened to others.
+-- The same of one user's deliveries: by an index of those steps, however much happened to others, and however many deliveries
+-- the user has.
 SELECT {step}, {listed}, {content}
-FROM delivery d {steps_of_delivery} LEFT JOIN content c ON c.delivery_id = d.id
-WHERE d.tenant = :tenant AND d.user_email = :user AND {is_missed}
-ORDER BY h.id
-LIMIT :limit;
+FROM (
+    SELECT * FROM delivery_history h
+    WHERE h.tenant = :tenant AND h.user_email = :user AND -h.id < 1000 - :last::bigint AND {is_missed}
+    ORDER BY -h.id DESC
+    LIMIT :limit
+) h
+-- (OFFSET: else PostgreSQL, which may not know how few steps there are, may read all deliveries to find theirs.)
+CROSS JOIN LATERAL (SELECT * FROM delivery WHERE id = h.delivery_id OFFSET 0) d
+LEFT JOIN LATERAL (SELECT * FROM content WHERE delivery_id = h.delivery_id OFFSET 0) c ON true
+ORDER BY h.id;
 
 -- name: workers
 -- Which workers there are, and how many transfers each has under way.

@@ -27,8 +27,8 @@ WITH ended AS (
           FROM generate_series(:first::integer, :last::integer) AS n) AS asked
     RETURNING *
 ), steps AS (
-    INSERT INTO delivery_history (delivery_id, state, attempt, at)
-    SELECT id, step.state, 0, requested_at + number * interval '1 minute'
+    INSERT INTO delivery_history (delivery_id, state, attempt, at, tenant, user_email)
+    SELECT id, step.state, 0, requested_at + number * interval '1 minute', tenant, user_email
     FROM ended CROSS JOIN unnest(ARRAY['GRANTED', 'ORDERED', 'AVAILABLE', 'READY', 'TRANSFERRING', 'DONE'])
          WITH ORDINALITY AS step (state, number)
     ORDER BY requested_at, number
@@ -81,8 +81,8 @@ WITH opened AS (
     INSERT INTO inbox (ingress_id, digest, received_at, arrived_at)
     SELECT id, sha256(correlation_id::bytea), requested_at, requested_at FROM opened
 ), steps AS (
-    INSERT INTO delivery_history (delivery_id, state, attempt, at)
-    SELECT id, state, 0, requested_at FROM opened ORDER BY requested_at
+    INSERT INTO delivery_history (delivery_id, state, attempt, at, tenant, user_email)
+    SELECT id, state, 0, requested_at, tenant, user_email FROM opened ORDER BY requested_at
 )
 INSERT INTO outbox (lane, delivery_id, kind, message_id, tenant, correlation_id, priority, origin_app, body, not_sent)
 SELECT owed.lane, id, owed.kind, gen_random_uuid(), tenant, correlation_id, 1, 'app', '{}', owed.kind = 'order'

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.delivery.content import ContentNews
 from app.delivery.states import State, Work
 from app.errors import ErrorType, NotPossibleError, UnknownDeliveryError
 from app.usecases.intervene import Interventions
@@ -175,6 +176,41 @@ async def test_the_newest_step_of_a_user_is_told_whatever_happens_to_others(
     assert await of(theirs.user, until=newest - 1) == 0
     assert await of("none@example.org") == 0
     assert await changes.last_of(OTHER, mine.user, until=newest) == 0
+
+
+async def test_a_number_of_no_step_yet_is_one_that_nothing_came_after(
+    deliveries: Deliveries,
+) -> None:
+    """A reader may come with any: of a database that was lost, or made up."""
+    delivery = await deliveries.granted()
+    for user in (None, delivery.user):
+        for last in (2**31, 10**18 - 1):
+            assert await deliveries.changes.replay(TENANT, last, limit=9, user=user) == []
+        assert await deliveries.changes.replay(TENANT, -1, limit=9, user=user) != []
+
+
+async def test_a_user_hears_of_attempts_that_were_given_up_and_of_contents_too(
+    deliveries: Deliveries,
+) -> None:
+    """Whatever writes a step, it is one of its delivery's user."""
+    given_up = await deliveries.claimed("given-up")
+    await deliveries.leases("w").release(given_up, after=SECOND, failed=False, cause="away")
+    await deliveries.fail(await deliveries.active("given-up"), "for the test")
+    done = await deliveries.claimed("removed")
+    async with deliveries.store.transaction() as tx:
+        assert await tx.advance(done, State.DONE, result=make_stored())
+        until = await tx.now() + SECOND
+        await tx.keep_content(done, until=until, key="a.zip", namespace="s3.example:80")
+    await deliveries.elapse(timedelta(minutes=1))
+    (due,) = await deliveries.contents.due(limit=9)
+    async with deliveries.store.transaction() as tx:
+        assert await tx.content_removed(due.content, within=SECOND)
+    newest = await deliveries.changes.last()
+    found = await deliveries.changes.replay(TENANT, 0, limit=99, user=done.user)
+    assert found == await deliveries.changes.replay(TENANT, 0, limit=99)
+    assert [change.step.cause for change in found if change.step.cause] == ["away"]
+    assert found[-1].step.news == ContentNews.REMOVED
+    assert await deliveries.changes.last_of(TENANT, done.user, until=newest) == newest
 
 
 async def test_what_waits_and_what_became_of_the_rest_is_counted(deliveries: Deliveries) -> None:

@@ -261,9 +261,11 @@ OWNER: dict[str, Any] = {"role": "REGISTERED_USER"}  # admin@example.org, by the
 
 
 async def own(deliveries: Deliveries, delivery: Delivery) -> None:
-    """Make the delivery that of the caller's token."""
+    """Make the delivery that of the caller's token, and its steps."""
     await deliveries.pool.execute(
-        "UPDATE delivery SET user_email = 'admin@example.org' WHERE id = $1", delivery.id
+        "WITH own AS (UPDATE delivery SET user_email = 'admin@example.org' WHERE id = $1) "
+        "UPDATE delivery_history SET user_email = 'admin@example.org' WHERE delivery_id = $1",
+        delivery.id,
     )
 
 
