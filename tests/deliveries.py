@@ -157,6 +157,7 @@ class Deliveries(ABC):
         self.vault = Vault([make_key()])
         self.owed_signal = Wakeup()
         self.hinted: list[OutgoingMessage] = []  # what workers were woken for, by commits
+        self.woken: list[frozenset[Work]] = []  # what a process was told of its own commits
 
     # What differs.
 
@@ -463,7 +464,12 @@ class DeliveriesInMemory(Deliveries):
 
     def _begin(self) -> None:
         self.database = MemoryDatabase(now=self.now)
-        self.store = MemoryStore(self.database, self.owed_signal, hinted=self.hinted.extend)
+        self.store = MemoryStore(
+            self.database,
+            self.owed_signal,
+            hinted=self.hinted.extend,
+            woken=self.woken.append,
+        )
         self.configuration = MemoryConfiguration(self.database)
         self.contents = MemoryContents(self.database)
         self.attention = MemoryAttention(self.database)
@@ -649,7 +655,9 @@ class DeliveriesInPostgres(Deliveries):
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         super().__init__(settings)
         self.pool = pool
-        self.store = PostgresStore(pool, self.owed_signal, hinted=self.hinted.extend)
+        self.store = PostgresStore(
+            pool, self.owed_signal, hinted=self.hinted.extend, woken=self.woken.append
+        )
         self.configuration = PostgresConfiguration(pool, self.vault)
         self.contents = PostgresContents(pool)
         self.attention = PostgresAttention(pool)

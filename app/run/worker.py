@@ -347,7 +347,7 @@ async def running_worker(
                 services.objects.forget_unused,
                 *(signal.notify for signal in wake.values()),
             ),
-            WorkListener(services.database.work_news(), wake=wake),
+            WorkListener(services.database.work_news(), own=services.database.own, wake=wake),
             *_relays(services),
             _couriers(services),
             Timer(name="progress", job=services.progress.tell, interval=settings.progress_interval),

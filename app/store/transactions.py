@@ -45,7 +45,7 @@ from app.store.quotas import QuotasInTransaction
 from app.store.rows import delivery_of, ended_of, segment_of
 from app.store.sql import in_full, load
 from app.store.webhooks import tell
-from app.store.woken import unpublished
+from app.store.woken import unheard, unpublished
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
 
@@ -68,7 +68,7 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         self._locked = frozenset(locked)  # digests, since it began
         self.owes: set[str] = set()  # the lanes that something was put into
         self.hints: list[OutgoingMessage] = []  # what workers were woken for
-        self.works: set[str] = set()  # that PostgreSQL tells them of with the commit
+        self.works: set[Work] = set()  # that PostgreSQL tells them of with the commit
         self.afterwards: list[Callable[[], object]] = []
 
     async def record_receipts(self, arrived: Sequence[Ingress]) -> dict[UUID, datetime]:
@@ -437,7 +437,7 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
 
     async def hint(self, *hints: OutgoingMessage, due: bool = True) -> None:
         """Wake workers with the commit."""
-        self.works |= {work.value for hint in hints if due and (work := hint.kind.work)}
+        self.works |= {work for hint in hints if due and (work := hint.kind.work)}
         self.hints.extend(hints)
 
     async def tell(self, *events: DeliveryEvent) -> None:
@@ -473,7 +473,7 @@ class PostgresUnitOfWork(ContentsInTransaction, QuotasInTransaction):
 
     def wake(self, *works: Work) -> None:
         """Wake workers with the commit, by nothing but that."""
-        self.works.update(work.value for work in works)
+        self.works.update(works)
 
     def on_commit(self, act: Callable[[], object]) -> None:
         """Do something small once all of it is committed."""
@@ -574,6 +574,8 @@ class PostgresStore:
     """See `ports.DeliveryStore`. `owed` is notified after a commit that left something to send.
 
     `hinted` publishes what workers were woken for, after the commit: at once, and without an error.
+    `woken` is told what work that is, for this process alone: one whose line is cut hears of no
+    `NOTIFY`, not of its own either.
     `batch` is how many files of a manifest are read at once.
     """
 
@@ -583,11 +585,13 @@ class PostgresStore:
         owed: Wakeup,
         *,
         hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished,
+        woken: Callable[[frozenset[Work]], object] = unheard,
         batch: int = _BATCH_SIZE,
     ) -> None:
         self._pool = pool
         self._owed = owed
         self._hinted = hinted
+        self._woken = woken
         self._batch_size = batch
 
     @contextlib.asynccontextmanager
@@ -606,12 +610,14 @@ class PostgresStore:
                 transaction = PostgresUnitOfWork(connection, locking)
                 yield transaction
                 if transaction.works:
-                    hint = SQL["hint"](works=sorted(transaction.works))
+                    hint = SQL["hint"](works=sorted(work.value for work in transaction.works))
                     end_with(connection, in_full(*hint))
         if transaction.owes:
             self._owed.notify(transaction.owes)
         if transaction.hints:
             self._hinted(transaction.hints)
+        if transaction.works:
+            self._woken(frozenset(transaction.works))
         for act in transaction.afterwards:
             act()
 
@@ -676,6 +682,7 @@ class PostgresStore:
         if row is None:
             return False
         self._hinted([hint])
+        self._woken(frozenset({Work.TRANSFER}))
         return True
 
     async def postpone_arrival(self, ingress_id: UUID, pause: timedelta) -> None:

@@ -15,5 +15,9 @@ def works_of(told: Iterable[str]) -> frozenset[Work]:
     return frozenset(Work) if None in found else frozenset(work for work in found if work)
 
 
+def unheard(_works: frozenset[Work]) -> None:
+    """Leave it with what the commit tells: this process hears of it by its line, or not at all."""
+
+
 def unpublished(_hints: Collection[OutgoingMessage]) -> None:
     """Leave it with what the commit tells: this process has no way to Kafka."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
 from asyncpg.connection import LoggedQuery
 
 from app.errors import StoreUnavailableError
-from app.store.listening import listening
+from app.run.worker import running_worker
+from app.settings import Settings
+from app.store.listening import Heard, listening
+from tests.client import Client, request_for
+from tests.command import delivery
 from tests.statements import STATEMENTS
 
 CHANNEL = "a_channel"
@@ -70,3 +77,36 @@ async def test_a_line_that_is_dead_without_a_word_is_found_out(pool: asyncpg.Poo
                     await heard()
                 finally:
                     os.kill(stopped, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_worker_without_a_line_goes_on_with_what_it_has_let_through_itself(
+    settings: Settings,
+    database: str,
+    client: Client,
+    make_product: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the clock it looks so rarely that no test sees it."""
+
+    @contextlib.asynccontextmanager
+    async def no_line(_pool: asyncpg.Pool, _channel: str) -> AsyncIterator[Heard]:
+        raise StoreUnavailableError("no line for the test")
+        yield
+
+    monkeypatch.setattr("app.store.hints.listening", no_line)
+    url = type(settings.database_url)(database)
+    rarely = settings.model_copy(update={"database_url": url, "claim_poll_interval": 3600.0})
+    quota = json.dumps({"user": {"active": 1}})
+    changed = await asyncio.to_thread(
+        delivery, "settings", "set", "quota", quota, DELIVERY_DATABASE_URL=database
+    )
+    assert changed.returncode == 0, changed.stderr
+    product = make_product({"a": b"a"})
+    bodies = [request_for(product) for _ in range(3)]
+    async with running_worker(rarely, site=False):
+        for body in bodies:
+            await client.send(body)
+        for body in bodies:
+            answer = await client.wait_for(body["correlationId"], "DONE", "ERROR", "DENIED")
+            assert answer["status"] == "DONE"

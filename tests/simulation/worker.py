@@ -45,6 +45,7 @@ from app.tenants.vault import vault_of
 from app.usecases.intervene import Interventions
 from app.usecases.quotas import Quotas
 from app.usecases.reconcile import topics_lost
+from app.waiting.own_news import OwnNews
 from app.waiting.patience import Patience
 from app.waiting.wakeup import Wakeup
 from sinks.formats import formats_with
@@ -149,11 +150,12 @@ class _Database:
     patience: timedelta = timedelta()  # with which another order's answer is waited for
     owed: Wakeup = field(default_factory=Wakeup)
     hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished
+    own: OwnNews[Work] = field(default_factory=OwnNews)
     wrong: Callable[[str], None] = ignored  # told what must not be
 
     @cached_property
     def store(self) -> MemoryStore:
-        return MemoryStore(self.memory, self.owed, hinted=self.hinted)
+        return MemoryStore(self.memory, self.owed, hinted=self.hinted, woken=self.own.tell)
 
     @cached_property
     def arrivals(self) -> MemoryArrivals:
@@ -454,7 +456,7 @@ class Worker:
         return [
             Timer(name="presence", job=presence.heartbeat, interval=10.0),
             *listening,
-            WorkListener(database.work_news(), wake=held.wake),
+            WorkListener(database.work_news(), own=database.own, wake=held.wake),
             *relays,
             *timers,
             *held.slots,

@@ -166,9 +166,11 @@ async def test_what_waits_goes_on_when_a_delivery_ends_the_first_first(
         await quotas(deliveries).look()
         assert await check_all(deliveries) == []
         await end(deliveries, name)
+        deliveries.woken.clear()
         async with deliveries.work_news().listening() as due, asyncio.timeout(30):
             await quotas(deliveries).look()
             assert await due() == {Work.CHECK}
+        assert deliveries.woken == [{Work.CHECK}], "this process hears of it without a line, too"
         assert await check_all(deliveries) == [following]
     assert await held(deliveries) == []
 

@@ -13,7 +13,7 @@ from app.delivery.orders import OrderStatus
 from app.delivery.outgoing import Kind
 from app.delivery.states import Work
 from app.usecases.intervene import Interventions
-from tests.builders import make_actor, make_body
+from tests.builders import make_actor, make_body, make_file, make_manifest
 from tests.deliveries import Deliveries
 from tests.twins.users import MemoryUsers
 
@@ -82,6 +82,29 @@ async def test_what_comes_while_none_waits_is_told_once_of_each_kind(
             told |= await due()
         assert told == {Work.TRANSFER, Work.PLAN}
     assert len(deliveries.hinted) >= 10, "each is published all the same"
+
+
+async def test_a_process_is_told_what_its_own_commits_make_due(deliveries: Deliveries) -> None:
+    """It may have no line to PostgreSQL; what was rolled back is told to none."""
+    delivery = await deliveries.available()
+    deliveries.woken.clear()
+    async with deliveries.store.transaction() as tx:
+        await tx.hint(outgoing.wake(delivery, Kind.TRANSFER))
+        await tx.hint(outgoing.wake(delivery, Kind.ORDER_READY), due=False)
+        tx.wake(Work.CHECK)
+        assert deliveries.woken == []
+    assert deliveries.woken == [{Work.TRANSFER, Work.CHECK}]
+    with pytest.raises(KeyError):
+        async with deliveries.store.transaction() as tx:
+            tx.wake(Work.CHECK)
+            raise KeyError
+    async with deliveries.store.transaction() as tx:
+        await tx.now()
+    assert len(deliveries.woken) == 1
+    files = [make_file()]
+    planned = outgoing.wake(delivery, Kind.TRANSFER)
+    assert await deliveries.store.plan(delivery, make_manifest(files), files, planned)
+    assert deliveries.woken[1:] == [{Work.TRANSFER}]
 
 
 async def test_an_order_that_is_done_wakes_who_lays_out_and_is_owed_to_none(

@@ -22,6 +22,7 @@ def test_a_process_has_one_of_each_and_another_over_other_connections() -> None:
         assert getattr(mine, name) is getattr(mine, name)
         assert getattr(mine, name) is not getattr(shown, name)
     assert shown.owed is mine.owed  # what is committed here, too, is sent by the worker's relays
+    assert shown.own is mine.own  # and wakes its slots, while no line tells of it
 
 
 @pytest.mark.parametrize(("url", "kind"), [("", AnyUser), ("http://rs-admin", AskedLater)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 from uuid import uuid4
@@ -13,10 +15,11 @@ from app.delivery.model import Delivery
 from app.delivery.outgoing import Kind
 from app.delivery.ports import Leases
 from app.delivery.states import Work
-from app.errors import DeliveryError
+from app.errors import DeliveryError, StoreUnavailableError
 from app.store.memory import MemoryDatabase, MemoryStore, MemoryWorkNews
 from app.store.memory.database import ListeningLine
 from app.waiting.grace import Grace
+from app.waiting.own_news import OwnNews
 from app.waiting.wakeup import Wakeup
 from streams.work.listener import WorkListener
 from streams.work.slots import Slots
@@ -30,7 +33,8 @@ class Server(MemoryDatabase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = MemoryStore(self, Wakeup())
+        self.own = OwnNews[Work]()  # of one process
+        self.store = MemoryStore(self, Wakeup(), woken=self.own.tell)
 
     async def ready(self, kind: Kind) -> None:
         """Commit that there is work."""
@@ -44,9 +48,29 @@ class Server(MemoryDatabase):
             line.cut()
 
 
-def listener(server: Server) -> tuple[WorkListener, dict[Work, Wakeup]]:
+def listener(
+    server: Server, news: MemoryWorkNews | None = None
+) -> tuple[WorkListener, dict[Work, Wakeup]]:
     wake = {work: Wakeup() for work in Work}
-    return WorkListener(MemoryWorkNews(server), wake=wake, retry_interval=0), wake
+    news = news or MemoryWorkNews(server)
+    return WorkListener(news, own=server.own, wake=wake, retry_interval=0), wake
+
+
+class FewLines(MemoryWorkNews):
+    """Gives a line only when it is let: a pooler, or a firewall, may allow none."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.refused = asyncio.Event()
+        self.allowed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[Callable[[], Awaitable[frozenset[Work]]]]:
+        if not self.allowed.is_set():
+            self.refused.set()
+            raise StoreUnavailableError("no line for the test")
+        async with super().listening() as due:
+            yield due
 
 
 async def test_only_those_are_woken_that_do_such_work() -> None:
@@ -75,6 +99,58 @@ async def test_after_a_cut_it_listens_again_and_looks_for_what_was_missed() -> N
         await waiter.wait(NEVER)
         await server.ready(Kind.TRANSFER)
         await waiter.wait(NEVER)
+    await heard.stop()
+
+
+async def test_while_there_is_no_line_a_process_is_woken_by_its_own_commits() -> None:
+    """What a quota lets through, as a delivery ends here, waits for no look by the clock."""
+    server = Server()
+    news = FewLines(server)
+    heard, wake = listener(server, news)
+    waiting = {work: wake[work].waiter() for work in Work}
+    await heard.start()
+    async with asyncio.timeout(30):
+        await news.refused.wait()
+        await server.ready(Kind.TRANSFER)
+        await waiting[Work.TRANSFER].wait(NEVER)
+        async with server.store.transaction() as tx:
+            tx.wake(Work.CHECK)
+        await waiting[Work.CHECK].wait(NEVER)
+        assert not waiting[Work.PLAN].event.is_set()
+        news.allowed.set()
+        for waiter in waiting.values():
+            await waiter.wait(NEVER)  # each looks once, when the line is there
+    await heard.stop()
+
+
+async def test_after_a_cut_a_process_is_woken_by_its_own_commits_at_once() -> None:
+    server = Server()
+    news = FewLines(server)
+    news.allowed.set()
+    heard, wake = listener(server, news)
+    waiter = wake[Work.TRANSFER].waiter()
+    await heard.start()
+    async with asyncio.timeout(30):
+        await waiter.wait(NEVER)
+        news.allowed.clear()
+        server.cut()
+        await news.refused.wait()
+        assert not waiter.event.is_set()
+        await server.ready(Kind.TRANSFER)
+        await waiter.wait(NEVER)
+    await heard.stop()
+
+
+async def test_while_there_is_a_line_a_commit_is_told_by_that_alone() -> None:
+    """Told twice, it would be looked for twice."""
+    server = Server()
+    heard, wake = listener(server)
+    waiter = wake[Work.TRANSFER].waiter()
+    await heard.start()
+    async with asyncio.timeout(30):
+        await waiter.wait(NEVER)
+        server.own.tell(frozenset({Work.TRANSFER}))
+        assert not waiter.event.is_set()
     await heard.stop()
 
 

@@ -16,6 +16,7 @@ import asyncpg
 from app import __version__
 from app.delivery.model import Delivery
 from app.delivery.outgoing import OutgoingMessage
+from app.delivery.states import Work
 from app.delivery.targets import Blocked
 from app.errors import ConfigurationError
 from app.settings import Settings
@@ -49,6 +50,7 @@ from app.store.schema import Schema, look
 from app.store.woken import unpublished
 from app.telemetry.logs import get_logger
 from app.tenants.vault import vault_of
+from app.waiting.own_news import OwnNews
 from app.waiting.wakeup import Wakeup
 
 log = get_logger(__name__)
@@ -65,6 +67,7 @@ class PostgresDatabase:
     pool: asyncpg.Pool
     owed: Wakeup = field(default_factory=Wakeup)  # notified after a commit that left some to send
     hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished  # publishes hints
+    own: OwnNews[Work] = field(default_factory=OwnNews)  # what commits of this process make due
 
     def over(self, pool: asyncpg.Pool) -> PostgresDatabase:
         """Return the same, over other connections."""
@@ -73,7 +76,7 @@ class PostgresDatabase:
     @cached_property
     def store(self) -> PostgresStore:
         """The deliveries."""
-        return PostgresStore(self.pool, self.owed, hinted=self.hinted)
+        return PostgresStore(self.pool, self.owed, hinted=self.hinted, woken=self.own.tell)
 
     @cached_property
     def tracking(self) -> PostgresTracking:

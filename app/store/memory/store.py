@@ -25,7 +25,7 @@ from app.store.memory.deliveries import update
 from app.store.memory.rows import DeliveryRow, MissingRow
 from app.store.memory.session import Session
 from app.store.memory.transaction import MemoryUnitOfWork
-from app.store.woken import unpublished
+from app.store.woken import unheard, unpublished
 from app.waiting.patience import until_answered
 from app.waiting.wakeup import Wakeup
 
@@ -36,7 +36,8 @@ _FIRST_PAUSE = timedelta(minutes=1)  # until a place is asked about again
 class MemoryStore:
     """See `app.delivery.ports.Store`. `owed` is notified after a commit that left messages.
 
-    `hinted` publishes what workers were woken for, after the commit.
+    `hinted` publishes what workers were woken for, after the commit; `woken` is told what work that
+    is, for this process alone.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class MemoryStore:
         owed: Wakeup,
         *,
         hinted: Callable[[Sequence[OutgoingMessage]], object] = unpublished,
+        woken: Callable[[frozenset[Work]], object] = unheard,
     ) -> None:
         self._database = database
         self._owed = owed
         self._hinted = hinted
+        self._woken = woken
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -64,6 +67,8 @@ class MemoryStore:
             self._owed.notify(transaction.owes)
         if transaction.hints:
             self._hinted(transaction.hints)
+        if transaction.works:
+            self._woken(frozenset(transaction.works))
         for act in transaction.afterwards:
             act()
 

@@ -63,6 +63,7 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
         self.owes: set[str] = set()  # the lanes that something was put into
         self._locked: set[bytes] = set()  # digests
         self.hints: list[OutgoingMessage] = []  # what workers were woken for
+        self.works: set[Work] = set()  # of which they are told with the commit
         self.afterwards: list[Callable[[], object]] = []
 
     # What came in.
@@ -835,9 +836,7 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
     @_statement
     async def hint(self, *hints: OutgoingMessage, due: bool = True) -> None:
         """Wake workers with the commit."""
-        for hint in hints:
-            if due and (work := hint.kind.work) is not None:
-                self._session.notify(work.value)
+        self.wake(*(work for hint in hints if due and (work := hint.kind.work) is not None))
         self.hints.extend(hints)
 
     @_statement
@@ -932,6 +931,7 @@ class MemoryUnitOfWork(ContentsInTransaction, QuotasInTransaction):
 
     def wake(self, *works: Work) -> None:
         """Wake workers with the commit, by nothing but that."""
+        self.works.update(works)
         for work in works:
             self._session.notify(work.value)
 
