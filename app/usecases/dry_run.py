@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from app.errors import (
 )
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.limits import limits_of
-from app.usecases.quotas import Quotas
+from app.usecases.quotas import Quotas, refusal_of
 from app.usecases.submit import not_taken, opening, unknown_target
 from app.views.deliveries import Tracking
 from app.views.dry_runs import (
@@ -81,11 +82,13 @@ class DryRuns:
         user: str | None = None,
         priority: int = 1,
         details: bool = False,
+        over_http: bool = False,
     ) -> DryRunView:
         """Tell what would become of a request; of one `user` who sees only their own, if given.
 
         The rules are those of the request itself, in its words. With `details`, what a target says
-        is told, too: for those who may set it. Raises StoreUnavailableError.
+        is told, too: for those who may set it. `over_http`: it would be made there, where nothing
+        waits for a quota; else over AMQP. Raises StoreUnavailableError.
         """
         found, now = _Found(), datetime.now(UTC)
         request = self._read(tenant, body, now, found, user=user, priority=priority)
@@ -106,8 +109,8 @@ class DryRuns:
                 "expires_at": delivery.expires_at,
                 "place": await self._place(delivery, found, look=look),
                 "active": await self._active(request, found, user=user),
+                "retry_after": await self._quota(request, found, over_http=over_http),
             }
-            await self._quota(request, found)
         if self.tenants.paused(tenant):
             found.problems.append(
                 f"tenant {tenant} is in maintenance: its requests wait until that is over"
@@ -282,18 +285,31 @@ class DryRuns:
             message=message,
         )
 
-    async def _quota(self, request: DeliveryRequest, found: _Found) -> None:
-        """Tell what a quota makes of the request; its bytes are not known before it is laid out."""
+    async def _quota(
+        self, request: DeliveryRequest, found: _Found, *, over_http: bool
+    ) -> int | None:
+        """Note what a quota makes of the request; its bytes are not known before it is laid out.
+
+        Return after how many seconds it is worth another try; None: it is not refused for a quota,
+        or for something else, too, which no time mends.
+        """
         over = await self.quotas.over(request.tenant, request.user)
         if over is None:
-            return
-        again = f"over HTTP it is refused (429), to be made again in {over.retry_after:.0f} seconds"
-        if self.quotas.of(request.tenant).over_requests == "deny":
-            found.broken.append(f"over the quota: {over.words}; {again}")
+            return None
+        is_denied = self.quotas.of(request.tenant).over_requests == "deny"
+        is_all = not found.broken
+        if is_denied:
             found.error_type = found.error_type or ErrorType.INVALID_CONTENT
+        if over_http:
+            found.broken.append(str(refusal_of(request.correlation_id, over)))
+            amqp = "denied" if is_denied else "taken in, and waits for a place"
+            found.problems.append(f"that is over HTTP; over AMQP it is {amqp}")
+            return math.ceil(over.retry_after) if is_all else None
+        if is_denied:
+            found.broken.append(f"over the quota: {over.words}; ask again later")
         else:
-            words = f"over the quota: {over.words}; over AMQP it waits for a place"
-            found.problems.append(f"{words}, {again}")
+            found.problems.append(f"over the quota: {over.words}; it waits for a place")
+        return None
 
     async def _active(
         self, request: DeliveryRequest, found: _Found, *, user: str | None

@@ -25,13 +25,13 @@ from app.errors import (
     FailsAgainError,
     InvalidRequestError,
     NotPossibleError,
-    OverQuotaError,
     UnknownDeliveryError,
 )
 from app.telemetry import metrics
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
+from app.usecases.quotas import refusal_of
 from app.usecases.submit import missed, not_taken, opening, save
 from app.views.deliveries import Tracked, Tracking
 
@@ -252,11 +252,7 @@ class Interventions:
                 "cancel it first, or choose another correlation id"
             )
         if (why := over.get(opened[0].id)) is not None:  # nothing is saved
-            raise OverQuotaError(
-                f"request {request.correlation_id} is over the quota: {why.words}; ask again in "
-                f"{why.retry_after:.0f} seconds",
-                retry_after=why.retry_after,
-            )
+            raise refusal_of(request.correlation_id, why)
         _wake(tx, opened[0])
         await tx.audit(_done(actor, action, opened[0], after=opened[0].state))
         return opened[0]

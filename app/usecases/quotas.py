@@ -26,7 +26,7 @@ from app.delivery.quotas import (
 )
 from app.delivery.report_document import Failure
 from app.delivery.states import Work
-from app.errors import DayQuotaError, DeliveryError
+from app.errors import DayQuotaError, DeliveryError, OverQuotaError
 from app.telemetry.logs import get_logger
 from app.tenants.registry import ConfiguredTenants
 from app.usecases.fail import fail
@@ -91,6 +91,15 @@ async def note_waits(
     await tx.note_held({delivery.id: in_words(over[delivery.id]) for delivery in deliveries})
     for delivery in deliveries:
         log.info("request_waits", **delivery.log_context, cause=over[delivery.id].words)
+
+
+def refusal_of(correlation_id: str, why: Over) -> OverQuotaError:
+    """Return what a request that is more is refused with where it may not wait: over HTTP."""
+    return OverQuotaError(
+        f"request {correlation_id} is over the quota: {why.words}; ask again in "
+        f"{why.retry_after:.0f} seconds",
+        retry_after=why.retry_after,
+    )
 
 
 def in_words(over: Over) -> str:

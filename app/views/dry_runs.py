@@ -68,6 +68,11 @@ class DryRunView(View):
     problems: list[str] | None = Field(
         None, description="What would let a delivery that is granted wait, or fail."
     )
+    retry_after: int | None = Field(
+        None,
+        description="Seconds after which it is worth another try: it is over a quota, and would be "
+        "refused (429, with this `Retry-After`) for that alone.",
+    )
     correlation_id: str | None = None
     user: UserSeenView | None = None
     format: str | None = None

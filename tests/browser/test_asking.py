@@ -135,6 +135,29 @@ async def test_what_would_be_refused_is_not_sent_and_what_would_wait_is_by_anoth
     assert sent.count("POSTvalidate?probe=false") == 2
 
 
+async def test_what_is_over_a_quota_is_told_to_be_refused_for_now_and_is_not_sent(
+    page: Page, stack: Stack
+) -> None:
+    await begin(page, stack, "a:b")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method + request.url.split("/")[-1]))
+    words = "request d is over the quota: user u has 1 of 1 active deliveries"
+
+    async def refuse(route: Route) -> None:
+        answer = await route.fetch()
+        told = await answer.json()
+        told["content"] |= {"granted": False, "broken": [words], "retryAfter": 30}
+        await route.fulfill(response=answer, json=told)
+
+    await page.route("**/deliveries/validate*", refuse)
+    for name in ("Deliver", "Check"):
+        await page.get_by_role("button", name=name, exact=True).click()
+        judged = page.get_by_role("alert")
+        await expect(judged).to_contain_text("It would be refused for now.")
+        await expect(judged).to_contain_text(words)
+    assert "POSTdeliveries" not in sent
+
+
 async def test_products_and_kinds_of_files_are_asked_for_without_a_query(
     page: Page, stack: Stack, make_product: Callable[..., str]
 ) -> None:

@@ -109,10 +109,40 @@ async def test_what_waits_tells_why(api: Api, deliveries: Deliveries) -> None:
 async def test_a_trial_tells_that_it_would_be_over(api: Api, deliveries: Deliveries) -> None:
     await limit(api, user={"active": 1})
     assert (await ask(api, request("a"))).status == 202
+    refused = await ask(api, request("b"))
+    assert refused.status == 429
+    words = (await refused.json())["message"]
     tried = await content(await api.call("POST", "/deliveries/validate", json=request("b")))
-    assert tried["granted"]
-    (problem,) = [words for words in tried["problems"] if "quota" in words]
-    assert f"user {USER} has 1 of 1 active deliveries; over AMQP it waits" in problem
+    assert (tried["granted"], tried["broken"]) == (False, [words])
+    assert str(tried["retryAfter"]) == refused.headers["Retry-After"] == "30"
+    assert "errorType" not in tried
+    assert "that is over HTTP; over AMQP it is taken in, and waits for a place" in tried["problems"]
     await limit(api, user={"active": 1}, over_requests="deny")
     tried = await content(await api.call("POST", "/deliveries/validate", json=request("b")))
-    assert (tried["granted"], tried["errorType"]) == (False, "INVALID_CONTENT")
+    assert (tried["granted"], tried["broken"]) == (False, [words])
+    assert tried["errorType"] == "INVALID_CONTENT"
+    assert "that is over HTTP; over AMQP it is denied" in tried["problems"]
+
+
+async def test_a_trial_tells_when_the_minute_has_room_again(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await limit(api, user={"requests_per_minute": 1})
+    assert (await ask(api, request("a"))).status == 202
+    tried = await content(await api.call("POST", "/deliveries/validate", json=request("b")))
+    assert tried["granted"] is False
+    assert 1 <= tried["retryAfter"] <= 60
+    assert f"user {USER} has made 1 of 1 requests within a minute" in tried["broken"][0]
+    assert (await ask(api, request("b"))).status == 429
+
+
+async def test_a_trial_of_what_no_time_mends_tells_no_time(
+    api: Api, deliveries: Deliveries
+) -> None:
+    await limit(api, user={"active": 1})
+    assert (await ask(api, request("a"))).status == 202
+    wrong = request("b") | {"delivery": {"format": "files", "archiveName": "x"}}
+    tried = await content(await api.call("POST", "/deliveries/validate", json=wrong))
+    assert len(tried["broken"]) == 2
+    assert "retryAfter" not in tried
+    assert (await ask(api, wrong)).status == 422

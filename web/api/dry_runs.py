@@ -55,6 +55,7 @@ class DryRunsApi:
             user=own_only(actor),
             priority=wanted.priority,
             details=actor.role in ADMINS,
+            over_http=True,
         )
         return shown(DryRunAnswer(content=told, links=[]))
 

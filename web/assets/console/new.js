@@ -202,12 +202,12 @@ async function likeBefore(id, fields, said, signal, touched) {
 }
 
 // What would become of a request.
-function judged({ granted, broken = [], problems = [], place, target, user, expiresAt }, more) {
+function judged({ granted, broken = [], problems = [], retryAfter, place, target, user, expiresAt }, more) {
   const notes = [...broken, ...problems];
   if (user?.known === null) notes.push(`Whether ${user.name} may order: ${user.message}`);
   if (target?.ok === null) notes.push(`Target ${target.name}: ${target.message}`);
   return h("div", { role: granted ? "status" : "alert", class: notes.length ? "alert" : null },
-    h("p", {}, granted ? "It would be granted." : "It would be refused."),
+    h("p", {}, granted ? "It would be granted." : retryAfter ? "It would be refused for now." : "It would be refused."),
     notes.length ? h("ul", {}, notes.map((note) => h("li", {}, note))) : null,
     more && h("p", {}, more),
     granted && place ? h("p", {}, place.key.endsWith("/manifest.json") ? "Its list of files would go to " : "Its archive would go to ", h("code", {}, place.key),

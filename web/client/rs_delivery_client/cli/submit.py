@@ -130,7 +130,9 @@ def _judge(
     for problem in found.get("problems") or ():
         click.echo(printable(f"problem: {problem}"))
     if not granted:
-        raise Ended(f"it would be denied ({found.get('errorType')}); nothing was sent", EXIT_FAILED)
+        kind = found.get("errorType")
+        named = "" if kind is None else f" ({kind})"
+        raise Ended(f"it would be denied{named}; nothing was sent", EXIT_FAILED)
     expires = read(found.get("expiresAt"))
     until = "" if expires is None else f"; it would have until {at(expires)}"
     click.echo(f"it would be granted{until}; nothing was sent")
