@@ -19,7 +19,6 @@ from app.views.audit import DeadLetterTrail
 from app.views.dead_letters import DEAD_LETTERS_JOB, CopyMark
 from app.views.view import Seconds, View
 from streams.kafka.dead_letters import DeadEvent, look, pick, put_back
-from streams.operators.dead_letters import of_event
 
 _COLUMNS = ("id", "topic", "key", "bytes", "at", "reason")
 
@@ -108,10 +107,10 @@ def requeue(ids: Sequence[str], everything: bool) -> None:
                 actor=caller(INSTANCE),
                 serves=settings.tenants.__contains__,
             )
-            letters = [of_event(event).id for event in chosen]
+            letters = [event.kept().id for event in chosen]
             refuse_mended(await database.dead_letters.several(None, letters))
             for event in chosen:
-                kept = of_event(event)
+                kept = event.kept()
                 async with trail.requeued(kept.shown, event.topic):
                     where = await put_back(event, events)
                 mark = CopyMark(copy=event.id, letter_id=kept.id)

@@ -43,6 +43,7 @@ QUEUES = {
     },
     "global": names.DEAD_LETTER_QUEUE,
 }
+MAX_PASS = 100_000  # letters of a queue that one pass goes through
 _CONFIRM_TIMEOUT = 30.0  # seconds
 _COUNT_TIMEOUT = 10.0  # seconds
 _WINDOW = 250  # letters that are pushed at once

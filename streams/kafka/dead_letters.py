@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,10 +25,10 @@ from app.errors import (
     UnreadableMessageError,
 )
 from app.settings import Settings
-from app.views.dead_letters import CopyMark
+from app.views.dead_letters import BuriedLetter, CopyMark
 from streams.channels import DEAD_LETTERS
 from streams.kafka.brokers import cause_of, open_consumer
-from streams.kafka.kept_letters import id_of
+from streams.kafka.kept_letters import id_of, kept_of
 from streams.kafka.log import EventLog
 from streams.kafka.topics import Topics, partitions_of
 
@@ -53,6 +53,17 @@ class DeadEvent:
     key: bytes
     value: bytes
     at: datetime
+
+    def kept(self) -> BuriedLetter:
+        """Return what is kept of it."""
+        return kept_of(
+            topic=self.topic,
+            key=self.key,
+            value=self.value,
+            reason=self.reason,
+            at=self.at,
+            copies=[self.id],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +116,13 @@ def forget(events: dict[str, DeadEvent], requeued: Requeued) -> None:
 def marker_of(copy: str, letter_id: str) -> list[tuple[str, bytes]]:
     """Return the headers of a marker."""
     return [(REQUEUED, copy.encode()), (LETTER, letter_id.encode())]
+
+
+async def mark(events: EventLog, letter_id: str, key: bytes, copies: Iterable[str]) -> None:
+    """Say of the copies of an event that they were put back, or removed."""
+    topic = events.topics.of(DEAD_LETTERS)
+    for copy in copies:
+        await events.append(topic, key=key, value=b"", headers=marker_of(copy, letter_id))
 
 
 async def read(settings: Settings, *, since: Since) -> AsyncGenerator[DeadEvent | Requeued, None]:
@@ -220,8 +238,7 @@ async def put_back(event: DeadEvent, events: EventLog) -> str:
     except UnreadableMessageError as error:  # it came when more was taken
         raise NotPossibleError(f"{event.id} can't go back: {error}") from error
     letter_id = id_of(topic=event.topic, key=event.key, value=event.value)
-    marker = marker_of(event.id, letter_id)
-    await events.append(events.topics.of(DEAD_LETTERS), key=event.key, value=b"", headers=marker)
+    await mark(events, letter_id, event.key, [event.id])
     return topic
 
 

@@ -26,7 +26,7 @@ from streams.kafka.log import open_event_log
 from tests.builders import make_buried, make_token
 from tests.client import REQUEST_QUEUE, Client
 from tests.command import delivery
-from tests.integration.test_dead_letters import desk_of
+from tests.integration.test_dead_letters import sweep_of
 
 TENANTS = ("sentinel", "swot", "sar")
 HEADERS = {"custom": "kept", "number": 5, "nothing": None, "bytes": bytearray(b"\xff"), "x": 2**40}
@@ -99,7 +99,7 @@ async def test_a_message_that_is_buried_has_a_row_that_its_copy_knows(
         found = await kept(table, 3)
     connection = await aio_pika.connect(here.amqp_url.get_secret_value())
     async with connection, open_event_log(here) as events:
-        await desk_of(here, pool).sweep(connection, events)
+        await sweep_of(here, pool).sweep(connection, events)
     again = await table.browse(None, DeadLetterFilter(), after=0, limit=99)
     assert sorted(k.letter.id for k in again) == sorted(k.letter.id for k in found)
     assert {(k.letter.body, k.letter.tenant) for k in again} == {

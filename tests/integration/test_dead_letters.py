@@ -37,7 +37,9 @@ from streams.kafka import dead_letters as dead_letter_topic
 from streams.kafka.dead_letters import look, put_back
 from streams.kafka.log import EventLog, open_event_log
 from streams.kafka.topics import ensure_topics
+from streams.operators import dead_letter_sweep as sweeps
 from streams.operators import dead_letters as desks
+from streams.operators.dead_letter_sweep import DeadLetterSweep
 from streams.operators.dead_letters import BrokerDesk
 from tests.builders import GivenTenants, make_buried
 from tests.command import delivery
@@ -136,6 +138,14 @@ def desk_of(
     )
 
 
+def sweep_of(
+    settings: Settings, pool: asyncpg.Pool, table: PostgresDeadLetters | None = None
+) -> DeadLetterSweep:
+    """Return what a worker has."""
+    table = table or PostgresDeadLetters(pool)
+    return DeadLetterSweep(settings, table=table, leading=Leader(pool).leading)
+
+
 class Office:
     """Desks over one database, each as a process of its own has it."""
 
@@ -146,14 +156,19 @@ class Office:
         self.log = log
         self.table = PostgresDeadLetters(pool)
         self.desk = self.another()
+        self.worker = self.another_worker()
 
     def another(self, **changes: Any) -> BrokerDesk:
         """Return a desk of another process."""
         return desk_of(self.settings.model_copy(update=changes), self.pool, self.table)
 
-    async def sweep(self, desk: BrokerDesk | None = None) -> None:
+    def another_worker(self) -> DeadLetterSweep:
+        """Return what another worker has."""
+        return sweep_of(self.settings, self.pool, self.table)
+
+    async def sweep(self, worker: DeadLetterSweep | None = None) -> None:
         """Let a worker look for what has no row."""
-        await (desk or self.desk).sweep(self.post.connection, self.log)
+        await (worker or self.worker).sweep(self.post.connection, self.log)
 
     async def letters(self, whose: str | None = None) -> list[KeptLetter]:
         """Return what waits."""
@@ -246,8 +261,8 @@ async def test_a_queue_is_looked_through_once_whichever_process_comes(
 
     monkeypatch.setattr(DeadLetterQueues, "read", counted)
 
-    async def looked(desk: BrokerDesk | None = None) -> list[str]:
-        await office.sweep(desk or office.another())
+    async def looked(worker: DeadLetterSweep | None = None) -> list[str]:
+        await office.sweep(worker or office.another_worker())
         found = looks[:]
         looks.clear()
         return found
@@ -266,10 +281,10 @@ async def test_a_queue_is_looked_through_once_whichever_process_comes(
     looks.clear()  # that was one, too
     await back_in(post, 3)
     # It got shorter: what went may hide what has come since.
-    assert await looked(office.desk) == []
-    assert await looked(office.desk) == ["requests"]
+    assert await looked(office.worker) == []
+    assert await looked(office.worker) == ["requests"]
     assert (await office.table.seen())[QUEUES["requests"]] == -1
-    assert await looked(office.desk) == []
+    assert await looked(office.worker) == []
     await post.leave(b"4")
     assert await looked() == ["requests"]
     assert "4" in await office.texts()
@@ -518,7 +533,7 @@ async def test_removed_letters_are_gone_from_queue_and_topic(
     await office.desk.remove(ADA, "sentinel", chosen)
     assert await post.bodies() == [b"b"]
     assert await look(office.settings) == []
-    await office.sweep(office.another())
+    await office.sweep(office.another_worker())
     assert await office.texts() == ["b"]
     assert {entry[1] for entry in await office.trail()} == {"purge"}
 
@@ -532,7 +547,7 @@ async def test_events_go_back_where_they_were_once(office: Office, events: Event
     assert {*done.where.values()} == {events.topics.of(REQUESTS)}
     assert await office.ids() == []
     assert await look(office.settings) == []
-    await office.sweep(office.another())
+    await office.sweep(office.another_worker())
     assert await office.ids() == []
 
 
@@ -572,14 +587,14 @@ async def test_a_letter_is_found_and_stays_after_the_topic_was_made_again(
     (earlier,) = await office.ids()
     await made_again(office, events.topics.of(DEAD_LETTERS))
     await append_dead(events, "sentinel/a", b"event", b"another")
-    await office.sweep(office.another())
+    await office.sweep(office.another_worker())
     assert await office.texts() == ["another", "event", "of an earlier topic"]
     if after == b"event":
         (event,) = [each for each in await look(office.settings) if each.value == after]
         await put_back(event, events)
     else:
         await office.requeue([earlier])
-    await office.sweep(office.another())
+    await office.sweep(office.another_worker())
     waits = {"another", "event", "of an earlier topic"} - {after.decode()}
     assert {*await office.texts()} == waits
     assert {each.value.decode() for each in await look(office.settings)} == waits - {
@@ -605,10 +620,10 @@ async def test_a_topic_is_read_on_where_another_process_has_stopped(
     office: Office, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each turn does a little, and lets others have theirs."""
-    monkeypatch.setattr(desks, "_SLICE", 0.0)
+    monkeypatch.setattr(sweeps, "_SLICE", 0.0)
     await append_dead(events, "sentinel/a", b"1", b"2", b"3")
     for count in (1, 2, 3, 3):
-        await office.sweep(office.another())
+        await office.sweep(office.another_worker())
         assert await office.texts() == ["1", "2", "3"][:count]
 
 
@@ -616,7 +631,7 @@ async def test_a_database_that_is_slow_is_no_silence_of_the_broker(
     office: Office, events: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_letter_topic, "_TIMEOUT", 2.0)
-    monkeypatch.setattr(desks, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(sweeps, "_KEPT_BYTES", 0)
     await append_dead(events, "sentinel/a", b"1", b"2", b"3")
     keep = office.table.keep
 
@@ -709,13 +724,13 @@ async def test_who_is_stopped_before_the_copies_are_taken_leaves_that_to_the_nex
 
     with monkeypatch.context() as patched:
         patched.setattr(DeadLetterQueues, "remove", stopped)
-        patched.setattr(BrokerDesk, "_mark", stopped)
+        patched.setattr(dead_letter_topic, "mark", stopped)
         for letter_id in ids:
             with pytest.raises(asyncio.CancelledError):
                 await office.requeue([letter_id])
     assert len(await post.bodies()) == 3
     assert await office.texts() == ["other"]
-    await office.sweep(office.another())
+    await office.sweep(office.another_worker())
     assert await post.bodies() == [b"other"]
     assert await office.texts() == ["other"]
     assert await look(office.settings) == []
@@ -779,9 +794,9 @@ async def test_copies_that_a_stopped_process_still_holds_stay_handled(
             await office.requeue(await office.ids())
     await back_in(post, 1)
     async with held_by_another(post):
-        await office.sweep(office.another())
+        await office.sweep(office.another_worker())
     await back_in(post, 1)
-    await office.sweep(office.another())
+    await office.sweep(office.another_worker())
     assert (await office.ids(), await post.bodies()) == ([], [])
 
 
@@ -810,7 +825,7 @@ async def test_a_handled_letter_whose_copy_never_comes_back_is_forgotten_in_the_
     await office.sweep()
     assert looks == []
     assert [each.id for each in await office.table.handled(QUEUES["requests"])] == [letter]
-    monkeypatch.setattr(desks, "_RETURN_LIMIT", 0.0)
+    monkeypatch.setattr(sweeps, "_RETURN_LIMIT", 0.0)
     await office.sweep()
     assert await office.table.handled(QUEUES["requests"]) == []
     assert await office.texts() == ["other"]
@@ -914,7 +929,7 @@ async def test_an_event_that_fails_again_before_it_is_marked_waits(
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patched:
-        patched.setattr(BrokerDesk, "_mark", stopped)
+        patched.setattr(dead_letter_topic, "mark", stopped)
         with pytest.raises(asyncio.CancelledError):
             await office.requeue(ids)
     await append_dead(events, "sentinel/a", b"event")  # by who keeps no rows

@@ -11,6 +11,7 @@ from app.settings import Settings
 from app.tenants.registry import ConfiguredTenants
 from streams.amqp.dead_letters import DeadLetterQueues, open_dead_letter_queues
 from streams.amqp.topology import topology_of
+from streams.operators.dead_letter_sweep import DeadLetterSweep
 from streams.operators.dead_letters import BrokerDesk
 
 
@@ -21,6 +22,13 @@ def dead_letter_desk(database: PostgresDatabase, tenants: ConfiguredTenants) -> 
         table=database.dead_letters,
         leading=database.leader.leading,
         tenants=tenants,
+    )
+
+
+def dead_letter_sweep(database: PostgresDatabase) -> DeadLetterSweep:
+    """Return what keeps letters that were buried without being kept."""
+    return DeadLetterSweep(
+        database.settings, table=database.dead_letters, leading=database.leader.leading
     )
 
 

@@ -19,7 +19,7 @@ from app.delivery.states import Work
 from app.errors import ConfigurationError
 from app.run.wiring.amqp import open_amqp
 from app.run.wiring.database import open_migrated
-from app.run.wiring.dead_letters import dead_letter_desk
+from app.run.wiring.dead_letters import dead_letter_sweep
 from app.run.wiring.formats import formats_of, memory_lack_of
 from app.run.wiring.kafka import make_topics, open_events
 from app.run.wiring.regards import open_regards, signer_of
@@ -50,7 +50,7 @@ from streams.kafka.log import EventLog
 from streams.kafka.progress import ProgressReporter
 from streams.kafka.supervisor import Consumer
 from streams.kafka.topic_check import warn_of_differences
-from streams.operators.dead_letters import BrokerDesk
+from streams.operators.dead_letter_sweep import DeadLetterSweep
 
 _LINES = 1  # connections that are held always: work is heard of by it
 
@@ -136,13 +136,12 @@ class WorkerServices(Services):
         )
 
     @cached_property
-    def dead_letters(self) -> BrokerDesk:
-        """Where dead letters are kept, and found that are not."""
-        return dead_letter_desk(self.database, self.configuration.tenants)
+    def _dead_letters(self) -> DeadLetterSweep:
+        return dead_letter_sweep(self.database)
 
     async def sweep_dead_letters(self) -> None:
         """Keep what was buried without being kept."""
-        await self.dead_letters.sweep(self.connection, self.events)
+        await self._dead_letters.sweep(self.connection, self.events)
 
     async def count_dead_letters(self) -> None:
         """Measure how many dead letters there are, and tell operators of ours."""
