@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,8 +14,7 @@ from app.cli.options import MOMENT, SPAN, chosen_tenant, named_tenant, tenant_op
 from app.cli.tables import show_all
 from app.cli.who import caller
 from app.delivery.pauses import Pause, PauseScope, PauseSubject, Running
-from app.run.wiring.database import open_database
-from app.run.wiring.tenants import open_configuration
+from app.run.wiring.operations import open_operations
 from app.settings import Settings, load_settings
 from app.usecases.pausing import Pausing
 from app.views.pauses import PauseView
@@ -198,21 +196,9 @@ def _resume(settings: Settings, subject: PauseSubject) -> None:
     click.echo(f"{subject} {verb} resumed")
 
 
-@contextlib.asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[Pausing]:
-    async with open_database(settings) as database:
-        parts = await open_configuration(settings, database.pool)
-        yield Pausing(
-            store=parts.store,
-            configure=parts.configure,
-            tenants=parts.tenants,
-            workers=database.tracking.workers,
-        )
-
-
 def _on_database(settings: Settings, act: Callable[[Pausing], Awaitable[Any]]) -> Any:
     async def run() -> Any:
-        async with _open(settings) as pausing:
-            return await act(pausing)
+        async with open_operations(settings) as operations:
+            return await act(operations.pausing)
 
     return asyncio.run(run())

@@ -10,10 +10,8 @@ import click
 
 from app.cli.options import chosen_tenant
 from app.cli.tables import show_all
-from app.run.wiring.database import open_database
-from app.run.wiring.tenants import open_configuration
+from app.run.wiring.operations import open_operations
 from app.settings import load_settings
-from app.usecases.target_states import TargetStates
 from app.views.targets import TargetView
 
 _COLUMNS = ("tenant", "name", "type", "state", "since", "running", "waiting", "lastHour", "last")
@@ -28,12 +26,8 @@ def targets(tenants: Sequence[str], as_json: bool) -> None:
     wanted = [chosen_tenant(settings, tenant) for tenant in tenants] or list(settings.tenants)
 
     async def run() -> list[TargetView]:
-        async with open_database(settings) as database:
-            parts = await open_configuration(settings, database.pool)
-            states = TargetStates(
-                seen=database.targets, troubles=database.attention, tenants=parts.tenants
-            )
-            return await states.of(wanted, places=True)
+        async with open_operations(settings) as operations:
+            return await operations.target_states.of(wanted, places=True)
 
     show_all(
         asyncio.run(run()),

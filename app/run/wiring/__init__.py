@@ -3,6 +3,7 @@
 A file for each thing outside, which opens it by the settings: `database` (PostgreSQL), `tenants`
 (their settings, and what opens their secrets), `targets` (object stores), `regards` (rs-order,
 rs-admin, sign-in), `amqp`, `kafka`, and `dead_letters` of both. What is open together is one value:
-`services.Services` where deliveries are looked at and steered, `worker.WorkerServices` where they
-are made. Who starts a process, and every command, asks these, and imports of them what it needs.
+`operations.Operations` where the first two are enough, `services.Services` where deliveries are
+looked at and steered, `worker.WorkerServices` where they are made. What starts a process, and every
+command, asks these, and imports of them what it needs.
 """

@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from app.delivery.ports import Users
-from app.run.wiring.database import PostgresDatabase, open_database, open_migrated, open_web_pool
+from app.run.wiring.database import open_database, open_migrated, open_web_pool
+from app.run.wiring.operations import Operations
 from app.run.wiring.regards import open_users, signer_of, users_asked_later
 from app.run.wiring.targets import open_targets
-from app.run.wiring.tenants import ConfigurationParts, open_configuration
+from app.run.wiring.tenants import open_configuration
 from app.settings import Settings
 from app.usecases.delivered import Delivered
 from app.usecases.dry_run import DryRuns
 from app.usecases.intervene import Interventions
 from app.usecases.links import Links
 from app.usecases.many import Many
-from app.usecases.pausing import Pausing
 from app.usecases.quotas import Quotas
-from app.usecases.target_states import TargetStates
 from sinks.formats import FORMATS, suffix_of
 from sinks.stores.kinds import Stores
 from streams.regards.tokens import TokenSigner
@@ -29,19 +28,12 @@ _MEDIA_TYPES = {each.suffix: each.media_type for each in FORMATS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Services:
+class Services(Operations):
     """What is open. Of a worker it is a `WorkerServices`, which has more."""
 
-    database: PostgresDatabase
-    configuration: ConfigurationParts
     objects: Stores
     users: Users
     signer: TokenSigner  # of tokens for REGARDS
-
-    @property
-    def settings(self) -> Settings:
-        """What it was opened by."""
-        return self.database.settings
 
     @property
     def interventions(self) -> Interventions:
@@ -60,25 +52,6 @@ class Services:
             store=self.database.store,
             tracking=self.database.tracking,
             interventions=self.interventions,
-        )
-
-    @property
-    def pausing(self) -> Pausing:
-        """What pauses transfers, drains workers, and resumes them."""
-        return Pausing(
-            store=self.configuration.store,
-            configure=self.configuration.configure,
-            tenants=self.configuration.tenants,
-            workers=self.database.tracking.workers,
-        )
-
-    @property
-    def target_states(self) -> TargetStates:
-        """What tells how it goes with each target."""
-        return TargetStates(
-            seen=self.database.targets,
-            troubles=self.database.attention,
-            tenants=self.configuration.tenants,
         )
 
     @property
