@@ -29,7 +29,10 @@ def maintenance() -> None:
 
 @maintenance.command("on")
 @tenant_option
-@click.option("--reason", help="Told to operators, in the log and the audit trail.")
+@click.option(
+    "--reason",
+    help="Told to operators, and to callers that are refused; in the log and the audit trail.",
+)
 @click.option("--until", type=MOMENT, help="When it should be over; it is not ended by that.")
 @click.option("--for", "lasts", type=SPAN, help="Instead: in how long, such as 30m, 2h or 1d.")
 def begin(

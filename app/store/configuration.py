@@ -128,6 +128,12 @@ def _stored(row: asyncpg.Record, value: Any) -> StoredValue:
     return StoredValue(value=value, version=row["version"], deployment_key=row["deployment_key"])
 
 
+def _maintained(row: asyncpg.Record) -> tuple[str, Maintenance]:
+    """Return a tenant, and its maintenance."""
+    said = dict(row)
+    return said.pop("tenant"), Maintenance(**said)
+
+
 def _pause(row: asyncpg.Record) -> Pause:
     return Pause(
         subject=PauseSubject(
@@ -188,7 +194,7 @@ class PostgresConfiguration:
                 unreadable[row["tenant"]] = f"{row['name']}: {why}"
         return Configuration(
             settings=dict(settings),
-            paused=frozenset(row["tenant"] for row in paused),
+            paused=dict(map(_maintained, paused)),
             unreadable=unreadable,
             pauses=tuple(self._known(pauses)),
         )

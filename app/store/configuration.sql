@@ -4,8 +4,8 @@ SELECT tenant, name, value, version, coalesce(deployment_key_at = version, false
 FROM tenant_setting;
 
 -- name: paused
--- Tenants in maintenance.
-SELECT tenant FROM tenant_maintenance WHERE active;
+-- Tenants in maintenance, and what is said of it.
+SELECT tenant, active, updated_at, reason, until, enabled_by FROM tenant_maintenance WHERE active;
 
 -- name: lock_configuration
 -- Changes to one tenant's settings happen one after the other.

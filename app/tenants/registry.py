@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from app.delivery.maintenance import Maintenance
 from app.delivery.pauses import Pauses
 from app.delivery.targets import Target, TargetKinds
 from app.delivery.webhooks import Webhook
@@ -120,6 +121,10 @@ class ConfiguredTenants:
     def paused(self, tenant: str) -> bool:
         """Whether the tenant is in maintenance: its requests wait."""
         return tenant in self._configuration.paused
+
+    def maintenance_of(self, tenant: str) -> Maintenance | None:
+        """Return the maintenance that the tenant is in; None: it is in none."""
+        return self._configuration.paused.get(tenant)
 
     def max_suborders(self, tenant: str) -> int:
         """Return how many suborders an order may have; 0: any number, or no tenant of ours."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from app.delivery.formats import DEFAULT_FORMAT, DEFAULT_THRESHOLD
+from app.delivery.maintenance import Maintenance
 from app.delivery.pauses import Pause
 from app.delivery.quotas import NO_QUOTA, Quota
 from app.delivery.targets import DEFAULT_TARGET, Target
@@ -48,7 +49,7 @@ class Configuration:
     settings: Mapping[str, Mapping[str, StoredValue]] = field(
         default_factory=dict
     )  # by tenant, name
-    paused: frozenset[str] = frozenset()  # tenants in maintenance
+    paused: Mapping[str, Maintenance] = field(default_factory=dict)  # tenants in maintenance
     unreadable: Mapping[str, str] = field(default_factory=dict)  # tenants, and why
     pauses: Sequence[Pause] = ()  # in effect
 

@@ -90,13 +90,13 @@ async def test_requests_wait_for_the_end_of_a_maintenance_and_have_their_whole_t
     due = await deliveries.put(await deliveries.granted("due", body=body), State.RECEIVED)
     async with store.change(TENANT) as change:
         assert (await change.maintain(active=True)).active
-    assert (await store.read()).paused == {TENANT}
+    assert (await store.read()).paused == {TENANT: await store.maintenance(TENANT)}
     assert await leases.claim(Work.CHECK) is None
     await deliveries.elapse(timedelta(hours=13))
     assert [delivery.id for delivery in await deliveries.store.expired(9)] == [began.id]
     async with store.change(TENANT) as change:
         assert not (await change.maintain(active=False)).active
-    assert (await store.read()).paused == frozenset()
+    assert (await store.read()).paused == {}
     now = await store.maintenance(TENANT)
     assert now is not None
     assert not now.active

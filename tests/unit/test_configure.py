@@ -20,7 +20,7 @@ from app.tenants.values import Configuration, StoredValue
 def holding(ttl: int) -> Configuration:
     return Configuration(
         settings={"t": {"request_ttl": StoredValue(value=ttl, version=ttl)}},
-        paused=frozenset(),
+        paused={},
         unreadable={},
     )
 

@@ -36,6 +36,27 @@ async def _of_no_bytes() -> AsyncIterator[bytes]:
     yield b""
 
 
+async def test_what_is_refused_for_a_maintenance_says_why_and_until_when(api: Api) -> None:
+    """To all of the tenant, who may ask for nothing else; not by whom."""
+    path = f"/maintenance/{TENANT}/enable"
+    until = (datetime.now(UTC) + timedelta(minutes=30)).replace(microsecond=0)
+    said = {"reason": "rs-order is migrated", "until": until.isoformat()}
+    assert (await api.call("PUT", path, json=said)).status == 200
+    refused = await api.call("GET", "/deliveries", role="REGISTERED_USER")
+    assert refused.status == 503
+    told = await refused.json()
+    assert told["code"] == "MAINTENANCE"
+    assert told["message"] == (
+        f"tenant {TENANT} is in maintenance, announced until {until:%Y-%m-%d %H:%M:%S} UTC: "
+        "rs-order is migrated"
+    )
+    assert 60 < int(refused.headers["Retry-After"]) <= 1800
+    assert (await api.call("PUT", path, json={})).status == 200
+    refused = await api.call("GET", "/deliveries")
+    assert (await refused.json())["message"] == f"tenant {TENANT} is in maintenance"
+    assert refused.headers["Retry-After"] == "60"
+
+
 async def test_a_maintenance_says_why_until_when_and_by_whom(api: Api) -> None:
     path = f"/maintenance/{TENANT}/enable"
     until = (datetime.now(UTC) + timedelta(hours=2)).replace(microsecond=0)

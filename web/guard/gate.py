@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 
@@ -121,9 +122,11 @@ class Gate:
         forbidden = self._forbidden(endpoint, roles, actor)
         if forbidden is not None:
             return refusal(403, forbidden, code=Code.FORBIDDEN)
-        if self._tenants.paused(actor.tenant) and not endpoint.in_maintenance:
-            words = f"tenant {actor.tenant} is in maintenance"
-            return refusal(503, words, code=Code.MAINTENANCE, Retry_After="60")
+        maintenance = self._tenants.maintenance_of(actor.tenant)
+        if maintenance is not None and not endpoint.in_maintenance:
+            words = f"tenant {actor.tenant} is in maintenance{maintenance.announced}"
+            seconds = str(maintenance.retry_after(datetime.now(UTC)))
+            return refusal(503, words, code=Code.MAINTENANCE, Retry_After=seconds)
         return None
 
     def _forbidden(self, endpoint: Endpoint, roles: frozenset[str], actor: Actor) -> str | None:

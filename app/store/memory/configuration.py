@@ -156,7 +156,7 @@ class MemoryConfiguration:
             pauses = self._database.pauses_in_effect(session)
         return Configuration(
             settings=dict(settings),
-            paused=frozenset(tenant for tenant, _ in paused),
+            paused=dict(paused),
             pauses=tuple(sorted(pauses, key=lambda pause: pause.since)),
         )
 
