@@ -96,6 +96,7 @@ class Code(StrEnum):
     NO_SUCH_PATH = "NO_SUCH_PATH"
     UNKNOWN_DELIVERY = "UNKNOWN_DELIVERY"
     UNKNOWN_DEAD_LETTER = "UNKNOWN_DEAD_LETTER"
+    DEAD_LETTER_CHANGED = "DEAD_LETTER_CHANGED"
     UNKNOWN_PAUSE = "UNKNOWN_PAUSE"
     UNKNOWN_SETTING = "UNKNOWN_SETTING"
     INVALID_SETTING = "INVALID_SETTING"
@@ -713,6 +714,14 @@ CATALOGUE: Mapping[Code, Stanza] = {
         who=Who.OPERATOR,
         do="`delivery dead-letters list` shows those that there are.",
         lost=_UNCHANGED,
+    ),
+    Code.DEAD_LETTER_CHANGED: Stanza(
+        title="The dead letter was mended meanwhile",
+        means="It was mended since it was read (`If-Match`), or it was buried again.",
+        waiting=Waiting.NO,
+        who=Who.OPERATOR,
+        do="Read it again, and decide by what it is now.",
+        lost="Nothing: the other client's mend stays.",
     ),
     Code.UNKNOWN_PAUSE: Stanza(
         title="There is no such pause",

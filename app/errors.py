@@ -50,6 +50,7 @@ DeliveryError
 ├── InterventionError         what a person asked for a delivery is not done
 │   ├── UnknownDeliveryError      there is no such delivery (of this tenant, of this user)
 │   ├── UnknownDeadLetterError    there is no such dead letter
+│   ├── DeadLetterChangedError    another client mended it first (If-Match)
 │   ├── UnknownPauseError         there is no such pause, or nothing of this name to pause
 │   ├── NotPossibleError          it is not in a state for that; the sentence says why
 │   │   └── FailsAgainError           tried again, it would end the same way
@@ -429,6 +430,12 @@ class UnknownDeadLetterError(InterventionError):
     """There is no such dead letter."""
 
     code = Code.UNKNOWN_DEAD_LETTER
+
+
+class DeadLetterChangedError(InterventionError):
+    """The dead letter is not as the caller saw it."""
+
+    code = Code.DEAD_LETTER_CHANGED
 
 
 class UnknownPauseError(InterventionError):

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from app.audit import Actor
 from app.codes import Code
 from app.errors import (
+    DeadLetterChangedError,
     DeliveredGoneError,
     DeliveryError,
     IdentityUnavailableError,
@@ -41,6 +42,7 @@ _STATUSES: dict[type[DeliveryError], int] = {
     InvalidRequestError: 422,
     UnknownDeliveryError: 404,
     UnknownDeadLetterError: 404,
+    DeadLetterChangedError: 412,
     UnknownPauseError: 404,
     NotPossibleError: 409,
     NotAllowedError: 403,

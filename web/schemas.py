@@ -21,7 +21,7 @@ _ERRORS = {
     408: "The body did not come in time.",
     409: "It is not in a state for that.",
     410: "It is not there any more.",
-    412: "The setting has another version than If-Match says.",
+    412: "It has another version than If-Match says.",
     413: "The body is too large.",
     415: "The body has another type.",
     416: "There are no such bytes.",
@@ -33,7 +33,7 @@ _ERRORS = {
 IF_MATCH = {
     "name": "If-Match",
     "in": "header",
-    "description": "ETag that the setting must still have.",
+    "description": "ETag that it must still have; left out, or *: any.",
     "schema": {"type": "string"},
 }
 

@@ -18,7 +18,10 @@ _CLIENT = (
 )
 _HTTP = ("--url", "--profile")  # name a service
 # Of groups that both have, the commands that the service does on its database.
-_ON_DATABASE = {"worker": frozenset({"drain"})}
+_ON_DATABASE = {
+    "maintenance": frozenset({"on", "off", "show"}),
+    "worker": frozenset({"drain"}),
+}
 
 COMMANDS: Mapping[str, Entry] = {
     "asyncapi": Entry(

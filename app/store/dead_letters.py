@@ -89,10 +89,18 @@ class PostgresDeadLetters:
         with translate_errors():
             return [_kept(row) for row in await self._pool.fetch(*asked)]
 
-    async def mend(self, letter_id: str, mend: Mend, *, done: AuditRecord) -> bool:
-        """Note how a letter is mended."""
+    async def mend(
+        self, letter_id: str, mend: Mend, *, done: AuditRecord, seen: KeptLetter | None = None
+    ) -> bool:
+        """Note how a letter is mended, unless it is not as it was `seen`."""
         mended = SQL["mend_letter"](
-            id=letter_id, body=mend.body, tenant=mend.tenant, by=mend.by, at=mend.at
+            id=letter_id,
+            body=mend.body,
+            tenant=mend.tenant,
+            by=mend.by,
+            at=mend.at,
+            seen_number=seen.number if seen is not None else None,
+            seen_mend=seen.mend.at if seen is not None and seen.mend is not None else None,
         )
         with translate_errors():
             async with self._pool.acquire() as connection, connection.transaction():

@@ -83,9 +83,11 @@ ORDER BY d.number;
 SELECT {columns}, d.body, d.mended_body FROM dead_letter d WHERE {seen} AND d.id = :id;
 
 -- name: mend_letter
--- What takes the place of its body, when it is put back.
+-- What takes the place of its body, when it is put back. With a :seen_number, only as it was seen: `KeptLetter.version`.
 UPDATE dead_letter SET mended_body = :body, mended_tenant = :tenant, mended_by = :by, mended_at = :at
 WHERE id = :id AND handled_at IS NULL
+  AND (:seen_number::bigint IS NULL
+       OR number = :seen_number AND mended_at IS NOT DISTINCT FROM :seen_mend::timestamptz)
 RETURNING id;
 
 -- name: lock_letter

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol, Self
 
@@ -125,6 +125,13 @@ class KeptLetter:
     is_whole: bool = True
     # Of a message, in words; the desk reads them where one letter is asked for.
     headers: Mapping[str, str] | None = None
+
+    @property
+    def version(self) -> str:
+        """What differs once it was mended, or buried again."""
+        if self.mend is None:
+            return str(self.number)
+        return f"{self.number}-{self.mend.at.astimezone(UTC):%Y%m%dT%H%M%S%f}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -305,8 +312,13 @@ class DeadLetterTable(Protocol):
     async def several(self, tenant: str | None, ids: Sequence[str]) -> list[KeptLetter]:
         """Return those of some letters that wait, in the order of their numbers. As `browse`."""
 
-    async def mend(self, letter_id: str, mend: Mend, *, done: AuditRecord) -> bool:
-        """Note how a letter is mended, and by whom; False when it does not wait any more."""
+    async def mend(
+        self, letter_id: str, mend: Mend, *, done: AuditRecord, seen: KeptLetter | None = None
+    ) -> bool:
+        """Note how a letter is mended, and by whom; False when it does not wait any more.
+
+        With `seen`, also when its version is another than it had then.
+        """
 
     def settling(
         self, letter_id: str, *, held: int, done: AuditRecord
@@ -380,10 +392,12 @@ class DeadLetterDesk(Protocol):
         body: bytes | None,
         tenant: str | None = None,
         forced: bool = False,
+        versions: Sequence[str] | None = None,
     ) -> KeptLetter:
         """Put another body, or tenant, in the place of a letter's own, for when it is put back.
 
-        Raises InvalidRequestError where it would be refused again, unless that is `forced`.
+        Raises InvalidRequestError where it would be refused again, unless that is `forced`;
+        DeadLetterChangedError where its version is none of `versions` (None: any will do).
         """
 
     async def requeue(self, actor: Actor, whose: str | None, ids: Sequence[str]) -> Handled:

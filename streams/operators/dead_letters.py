@@ -30,6 +30,7 @@ from app.audit import Actor, AuditRecord
 from app.errors import (
     BrokerUnavailableError,
     ConfigurationError,
+    DeadLetterChangedError,
     NotPossibleError,
     UnknownDeadLetterError,
     UnreadableMessageError,
@@ -138,12 +139,16 @@ class BrokerDesk:
         body: bytes | None,
         tenant: str | None = None,
         forced: bool = False,
+        versions: Sequence[str] | None = None,
     ) -> KeptLetter:
         """Put another body, or tenant, in the place of a letter's own, for when it is put back.
 
-        Raises UnknownDeadLetterError; InvalidRequestError where it would be refused again.
+        Raises UnknownDeadLetterError; InvalidRequestError where it would be refused again;
+        DeadLetterChangedError where its version is none of `versions`.
         """
         kept = await self.one(whose, letter_id)
+        if versions is not None and kept.version not in versions:
+            raise _changed(kept)
         if kept.letter.kind is LetterKind.EVENT and tenant is not None:
             raise NotPossibleError("an event says its tenant in its body: mend that")
         if body is None and not kept.letter.is_whole:
@@ -165,8 +170,10 @@ class BrokerDesk:
             **({"forced": True} if forced else {}),
         }
         done = self._noted(actor, "mend", kept.letter.shown, after=told)
-        if not await self._table.mend(letter_id, mend, done=done):
-            raise _unknown([letter_id])
+        # Between the look and this, another client may have mended it.
+        seen = kept if versions is not None else None
+        if not await self._table.mend(letter_id, mend, done=done, seen=seen):
+            raise _changed(await self.one(whose, letter_id)) if seen else _unknown([letter_id])
         return await self.one(whose, letter_id)
 
     # To put back, and to remove.
@@ -365,6 +372,12 @@ async def _held(
                 if size > _MAX_HELD and len(held) > 1:
                     raise NotPossibleError(_TOO_LARGE)
     return held
+
+
+def _changed(now: KeptLetter) -> DeadLetterChangedError:
+    mend, letter_id = now.mend, now.letter.id[:_MAX_NAMED]
+    what = "buried again" if mend is None else f"mended by {mend.by}"
+    return DeadLetterChangedError(f"{letter_id} was {what} meanwhile; read it again, then decide")
 
 
 def _unknown(ids: Sequence[str]) -> UnknownDeadLetterError:

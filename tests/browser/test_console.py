@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from app.delivery.own_ids import prefix_of
 from compose.embedded.stack import TENANT, USER, Stack
@@ -268,6 +268,55 @@ async def test_dead_letters_are_shown_and_put_back(
     await page.get_by_role("button", name="Put back").click()
     await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
     await has_said(page, "were put back")
+
+
+async def test_what_another_has_mended_meanwhile_is_shown_before_it_is_written_over(
+    page: Page, stack: Stack
+) -> None:
+    """The answers are made here: two administrators at one letter."""
+    listed = {
+        "id": "amqp:1",
+        "reason": "the body is no JSON",
+        "tenant": TENANT,
+        "place": "a.queue",
+        "buriedAt": "2026-01-31T11:58:00.000Z",
+        "bytes": 4,
+        "text": "nope",
+    }
+    whole: dict[str, Any] = {**listed, "body": {"text": "nope"}}
+    version = {"ETag": '"1"'}
+    sent: list[Any] = []
+
+    async def answer(route: Route) -> None:
+        if route.request.method == "PUT":
+            seen = await route.request.header_value("if-match")
+            body: Any = route.request.post_data_json
+            sent.append((seen, body["text"]))
+            if seen != version["ETag"]:
+                said = "amqp:1 was mended by ben@x.org meanwhile"
+                await route.fulfill(status=412, json={"message": said})
+                return
+        await route.fulfill(json=whole, headers=version)
+
+    found = {"content": [listed], "total": 1, "links": []}
+    await page.route("**/dead-letters?*", lambda route: route.fulfill(json=found))
+    await page.route("**/dead-letters/*", answer)
+    await sign_in(page, stack)
+    await page.get_by_role("link", name="Dead letters").click()
+    await page.get_by_text("Mend", exact=True).click()
+    body = page.get_by_label("Another body of amqp:1")
+    await body.fill("mine")
+    version["ETag"] = '"2"'
+    whole["mendedBody"] = {"text": "theirs"}
+    await page.get_by_role("button", name="Keep").click()
+    await expect(page.get_by_role("alert")).to_contain_text("was mended by ben@x.org meanwhile")
+    theirs = page.get_by_role("group", name="Body of amqp:1 as it is now")
+    await expect(theirs).to_have_text("theirs")
+    await expect(body).to_have_value("mine")
+    await accessible(page)
+    await page.get_by_role("button", name="Keep").click()
+    await expect(page.locator("#said")).to_contain_text("It is mended")
+    assert sent == [('"1"', "mine"), ('"2"', "mine")]
 
 
 async def test_system_tells_of_dependencies_and_targets(page: Page, stack: Stack) -> None:

@@ -31,7 +31,10 @@ class Service:
         self.letter: dict[str, Any] = {"id": "amqp:1", "bytes": len(BODY), "body": {"text": BODY}}
         self.mends: list[dict[str, Any]] = []
         self.refuses: str | None = None
+        self.status = 422  # with which it does
         self.read = 0
+        self.etag: str | None = None
+        self.seen: list[str | None] = []  # If-Match of each mend
         self.meanwhile: dict[str, Any] = {}  # as another client has it, after the first look
 
     @contextlib.asynccontextmanager
@@ -45,12 +48,14 @@ class Service:
 
     async def _get(self, _: web.Request) -> web.Response:
         self.read += 1
-        return web.json_response(self.letter | (self.meanwhile if self.read > 1 else {}))
+        said = self.letter | (self.meanwhile if self.read > 1 else {})
+        return web.json_response(said, headers={} if self.etag is None else {"ETag": self.etag})
 
     async def _put(self, request: web.Request) -> web.Response:
         self.mends.append(await request.json())
+        self.seen.append(request.headers.get("If-Match"))
         if self.refuses is not None:
-            return web.json_response({"message": self.refuses}, status=422)
+            return web.json_response({"message": self.refuses}, status=self.status)
         return web.json_response(self.letter)
 
 
@@ -141,6 +146,20 @@ async def test_what_another_client_has_mended_meanwhile_is_left(
     (kept,) = drafts.iterdir()
     assert (code, kept.read_text(), service.mends) == (5, "mine", [])
     assert "amqp:1 was mended meanwhile, by other@x.org; what you wrote is in" in err
+
+
+async def test_what_was_seen_is_sent_along_and_what_is_another_by_now_is_left(
+    service: Service, drafts: Path
+) -> None:
+    """The service compares, so that nothing is between the look and the mend."""
+    service.etag = '"7"'
+    assert (await mend(service, drafts, "--file", "-", "--yes", text="mine"))[0] == 0
+    assert (service.seen, service.read) == (['"7"'], 1)
+    service.refuses, service.status = "amqp:1 was mended by other@x.org meanwhile", 412
+    code, _, err = await mend(service, drafts, "--file", "-", "--yes", text="mine")
+    (kept,) = drafts.iterdir()
+    assert (code, kept.read_text(), service.seen) == (5, "mine", ['"7"', '"7"'])
+    assert "was mended by other@x.org meanwhile; what you wrote is in" in err
 
 
 async def test_what_changes_nothing_is_not_sent(service: Service, drafts: Path) -> None:

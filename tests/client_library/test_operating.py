@@ -146,6 +146,9 @@ def test_the_table_says_of_a_command_of_a_group_what_the_command_says(
         (["worker", "list"], True),
         (["worker", "--help"], False),
         (["letter", "list"], True),
+        (["maintenance", "show"], False),
+        (["maintenance", "on", "--profile", "x"], True),
+        (["maintenance", "--help"], False),
         (["list"], False),
         (["list", "--profile=x"], True),
     ],
@@ -158,7 +161,7 @@ def test_delivery_does_on_its_database_what_it_did(
     monkeypatch.delenv("DELIVERY_PROFILE", raising=False)
     if profile is not None:
         monkeypatch.setenv("DELIVERY_PROFILE", profile)
-    both = call in (["list"], ["worker", "drain", "w"])
+    both = call in (["list"], ["maintenance", "show"], ["worker", "drain", "w"])
     expected = of_client or (both and profile is not None)
     context = app.cli.cli.make_context("delivery", call, resilient_parsing=True)
     _, command, _ = app.cli.cli.resolve_command(context, call)

@@ -215,6 +215,39 @@ async def test_a_mend_is_kept_beside_the_body_and_noted(deliveries: Deliveries) 
     assert await _actions(deliveries) == ["mend"]
 
 
+async def test_of_two_mends_of_what_both_saw_one_is_made(deliveries: Deliveries) -> None:
+    table = deliveries.dead_letters()
+    await table.keep([make_buried("amqp:a"), make_buried("amqp:b")], again=True)
+    seen = await table.one(None, "amqp:a")
+    assert seen is not None
+    mends = [_mend(body=b"1"), _mend(body=b"2", at=_AT + timedelta(microseconds=1))]
+    made = await asyncio.gather(
+        *(table.mend("amqp:a", mend, done=_done("mend"), seen=seen) for mend in mends)
+    )
+    assert sorted(made) == [False, True]
+    now = await table.one(None, "amqp:a")
+    assert now is not None
+    assert now.mend == mends[made.index(True)]
+    assert now.version != seen.version
+    another = _mend(body=b"3", at=_AT + timedelta(seconds=1))
+    assert await table.mend("amqp:a", another, done=_done("mend"), seen=now)
+    assert await _actions(deliveries) == ["mend", "mend"]
+
+
+async def test_a_mend_of_what_was_seen_before_it_was_buried_again_is_not_made(
+    deliveries: Deliveries,
+) -> None:
+    table = deliveries.dead_letters()
+    letter = make_buried("amqp:a")
+    await table.keep([letter, make_buried("amqp:b")], again=True)
+    seen = await table.one(None, "amqp:a")
+    assert seen is not None
+    assert await _settle(deliveries, "amqp:a")
+    await table.keep([letter], again=True)
+    assert not await table.mend("amqp:a", _mend(), done=_done("mend"), seen=seen)
+    assert await table.mend("amqp:a", _mend(), done=_done("mend"))
+
+
 async def test_a_letter_is_handled_once(deliveries: Deliveries) -> None:
     table = deliveries.dead_letters()
     await table.keep([make_buried("amqp:a"), make_buried("amqp:b")], again=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -421,6 +422,59 @@ async def test_dead_letters_are_looked_at_and_removed(signed_in: Call, pool: asy
         code, out, err = await signed_in("letter", *arguments)
         assert (code, out) == (2, "")
         assert says in err
+
+
+async def test_a_tenant_is_put_into_maintenance_and_taken_out_of_it(signed_in: Call) -> None:
+    none = (0, f"tenant {TENANT} is in no maintenance\n", "")
+    assert await signed_in("maintenance", "show") == none
+    code, out, _ = await signed_in("maintenance", "show", "--json")
+    assert (code, json.loads(out)) == (0, {"tenant": TENANT, "active": False})
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    said = ("--reason", "rs-order moves", "--until", tomorrow.isoformat())
+    code, out, err = await signed_in("maintenance", "on", *said)
+    assert (code, err) == (0, "")
+    assert re.fullmatch(
+        rf"tenant {TENANT} is in maintenance since \S+ \S+ \S+, by admin@example.org, "
+        r"until \S+ \S+ \S+: rs-order moves\n",
+        out,
+    )
+    assert (await signed_in("list", "--tries", "1"))[0] == 69  # it is told to come again
+    code, out, _ = await signed_in("maintenance", "on", "--for", "2h", "--json", "active,reason")
+    assert (code, json.loads(out)) == (0, {"active": True, "reason": None})
+    _, out, _ = await signed_in("maintenance", "show", "--json", "until,enabledBy")
+    told = json.loads(out)
+    left = datetime.fromisoformat(told["until"]) - datetime.now(UTC)
+    assert timedelta(hours=1) < left <= timedelta(hours=2)
+    assert told["enabledBy"] == "admin@example.org"
+    assert await signed_in("maintenance", "off") == none
+    assert (await signed_in("list"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "flaw"),
+    [
+        (("--until", "2020-01-01"), 1, "until: "),
+        (("--reason", "x" * 301), 1, "reason: "),
+        (("--until", "2999-01-01", "--for", "1h"), 2, "not both"),
+        (("--until", "tomorrow"), 2, "is no time such as"),
+        (("--for", "999999999w"), 2, "--for is too long"),
+    ],
+)
+async def test_what_can_not_be_said_of_a_maintenance_begins_none(
+    signed_in: Call, words: tuple[str, ...], code: int, flaw: str
+) -> None:
+    ended, out, err = await signed_in("maintenance", "on", *words)
+    assert (ended, out) == (code, "")
+    assert flaw in err
+    assert (await signed_in("maintenance", "show"))[1] == f"tenant {TENANT} is in no maintenance\n"
+
+
+async def test_a_role_that_may_begin_no_maintenance_ends_with_4(
+    url: str, rs_delivery: Call
+) -> None:
+    given = token(role="EXPLOIT")
+    await rs_delivery("login", "--url", url, "--with-token", text=given)
+    assert (await rs_delivery("maintenance", "on"))[0] == 4
 
 
 async def test_a_setting_is_changed_as_it_was_shown(signed_in: Call, tmp_path: Path) -> None:

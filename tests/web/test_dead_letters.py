@@ -105,6 +105,34 @@ async def test_an_administrator_sees_and_touches_those_of_their_tenant_alone(
     assert (await got(api, **INSTANCE_ADMIN))["total"] == 4
 
 
+async def test_a_letter_that_was_mended_meanwhile_is_left_as_it_is(
+    api: Api, table: PostgresDeadLetters
+) -> None:
+    await table.keep([letter("a")], again=True)
+    path = "/dead-letters/amqp:requests:a"
+    seen = (await api.call("GET", path)).headers["ETag"]
+    answer = await api.call("PUT", path, json={"text": GOOD}, headers={"If-Match": seen})
+    now = answer.headers["ETag"]
+    assert (answer.status, now == seen) == (200, False)
+    for given in (seen, f"W/{now}", "no tag"):
+        answer = await api.call(
+            "PUT", path, json={"text": "{}", "force": True}, headers={"If-Match": given}
+        )
+        assert answer.status == 412
+        told = await answer.json()
+        assert told["code"] == "DEAD_LETTER_CHANGED"
+        assert "was mended by admin@example.org meanwhile" in told["message"]
+    assert (await got(api, path))["mendedBody"] == {"text": GOOD}
+    for given in (f"{seen}, {now}", "*"):
+        answer = await api.call("PUT", path, json={"text": GOOD}, headers={"If-Match": given})
+        assert answer.status == 200
+    assert (await api.call("PUT", path, json={"text": GOOD})).status == 200  # none is demanded
+    absent = await api.call(
+        "PUT", "/dead-letters/amqp:no", json={"text": GOOD}, headers={"If-Match": seen}
+    )
+    assert absent.status == 404
+
+
 async def test_a_letter_is_shown_whole_and_mended(api: Api, table: PostgresDeadLetters) -> None:
     await table.keep([letter("a", body=b"{"), letter("b", body=b"\xff\0")], again=True)
     path = "/dead-letters/amqp:requests:a"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -19,11 +19,13 @@ from app.views.dead_letters import (
     DeadLetterFilter,
     DeadLetterView,
     Handled,
+    KeptLetter,
     WholeDeadLetterView,
 )
 from app.views.view import Link, View
 from web import schemas
 from web.answers import body_as, shown
+from web.conditions import versions_of
 from web.endpoint import ACTOR, ADMINS, READERS, Endpoint
 from web.parameters import Whole, read
 
@@ -160,11 +162,10 @@ class DeadLettersApi:
 
     async def one(self, request: web.Request) -> web.Response:
         """Return a letter with its body."""
-        kept = await self._desk.one(_scope(request[ACTOR]), _id(request))
-        return shown(WholeDeadLetterView.whole(kept))
+        return _whole(await self._desk.one(_scope(request[ACTOR]), _id(request)))
 
     async def mend(self, request: web.Request) -> web.Response:
-        """Put another body in the place of a letter's own."""
+        """Put another body in the place of a letter's own, unless it is another version by now."""
         asked = await body_as(Mending, request)
         kept = await self._desk.mend(
             request[ACTOR],
@@ -173,8 +174,9 @@ class DeadLettersApi:
             body=asked.body,
             tenant=asked.tenant,
             forced=asked.force,
+            versions=versions_of(request),
         )
-        return shown(WholeDeadLetterView.whole(kept))
+        return _whole(kept)
 
     async def many(self, act: _Act, request: web.Request) -> web.Response:
         """Put dead letters back where they were, or forget them for good."""
@@ -209,7 +211,9 @@ class DeadLettersApi:
         errors = schemas.errors(401, 403, 429, 503)
         changing = schemas.errors(400, 404, 408, 409, 413, 415, 422, absent=_NO_LETTER) | errors
         handled = {200: schemas.answer("What became of each.", DeadLettersHandled)}
-        whole = {200: schemas.answer("The letter.", WholeDeadLetterView)}
+        whole = {
+            200: schemas.answer("The letter.", WholeDeadLetterView, etag="Version of the letter.")
+        }
 
         def endpoint(
             method: Literal["GET", "PUT", "POST", "DELETE"],
@@ -219,7 +223,11 @@ class DeadLettersApi:
             summary: str,
             **more: Any,
         ) -> Endpoint:
-            named = (schemas.path("id", "Id of the letter."),) if "{id}" in path else ()
+            named: tuple[Mapping[str, Any], ...] = ()
+            if "{id}" in path:
+                named = (schemas.path("id", "Id of the letter."),)
+            if method == "PUT":
+                named = (*named, schemas.IF_MATCH)
             return Endpoint(
                 method=method,
                 path=path,
@@ -279,7 +287,7 @@ class DeadLettersApi:
                 self.mend,
                 "Put another body in the place of a dead letter's, for when it is put back",
                 body=schemas.json_body(Mending),
-                responses=whole | changing,
+                responses=whole | schemas.errors(412) | changing,
             ),
             endpoint(
                 "POST",
@@ -298,6 +306,12 @@ class DeadLettersApi:
                 responses=handled | schemas.errors(404, 409, absent=_NO_LETTER) | errors,
             ),
         ]
+
+
+def _whole(kept: KeptLetter) -> web.Response:
+    answer = shown(WholeDeadLetterView.whole(kept))
+    answer.etag = kept.version
+    return answer
 
 
 def _handled(

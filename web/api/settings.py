@@ -20,6 +20,7 @@ from app.tenants.values import Setting
 from app.views.view import Link, Query, View
 from web import schemas
 from web.answers import json_of, refusal, shown
+from web.conditions import versions_of
 from web.endpoint import ACTOR, ADMINS, READERS, Endpoint
 from web.guard.checks import Checks
 from web.parameters import read
@@ -117,13 +118,8 @@ def _answer(
 
 def _versions(request: web.Request) -> list[int] | None:
     """Return the versions that If-Match names; None if any will do."""
-    try:
-        tags = request.if_match
-    except ValueError:
-        tags = ()
-    if tags is None or any(tag.value == "*" for tag in tags):
-        return None
-    return [int(tag.value) for tag in tags if _VERSION.fullmatch(tag.value) and not tag.is_weak]
+    tags = versions_of(request)
+    return None if tags is None else [int(tag) for tag in tags if _VERSION.fullmatch(tag)]
 
 
 class SettingsApi:

@@ -100,14 +100,20 @@ class MemoryDeadLetters:
             found = self._waiting(session, tenant, DeadLetterFilter())
         return [_begun(kept) for kept in found if kept.letter.id in ids]
 
-    async def mend(self, letter_id: str, mend: Mend, *, done: AuditRecord) -> bool:
-        """Note how a letter is mended."""
+    async def mend(
+        self, letter_id: str, mend: Mend, *, done: AuditRecord, seen: KeptLetter | None = None
+    ) -> bool:
+        """Note how a letter is mended, unless it is not as it was `seen`."""
+
+        def is_seen(row: DeadLetterRow) -> bool:
+            return _waits(row) and (seen is None or row.kept.version == seen.version)
+
         async with self._database.session() as session:
             mended = await session.update(
                 self._letters,
                 letter_id,
                 lambda row: replace(row, kept=replace(row.kept, mend=mend)),
-                _waits,
+                is_seen,
             )
             if mended is None:
                 return False

@@ -126,8 +126,9 @@ function row(page, letter, box) {
 // What goes back in the place of its body.
 async function mending(page, letter) {
   let whole;
+  let etag;
   try {
-    whole = await call("GET", pathOf(letter.id), { signal: page.signal });
+    ({ body: whole, etag } = await call("GET", pathOf(letter.id), { signal: page.signal, whole: true }));
   } catch (error) {
     return alertOf(error);
   }
@@ -144,17 +145,32 @@ async function mending(page, letter) {
   tenant.value = whole.mendedTenant ?? "";
   const force = h("input", { type: "checkbox" });
   const said = h("div", {});
+  // What was written stays, beside what another has made of it: kept once more, it takes that one's place.
+  async function meanwhile() {
+    try {
+      ({ body: whole, etag } = await call("GET", pathOf(letter.id), { signal: page.signal, whole: true }));
+    } catch (error) {
+      said.replaceChildren(alertOf(error));
+      return;
+    }
+    const theirs = whole.mendedBody ?? whole.body;
+    said.append(h("p", {}, whole.mendedTenant ? `It is for the tenant ${whole.mendedTenant} now, with this body:` : "Its body is now:"),
+      h("pre", { tabindex: 0, role: "group", "aria-label": `Body of ${letter.id} as it is now` }, theirs.text ?? "It is no text."),
+      h("p", {}, "Keep puts yours in its place."));
+  }
   return h("form", {
     onsubmit: async (event) => {
       event.preventDefault();
       try {
         await call("PUT", pathOf(letter.id), {
+          headers: etag ? { "If-Match": etag } : {}, // what another has mended meanwhile is not written over
           body: { ...written(), force: force.checked, ...(tenant.value && { tenant: tenant.value }) },
         });
         say("It is mended; put it back now.");
         await page.draw();
       } catch (error) {
         said.replaceChildren(alertOf(error));
+        if (error.status === 412) await meanwhile();
       }
     },
   },

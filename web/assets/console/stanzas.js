@@ -442,6 +442,14 @@ export const STANZAS = {
   "do": "`delivery dead-letters list` shows those that there are.",
   "lost": "Nothing: all is as it was."
  },
+ "DEAD_LETTER_CHANGED": {
+  "title": "The dead letter was mended meanwhile",
+  "means": "It was mended since it was read (`If-Match`), or it was buried again.",
+  "waiting": "no",
+  "who": "the operator of this service",
+  "do": "Read it again, and decide by what it is now.",
+  "lost": "Nothing: the other client's mend stays."
+ },
  "UNKNOWN_PAUSE": {
   "title": "There is no such pause",
   "means": "Nothing of this name is paused, or can be.",

@@ -1,4 +1,4 @@
-"""What operators and administrators ask: many deliveries, workers, pauses, dead letters, settings.
+"""What operators and administrators ask: of many deliveries, workers, pauses, letters, settings.
 
 Answers are those of the HTTP API. A role that may not ask raises ForbiddenError.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
+from rs_delivery_client.errors import NotFoundError
 from rs_delivery_client.models import DeliveryFilter
 from rs_delivery_client.service import Answer, Service
 
@@ -31,6 +32,14 @@ class PauseSubject:
     def path(self) -> str:
         """Where its pause is."""
         return f"/pauses/{self.kind}/{quote(self.name, safe='')}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Letter:
+    """A dead letter as it was seen."""
+
+    raw: Body
+    version: str | None  # as of a `Setting`; None: the service is of a version before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +109,18 @@ class Operating:
         )
         return found
 
+    async def schema(self) -> Body | None:
+        """Return how far the database's schema is, beside what programs know that run.
+
+        None: the service is of a version that does not tell.
+        """
+        try:
+            found = await self._service.ask("GET", "/schema", again=True)
+        except NotFoundError:
+            return None
+        content: Body = found["content"]
+        return content
+
     async def workers(self) -> list[Body]:
         """Return the workers that there are."""
         found = await self._service.ask("GET", "/workers", again=True)
@@ -136,6 +157,40 @@ class Operating:
         content: Body = found["content"]
         return content
 
+    async def maintenance(self) -> Body:
+        """Return whether the caller's tenant is in maintenance, and what is said of it.
+
+        `tenant` and `active`; and `lastUpdate`, `reason`, `until` and `enabledBy`, as far as there
+        are any.
+        """
+        tenant = await self._tenant()
+        return _maintained(tenant, await self._service.ask("GET", "/maintenance", again=True))
+
+    async def begin_maintenance(
+        self, *, reason: str | None = None, until: str | None = None
+    ) -> Body:
+        """Put the caller's tenant into maintenance, and return it as `maintenance` does.
+
+        Of one that goes on, `reason` and `until` (ISO 8601; it does not end by that) take the place
+        of what was said. Raises ForbiddenError, InvalidRequestError.
+        """
+        wish = {"reason": reason, "until": until}
+        said = {name: value for name, value in wish.items() if value is not None}
+        return await self._put_maintenance("enable", said)
+
+    async def end_maintenance(self) -> Body:
+        """Take the caller's tenant out of it, and return that. Raises ForbiddenError."""
+        return await self._put_maintenance("disable", {})
+
+    async def _put_maintenance(self, act: Literal["enable", "disable"], said: Body) -> Body:
+        tenant = await self._tenant()
+        path = f"/maintenance/{quote(tenant, safe='')}/{act}"
+        return _maintained(tenant, await self._service.ask("PUT", path, again=True, body=said))
+
+    async def _tenant(self) -> str:
+        found = await self._service.ask("GET", "/me", again=True)
+        return str(found["content"]["tenant"])
+
     async def letters(self, wanted: LetterFilter, *, page: int = _PAGE) -> AsyncIterator[Body]:
         """Yield dead letters, the first buried first, `page` of them asked for at a time."""
         query = {**wanted, "size": min(page, _PAGE)}
@@ -144,8 +199,12 @@ class Operating:
 
     async def letter(self, letter_id: str) -> Body:
         """Return a dead letter with its body. Raises NotFoundError."""
-        found: Body = await self._service.ask("GET", _letter(letter_id), again=True)
-        return found
+        return (await self.letter_seen(letter_id)).raw
+
+    async def letter_seen(self, letter_id: str) -> Letter:
+        """Return the same with its version, for `mend_letter`. Raises NotFoundError."""
+        found = await self._service.answer("GET", _letter(letter_id), again=True)
+        return Letter(raw=found.content, version=found.etag)
 
     async def mend_letter(
         self,
@@ -154,11 +213,14 @@ class Operating:
         body: bytes | None = None,
         tenant: str | None = None,
         force: bool = False,
+        version: str | None = None,
     ) -> Body:
         """Put another body, or tenant, in the place of a letter's own, for when it is put back.
 
         It is returned as it is then. Raises InvalidRequestError where it would be refused again,
-        unless `force`; NotFoundError, ConflictError.
+        unless `force`; NotFoundError; ConflictError, also where it has another `version` by now,
+        which `letter_seen` tells. With that, it is asked for once: that it was done already would
+        be taken for another client's mend.
         """
         wish: dict[str, Any] = {"tenant": tenant, "force": force or None}
         if body is not None:
@@ -169,8 +231,9 @@ class Operating:
         found: Body = await self._service.ask(
             "PUT",
             _letter(letter_id),
-            again=True,
+            again=version is None,
             body={name: value for name, value in wish.items() if value is not None},
+            headers=_unchanged(version),
         )
         return found
 
@@ -226,7 +289,7 @@ class Operating:
                 again=False,
                 body={"name": setting.name, "value": value},
                 query={"check": check},
-                headers=_unchanged(setting),
+                headers=_unchanged(setting.version),
             )
         )
 
@@ -234,9 +297,13 @@ class Operating:
         """Put a setting back to its default. Raises ConflictError, see `change`."""
         return Setting.of(
             await self._service.answer(
-                "DELETE", _setting(setting.name), again=False, headers=_unchanged(setting)
+                "DELETE", _setting(setting.name), again=False, headers=_unchanged(setting.version)
             )
         )
+
+
+def _maintained(tenant: str, answer: Body) -> Body:
+    return {"tenant": tenant, "active": False} | dict(answer["content"].get(tenant) or {})
 
 
 def _letter(letter_id: str) -> str:
@@ -247,5 +314,5 @@ def _setting(name: str) -> str:
     return f"/settings/{quote(name, safe='')}"
 
 
-def _unchanged(setting: Setting) -> dict[str, str]:
-    return {} if setting.version is None else {"If-Match": setting.version}
+def _unchanged(version: str | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": version}

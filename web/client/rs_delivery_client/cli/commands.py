@@ -70,6 +70,11 @@ COMMANDS: Mapping[str, Entry] = {
     "logout": Entry(
         f"{_HERE}.sign_in:logout", "Forget what lets you in; the address stays known.", _SIGN_IN
     ),
+    "maintenance": Entry(
+        f"{_HERE}.groups:maintenance",
+        "Have your tenant's new requests wait, and say why; see whether they do, and end it.",
+        _OPERATING,
+    ),
     "profiles": Entry(
         f"{_HERE}.sign_in:profiles",
         "List the services that you have signed in to; choose one.",
@@ -152,6 +157,19 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         ),
         "remove": Entry(f"{_HERE}.letters:remove", "Remove dead letters for good."),
         "show": Entry(f"{_HERE}.letters:show", "Show a dead letter with its body."),
+    },
+    "maintenance": {
+        "off": Entry(
+            f"{_HERE}.maintenance:end", "Take your tenant out of maintenance: what waited begins."
+        ),
+        "on": Entry(
+            f"{_HERE}.maintenance:begin",
+            "Put your tenant into maintenance, or say something else of the one that it is in.",
+        ),
+        "show": Entry(
+            f"{_HERE}.maintenance:show",
+            "Tell whether your tenant is in maintenance, since when, until when, and why.",
+        ),
     },
     "setting": {
         "get": Entry(f"{_HERE}.settings:get", "Print the value of a setting, as JSON."),

@@ -43,6 +43,7 @@ LETTER = (
     *("buriedAt", "mendedAt", "mendedBy"),
 )
 WHOLE_LETTER = (*LETTER, "body", "mendedBody", "mendedTenant", "headers")
+MAINTENANCE = ("tenant", "active", "lastUpdate", "reason", "until", "enabledBy")
 SETTING = ("name", "description", "value", "defaultValue")
 
 

@@ -33,7 +33,9 @@ from rs_delivery_client.cli.place import Where, place_option
 from rs_delivery_client.cli.tables import counted, hint
 
 if TYPE_CHECKING:
-    from rs_delivery_client.operating import Body
+    from rs_delivery_client.operating import Letter
+
+_MENDED = ("body", "mendedBody", "mendedTenant", "mendedAt")
 
 
 @click.command()
@@ -66,7 +68,8 @@ def mend(
         raise click.UsageError("--tenant is empty; leave it out")
     if not (yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("there is no terminal to ask at: add --yes, or --dry-run")
-    letter = run(_letter(where, letter_id))
+    seen = run(_letter(where, letter_id))
+    letter = seen.raw
     before = body_of(letter.get("mendedBody") or letter["body"])
     given = file.read() if file is not None else before
     is_edited = file is None and tenant is None
@@ -89,7 +92,7 @@ def mend(
         body = after if differs or letter.get("mendedBody") else None
         so = "so" if tenant is None else printable(f"so, for the tenant {tenant}")
         confirmed(f"mend {letter_id} {so}?", yes=yes)
-        run(_mended(where, letter, body=body, tenant=tenant, force=force))
+        run(_mended(where, seen, body=body, tenant=tenant, force=force))
     click.echo(f"{letter_id} is mended", err=True)
     hint(where, f"letter put-back {shlex.quote(letter_id)}")
 
@@ -137,20 +140,23 @@ def _lines(content: bytes) -> list[str]:
     return content.decode(errors="backslashreplace").splitlines()
 
 
-async def _letter(where: Where, letter_id: str) -> Body:
+async def _letter(where: Where, letter_id: str) -> Letter:
     async with where.client() as client:
-        return await client.operating.letter(letter_id)
+        return await client.operating.letter_seen(letter_id)
 
 
 async def _mended(
-    where: Where, letter: Body, *, body: bytes | None, tenant: str | None, force: bool
+    where: Where, seen: Letter, *, body: bytes | None, tenant: str | None, force: bool
 ) -> None:
     """Mend a letter, unless another client has since it was read. Raises Ended, ClientError."""
+    letter = seen.raw
     letter_id = str(letter["id"])
-    seen = ("body", "mendedBody", "mendedTenant", "mendedAt")
     async with where.client() as client:
-        now = await client.operating.letter(letter_id)
-        if any(now.get(name) != letter.get(name) for name in seen):
-            by = now.get("mendedBy") or "another client"
-            raise Ended(f"{letter_id} was mended meanwhile, by {by}", EXIT_CONFLICT)
-        await client.operating.mend_letter(letter_id, body=body, tenant=tenant, force=force)
+        if seen.version is None:  # what a service of a version before shows is compared
+            now = await client.operating.letter(letter_id)
+            if any(now.get(name) != letter.get(name) for name in _MENDED):
+                by = now.get("mendedBy") or "another client"
+                raise Ended(f"{letter_id} was mended meanwhile, by {by}", EXIT_CONFLICT)
+        await client.operating.mend_letter(
+            letter_id, body=body, tenant=tenant, force=force, version=seen.version
+        )
