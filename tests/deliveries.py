@@ -186,7 +186,7 @@ class Deliveries(ABC):
         """Return what arrived; it counts as lost after the allowance."""
 
     @abstractmethod
-    def presence(self, worker: str) -> PostgresWorkers | MemoryWorkers:
+    def presence(self, worker: str, version: str = "1") -> PostgresWorkers | MemoryWorkers:
         """Return where a worker tells that it is there; it has three slots."""
 
     @abstractmethod
@@ -541,8 +541,8 @@ class DeliveriesInMemory(Deliveries):
     def dead_letters(self) -> MemoryDeadLetters:
         return MemoryDeadLetters(self.database)
 
-    def presence(self, worker: str) -> MemoryWorkers:
-        return MemoryWorkers(self.database, worker=worker, version="1", slots=3)
+    def presence(self, worker: str, version: str = "1") -> MemoryWorkers:
+        return MemoryWorkers(self.database, worker=worker, version=version, slots=3)
 
     def arrivals(self, allowance: timedelta = timedelta()) -> MemoryArrivals:
         return MemoryArrivals(self.database, allowance=allowance)
@@ -730,8 +730,8 @@ class DeliveriesInPostgres(Deliveries):
     def dead_letters(self) -> PostgresDeadLetters:
         return PostgresDeadLetters(self.pool)
 
-    def presence(self, worker: str) -> PostgresWorkers:
-        return PostgresWorkers(self.pool, worker=worker, version="1", slots=3)
+    def presence(self, worker: str, version: str = "1") -> PostgresWorkers:
+        return PostgresWorkers(self.pool, worker=worker, version=version, slots=3)
 
     def arrivals(self, allowance: timedelta = timedelta()) -> PostgresArrivals:
         return PostgresArrivals(self.pool, allowance=allowance)

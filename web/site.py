@@ -35,6 +35,7 @@ from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
+from web.api.schema import SchemaApi
 from web.api.settings import SettingsApi
 from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
@@ -89,6 +90,7 @@ class Parts:
     dead_letters: DeadLettersApi
     attention: AttentionApi
     workers: WorkersApi
+    schema: SchemaApi
     metrics: MetricsApi
     console: Console
     health: Health
@@ -123,6 +125,7 @@ class Parts:
             *self.attention.endpoints(),
             *self.target_states.endpoints(),
             *self.workers.endpoints(),
+            *self.schema.endpoints(),
             *self.history.endpoints(),
             *self.metrics.endpoints(),
             *self.console.endpoints(),

@@ -26,6 +26,7 @@ from app.telemetry.watchdog import watching_loop
 from app.tenants.places import warn_of_places
 from app.tenants.registry import ConfiguredTenants
 from app.tenants.secret_rules import refuse_weak_secrets, require_sign_in
+from app.views.stalls import Stalls
 from streams.work.watcher import Watcher
 from web.api.attention import AttentionApi
 from web.api.configuration import ConfigurationApi
@@ -44,6 +45,7 @@ from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.provider_sign_in import ProviderSignIns
 from web.api.quota import QuotaApi
+from web.api.schema import SchemaApi
 from web.api.settings import SettingsApi
 from web.api.sign_in import SignIns
 from web.api.target_states import TargetStatesApi
@@ -78,6 +80,7 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
     renew_site(reloads, gate, certificate)
     tracking, audit = services.database.tracking, services.database.audit
     table = progress_table(settings)
+    stalls = Stalls(tracking, reports=table.all, report_of=table.of)
     feed = Feed(tracking, table.news)
     health = Health(checks, noted=reloads.failed)
     metrics = MetricsApi(
@@ -94,7 +97,7 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
         settings=SettingsApi(configure, Checks(services.objects.probe)),
         configuration=ConfigurationApi(configure, services.configuration.store, health, audit),
         operation=OperationApi(configure, audit),
-        deliveries=DeliveriesApi(tracking, services.interventions, table.of),
+        deliveries=DeliveriesApi(tracking, services.interventions, stalls),
         many=ManyApi(services.many),
         dry_runs=DryRunsApi(services.dry_runs, Checks(services.objects.probe)),
         limits=LimitsApi(tenants),
@@ -113,7 +116,8 @@ def make_site(services: Services, checks: Mapping[str, Check], reloads: Reloads)
         events=EventsApi(feed, tracking, tracking, table.of),
         dead_letters=DeadLettersApi(dead_letters),
         attention=AttentionApi(services.database.attention, served=lambda: tenants.worked_for),
-        workers=WorkersApi(tracking),
+        workers=WorkersApi(tracking, stalls),
+        schema=SchemaApi(services.database.schema.seen, tracking),
         metrics=metrics,
         console=Console(
             _sign_ins(settings, tenants), _provider_sign_ins(settings, provider, provider_tokens)

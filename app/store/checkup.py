@@ -96,23 +96,9 @@ async def _schema(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
         found = await look(connection)
     except ConfigurationError as error:
         return bad(_PART, "schema", str(error), "see docs/least-rights.md")
-    if found.is_newer:
-        return bad(
-            _PART,
-            "schema",
-            f"at migration {found.newest}, this program knows {found.known}",
-            "use the newer version that migrated it",
-        )
-    if found.missing:
-        missing = ", ".join(map(str, found.missing))
-        return bad(
-            _PART,
-            "schema",
-            f"migrations {missing} are not applied",
-            "run `delivery migrate` as the role that owns the tables (a worker that starts does "
-            "it, too, where DELIVERY_MIGRATE_AT_START and its role allow it)",
-        )
-    return good(_PART, "schema", f"at migration {found.newest}")
+    if found.advice is not None:
+        return bad(_PART, "schema", found.sentence, found.advice)
+    return good(_PART, "schema", found.sentence)
 
 
 async def _rights(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:

@@ -13,8 +13,9 @@ import asyncpg
 from app.errors import ConfigurationError
 from app.store.pool import translate_errors
 from app.store.rights import grant
-from app.store.schema import Schema, look, steps
+from app.store.schema import look, steps
 from app.telemetry.logs import get_logger
+from app.views.schema import Schema
 
 log = get_logger(__name__)
 
@@ -70,10 +71,7 @@ async def migrate(
 
 def _check_not_newer(schema: Schema) -> None:
     if schema.is_newer:
-        raise ConfigurationError(
-            f"the database is at migration {schema.newest}, this program knows {schema.known}: "
-            "start the newer version that migrated it"
-        )
+        raise ConfigurationError(f"{schema.sentence}: start the newer version that migrated it")
 
 
 async def _migrate(pool: asyncpg.Pool, grant_to: str | None, *, lock_timeout: float) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 
 import asyncpg
 
 from app.errors import ConfigurationError
+from app.store.pool import translate_errors
 from app.store.rights import lacking
 from app.store.sql import load
+from app.views.schema import Migration, Schema, SchemaSeen
 
 SQL = load(__name__)
 
@@ -23,29 +25,6 @@ def steps() -> list[tuple[int, str, str]]:
         if path.name.endswith(".sql")
     ]
     return sorted(found)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schema:
-    """What is in the database, and what is not."""
-
-    known: int  # the newest migration of this program
-    newest: int  # the newest that is applied, of whatever version; 0 if there is none
-    missing: Sequence[int]  # of this program's, those that are not applied, in order
-
-    @property
-    def is_newer(self) -> bool:
-        """Whether a newer version than this one has migrated it."""
-        return self.newest > self.known
-
-    def behind(self) -> str:
-        """Say what is missing, and what to do."""
-        one = len(self.missing) == 1
-        numbers = ", ".join(map(str, self.missing))
-        return (
-            f"the database lacks migration{'' if one else 's'} {numbers} of this program: run "
-            "`delivery migrate`, as the role that owns the tables"
-        )
 
 
 async def look(
@@ -73,6 +52,29 @@ async def look(
         raise ConfigurationError(lacking(["SELECT on schema_migration"])) from None
     return Schema(
         known=numbers[-1],
+        count=len(numbers),
         newest=max(done, default=0),
         missing=[number for number in numbers if number not in done],
     )
+
+
+class PostgresSchema:
+    """The schema, as it is looked at while the service runs."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @cached_property
+    def _steps(self) -> Sequence[tuple[int, str, str]]:
+        return steps()
+
+    async def seen(self) -> SchemaSeen:
+        """Return how far it is, with all that is applied.
+
+        Raises StoreUnavailableError, ConfigurationError.
+        """
+        with translate_errors():
+            async with self._pool.acquire() as connection:
+                schema = await look(connection, self._steps)
+                rows = await connection.fetch(*SQL["applied_migrations"]())
+        return SchemaSeen(schema=schema, applied=[Migration(**row) for row in rows])

@@ -2,6 +2,10 @@
 -- Which migrations are applied.
 SELECT number FROM schema_migration;
 
+-- name: applied_migrations
+-- The same, with their names, and when each was applied.
+SELECT number, name, applied_at FROM schema_migration ORDER BY number;
+
 -- name: hidden_schema
 -- Where the tables are, and who asks, when this role may not see into that schema. Of the search
 -- path alone: others of the database are of others. (`current_schemas` leaves out what is hidden.)

@@ -1,7 +1,9 @@
 -- name: worker_seen
--- A worker tells that it is there.
-INSERT INTO worker (id, version, slots) VALUES (:id, :version, :slots)
-ON CONFLICT (id) DO UPDATE SET version = :version, slots = :slots, seen_at = now();
+-- A worker tells that it is there. One of another version has just begun: it was killed, and started again.
+INSERT INTO worker AS w (id, version, slots) VALUES (:id, :version, :slots)
+ON CONFLICT (id) DO UPDATE SET
+    started_at = CASE WHEN w.version = :version THEN w.started_at ELSE now() END,
+    version = :version, slots = :slots, seen_at = now();
 
 -- name: worker_left
 -- A worker has stopped; if it is drained, it stays so for a week from now.

@@ -158,7 +158,10 @@ class Filter(Query):
 
     states: list[State] | None = Field(None, alias="state", description="Only these.")
     activities: list[Activity] | None = Field(
-        None, alias="activity", description="Only where this goes on; `stalled` finds none."
+        None,
+        alias="activity",
+        description="Only where this goes on. `moving` finds what is `stalled`, too; by that alone "
+        "only `GET /deliveries` finds any.",
     )
     codes: Texts = Field(None, alias="code", description="Only with this code of a cause.")
     target: Text = Field(None, description="Only to this target.")
@@ -484,7 +487,7 @@ class DeliveryView(View):
             tenant=delivery.tenant,
             correlation_id=delivery.correlation_id,
             state=delivery.state,
-            activity=_activity(tracked, more.get("progress")),
+            activity=activity_of(tracked, more.get("progress")),
             user=delivery.user,
             target=delivery.target,
             origin_app=delivery.origin_app,
@@ -532,7 +535,8 @@ class DeliveryView(View):
         )
 
 
-def _activity(tracked: Tracked, progress: ProgressView | None) -> Activity | None:
+def activity_of(tracked: Tracked, progress: ProgressView | None) -> Activity | None:
+    """Return what goes on, with how far the attempt is that is under way; None: it has ended."""
     stalled = progress is not None and progress.stalled_for is not None
     if stalled and tracked.activity is Activity.MOVING:
         return Activity.STALLED

@@ -267,6 +267,10 @@ def _worker(number: int, running: int) -> dict[str, Any]:
     }
 
 
+def _migration(number: int, name: str, *, days: int) -> dict[str, Any]:
+    return {"number": number, "name": name, "appliedAt": ago(days=days)}
+
+
 def _active(state: State, deliveries: int, oldest: float) -> dict[str, Any]:
     told = {"state": state.value, "deliveries": deliveries, "oldestSeconds": oldest}
     moving = min(deliveries, 6) if state is State.TRANSFERRING else 0
@@ -495,6 +499,30 @@ ANSWERS: Mapping[str, Any] = {
     "/limits": _content(_LIMITS, links=[]),
     "/maintenance": _content({TENANT: {"active": False, "lastUpdate": ago(days=3)}}, links=[]),
     "/pauses": _content([_PAUSE]),
+    "/schema": _content(
+        {
+            "version": "1.0.0",
+            "known": 91,
+            "count": 86,
+            "newest": 91,
+            "standing": "same",
+            "sentence": "the database is at migration 91, the newest that this program knows",
+            "applied": [
+                _migration(91, "0091_maintenance_announced.sql", days=2),
+                _migration(89, "0089_narrow_lists.sql", days=2),
+                _migration(88, "0088_audit_filters.sql", days=40),
+            ],
+            "workers": [
+                {
+                    "version": "1.0.0",
+                    "workers": 3,
+                    "known": 91,
+                    "standing": "same",
+                    "sentence": "3 workers of 1.0.0 know migration 91, as the database",
+                }
+            ],
+        }
+    ),
     "/settings": _settings(),
     "/stats": _content(
         {

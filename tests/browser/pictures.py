@@ -142,11 +142,11 @@ PICTURES = (
     Picture(
         name="system",
         title="System",
-        shows="Versions, the parts of a process with their last error, maintenance, what is paused,"
-        " targets, limits.",
+        shows="Versions, the database's schema, the parts of a process with their last error,"
+        " maintenance, what is paused, targets, limits.",
         page="system",
         there=(
-            "This process is of",
+            "the newest that this program knows",
             "the connection broke",
             "is in none",
             "Resume transfers to tape-mirror",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from compose.embedded.stack import TENANT, Stack
 from tests.browser.conftest import sign_in
@@ -33,6 +34,37 @@ def trouble(code: str = "STATE_STUCK", **changes: Any) -> dict[str, Any]:
         "subject": "READY",
         "count": 4,
     } | changes
+
+
+PROGRESS: dict[str, Any] = {
+    "phase": "transferring",
+    "attempt": 1,
+    "bytesDone": 5,
+    "bytesTotal": 10,
+    "filesDone": 0,
+    "filesTotal": 1,
+}
+
+
+def stalled(name: str) -> dict[str, Any]:
+    """What `GET /deliveries` says of a transfer to which no byte comes."""
+    then = "2026-01-31T12:00:00.000Z"
+    return {
+        "id": name,
+        "correlationId": name,
+        "tenant": TENANT,
+        "user": "u@x.org",
+        "state": "TRANSFERRING",
+        "activity": "stalled",
+        "worker": "w",
+        "attempt": 1,
+        "requestedAt": then,
+        "updatedAt": then,
+        "stateSince": then,
+        "bytes": 10,
+        "files": 1,
+        "progress": PROGRESS | {"stalledFor": 72.0},
+    }
 
 
 def worker(number: int, *, alive: bool = True) -> dict[str, Any]:
@@ -78,7 +110,7 @@ async def test_deliveries_are_counted_by_state_and_each_count_leads_to_its_list(
     await client.answer(request_for(make_product({"a.txt": b"a"})))
     await sign_in(page, stack, to="Overview")
     counts = page.get_by_role("region", name="Deliveries by state")
-    await expect(counts.get_by_role("link")).to_have_count(12)
+    await expect(counts.get_by_role("link")).to_have_count(13)
     retrying = counts.get_by_role("link", name="retrying")
     await expect(retrying).to_have_attribute("href", "#/deliveries?activity=retrying")
     done = counts.get_by_role("link", name="DONE")
@@ -91,6 +123,69 @@ async def test_deliveries_are_counted_by_state_and_each_count_leads_to_its_list(
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Deliveries", level=1)).to_be_focused()
     await expect(page.get_by_label("State", exact=True)).to_have_value("DONE")
+
+
+async def test_transfers_that_stall_are_counted_and_lead_to_the_list_of_them(
+    page: Page, stack: Stack
+) -> None:
+    """The answers are made here: a source that is silent for so long is dropped before."""
+    active = {
+        "state": "TRANSFERRING",
+        "deliveries": 3,
+        "oldestSeconds": 600.0,
+        "moving": 3,
+        "retrying": 0,
+        "paused": 0,
+        "waiting": 0,
+        "stalled": 2,
+        "longestStalledSeconds": 190.0,
+    }
+    figures = {"tenant": TENANT, "hours": 24, "active": [active], "ended": []}
+    await page.route("**/stats", lambda route: route.fulfill(json={"content": figures}))
+    asked: list[str] = []
+
+    async def listed(route: Route) -> None:
+        asked.append(route.request.url.partition("?")[2])
+        name = "d-1" if len(asked) == 1 else "d-2"
+        await route.fulfill(json={"content": [stalled(name)], "links": []})
+
+    await page.route("**/deliveries?*", listed)
+    goes_on = asyncio.Event()
+
+    async def events(route: Route) -> None:
+        if goes_on.is_set():
+            await route.fulfill(status=204)
+            return
+        await goes_on.wait()
+        frames: list[dict[str, Any]] = [
+            {"id": "d-1", "correlationId": "d-1"},
+            {"id": "d-2", "correlationId": "d-2", "stalledFor": 46.0},
+        ]
+        body = "".join(
+            f"event: progress\r\ndata: {json.dumps(PROGRESS | frame)}\r\n\r\n" for frame in frames
+        )
+        await route.fulfill(body=body, content_type="text/event-stream")
+
+    await page.route("**/deliveries/events", events)
+    await sign_in(page, stack, to="Overview")
+    counts = page.get_by_role("region", name="Deliveries by state")
+    tile = counts.get_by_role("link", name="stalled")
+    await expect(tile).to_contain_text("2")
+    await expect(tile).to_contain_text("the longest for 3 min 10 s")
+    await expect(counts.get_by_role("link", name="moving")).to_contain_text("3")
+    await accessible(page)
+    await fits(page)
+    await tile.click()
+    await expect(page.get_by_label("What goes on")).to_have_value("stalled")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text("stalled: no byte for 1 min 12 s")
+    assert asked == ["activity=stalled"]
+    await expect(page.get_by_role("button", name="Cancel these\u2026")).to_have_count(0)
+    goes_on.set()  # it has a byte again, and another stalls
+    await expect(page.get_by_role("link", name="d-2")).to_be_visible()
+    await expect(rows).to_have_count(1)
+    assert asked == ["activity=stalled"] * 2
 
 
 async def test_slots_of_workers_are_bars_and_those_that_are_silent_are_named(
@@ -211,10 +306,10 @@ async def test_it_is_read_and_left_with_the_keyboard(page: Page, stack: Stack) -
     await sign_in(page, stack, to="Overview")
     await expect(page.get_by_role("heading", name="Overview")).to_be_focused()
     links = page.get_by_role("region", name="Deliveries by state").get_by_role("link")
-    await expect(links).to_have_count(12)
+    await expect(links).to_have_count(13)
     await page.keyboard.press("Tab")
     await expect(links.first).to_be_focused()
-    for _ in range(12):
+    for _ in range(13):
         await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="two days, by the hour")).to_be_focused()
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from app.store.schema import steps
 from compose.embedded.stack import TENANT, Stack
 from tests.browser.conftest import sign_in
+from tests.browser.test_console import accessible
 from tests.browser.test_suborders import fits
 from tests.browser.test_workers import THEN, told, worker
 
@@ -35,6 +37,65 @@ async def test_versions_that_differ_and_limits_are_told(page: Page, stack: Stack
     limits = page.locator("dl").filter(has_text="HTTP requests of a caller")
     await expect(limits).to_contain_text("a second")
     await expect(limits).to_contain_text("MB")
+    await fits(page)
+
+
+def schema(**changes: Any) -> dict[str, Any]:
+    """What `GET /schema` says; of a database at the newest migration, if nothing is changed."""
+    applied = [
+        {"number": 91, "name": "0091_maintenance_announced.sql", "appliedAt": THEN},
+        {"number": 89, "name": "0089_narrow_lists.sql", "appliedAt": THEN},
+    ]
+    said = {
+        "version": "0.2.0",
+        "known": 91,
+        "count": 2,
+        "newest": 91,
+        "standing": "same",
+        "applied": applied,
+        "workers": [],
+        "sentence": "the database is at migration 91, the newest that this program knows",
+    }
+    return {"content": said | changes}
+
+
+async def test_the_schema_of_the_database_is_told_beside_what_this_process_knows(
+    page: Page, stack: Stack
+) -> None:
+    await sign_in(page, stack, to="System")
+    await expect(page.get_by_text("the newest that this program knows")).to_be_visible()
+    await expect(page.get_by_text("are applied, the last")).to_be_visible()
+    await page.get_by_text("Migrations that are applied").click()
+    last = page.get_by_role("table", name="The newest first").get_by_role("row").nth(1)
+    await expect(last).to_contain_text(steps()[-1][1])
+    await accessible(page)
+    await fits(page)
+
+
+async def test_a_database_that_a_later_version_has_migrated_is_told_with_who_runs_beside_it(
+    page: Page, stack: Stack
+) -> None:
+    told: dict[str, Any] = schema()
+    await page.route("**/schema", lambda route: route.fulfill(json=told))
+    await sign_in(page, stack, to="System")
+    await expect(page.get_by_text("the newest that this program knows")).to_be_visible()
+    await page.get_by_text("Migrations that are applied").click()
+    names = page.get_by_text("0089_narrow_lists.sql")
+    await expect(names).to_be_visible()
+    later = "1 worker of 0.1.0 knows migration 60: the database is newer"
+    one = {"version": "0.1.0", "workers": 1, "known": 60, "standing": "newer", "sentence": later}
+    told |= schema(
+        newest=95,
+        standing="newer",
+        sentence="the database is at migration 95, this program knows 91",
+        advice="finish the upgrade: use the newer version that migrated it",
+        workers=[one],
+    )
+    await expect(page.get_by_text("at migration 95, this program knows 91.")).to_be_visible()
+    await expect(page.get_by_text("Finish the upgrade")).to_be_visible()
+    await expect(page.get_by_text(later)).to_be_visible()
+    await expect(names).to_be_visible()  # what was opened stays open
+    await accessible(page)
     await fits(page)
 
 

@@ -190,4 +190,4 @@ async def test_a_choice_that_is_none_is_a_mistake_and_asks_nothing(
 
 def test_the_states_and_activities_are_those_of_the_service() -> None:
     assert list(STATES) == list(State)
-    assert {*ACTIVITIES, "stalled"} == set(Activity)  # the service finds none by that
+    assert {*ACTIVITIES, "stalled"} == set(Activity)  # of many, the service finds none by that

@@ -261,6 +261,22 @@ async def test_workers_tell_that_they_are_there_until_they_stop(deliveries: Deli
     assert [worker.id for worker in await deliveries.overview.workers()] == ["b"]
 
 
+async def test_a_worker_that_comes_again_in_another_version_has_just_begun(
+    deliveries: Deliveries,
+) -> None:
+    """It was killed: it has not told that it stops."""
+    await deliveries.presence("w").heartbeat()
+    await deliveries.elapse(timedelta(minutes=5))
+    await deliveries.presence("w").heartbeat()
+    (seen,) = await deliveries.overview.workers()
+    began = seen.started_at
+    assert began < seen.seen_at
+    await deliveries.presence("w", version="2").heartbeat()
+    (seen,) = await deliveries.overview.workers()
+    assert (seen.version, seen.started_at > began) == ("2", True)
+    assert seen.started_at == seen.seen_at
+
+
 async def test_a_delivery_that_failed_can_be_asked_for_again(deliveries: Deliveries) -> None:
     """The use-case that both changes deliveries and looks them up."""
     interventions = Interventions(

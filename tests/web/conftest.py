@@ -28,6 +28,7 @@ from app.store import (
     PostgresTracking,
     PostgresWebhooks,
 )
+from app.store.schema import PostgresSchema
 from app.tenants.vault import make_key
 from app.tenants.webhooks import callbacks_of
 from app.usecases.delivered import Delivered
@@ -38,6 +39,7 @@ from app.usecases.many import Many
 from app.usecases.pausing import Pausing
 from app.usecases.quotas import Quotas
 from app.usecases.target_states import TargetStates
+from app.views.stalls import Stalls
 from app.waiting.wakeup import Wakeup
 from sinks import formats
 from sinks.stores.kinds import Stores
@@ -66,6 +68,7 @@ from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
+from web.api.schema import SchemaApi
 from web.api.settings import SettingsApi
 from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
@@ -198,6 +201,7 @@ def parts_for(
     health = has.pop("health", Health(checks or {}))
     audit, tracking, overview = has.pop("audit"), has.pop("tracking"), has.pop("overview")
     progress, probe = has.pop("progress"), has.pop("probe")
+    stalls = Stalls(tracking, reports=has.pop("reports"), report_of=progress)
     tenants = configuration.tenants
     store = PostgresStore(configuration.pool, Wakeup())
     quotas = Quotas(store=store, tenants=tenants)
@@ -207,7 +211,7 @@ def parts_for(
         "settings": SettingsApi(configure, Checks(probe)),
         "configuration": ConfigurationApi(configure, configuration.store, health, audit),
         "operation": OperationApi(configure, audit),
-        "deliveries": DeliveriesApi(tracking, interventions, progress),
+        "deliveries": DeliveriesApi(tracking, interventions, stalls),
         "many": ManyApi(many),
         "dry_runs": DryRunsApi(
             DryRuns(
@@ -243,7 +247,8 @@ def parts_for(
             kept=timedelta(days=7),
             tenants=lambda: tenants.worked_for,
         ),
-        "workers": WorkersApi(overview),
+        "workers": WorkersApi(overview, stalls),
+        "schema": SchemaApi(PostgresSchema(configuration.pool).seen, overview),
         "metrics": MetricsApi(
             overview,
             troubles=PostgresAttention(configuration.pool),
@@ -300,6 +305,7 @@ def _ingredients(configuration: ConfigurationParts) -> dict[str, Any]:
         ),
         "streams": StreamLimits(),
         "progress": lambda _delivery: None,
+        "reports": list,
         "dead_letters": BrokerDesk(
             tenants.static,
             table=PostgresDeadLetters(pool),

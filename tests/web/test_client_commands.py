@@ -12,11 +12,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app import __version__
 from app.codes import CATALOGUE, Code
 from app.delivery.targets import DEFAULT_TARGET
 from app.errors import NotAcceptedError
 from app.run.wiring.tenants import ConfigurationParts
 from app.store import PostgresDeadLetters, PostgresTracking, PostgresWorkers
+from app.store.schema import steps
 from rs_delivery_client.cli.completion import known
 from rs_delivery_client.cli.place import Place
 from tests.client_library.program import called
@@ -236,6 +238,24 @@ async def test_status_tells_what_is_wrong_and_ends_with_1(
     assert code == 0
     assert out.splitlines()[0].split()[:3] == ["TARGET", "STATE", "FOR"]
     assert len(out.splitlines()) > 1
+
+
+async def test_status_tells_of_a_database_that_is_newer_than_who_runs(
+    signed_in: Call, pool: asyncpg.Pool
+) -> None:
+    await PostgresWorkers(pool, worker="w", version=__version__, slots=1).heartbeat()
+    assert await signed_in("status") == (0, "nothing needs you\n", "")
+    await pool.execute("INSERT INTO schema_migration (number, name) VALUES (9999, 'later')")
+    code, out, err = await signed_in("status")
+    known = steps()[-1][0]
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"▲ the database is at migration 9999, this program knows {known}",
+        "    finish the upgrade: use the newer version that migrated it",
+        f"▲ 1 worker of {__version__} knows migration {known}: the database is newer",
+        "nothing needs you",
+    ]
+    assert await signed_in("status", "--json") == (0, "", "")
 
 
 async def test_delivery_asks_over_http_where_a_service_is_named(

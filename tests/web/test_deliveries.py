@@ -16,14 +16,16 @@ import pytest
 from app.audit import Actor
 from app.codes import Code
 from app.delivery.missing import MissingFile
+from app.delivery.model import Delivery
 from app.delivery.orders import OrderStatus
 from app.delivery.own_ids import prefix_of
+from app.delivery.progress import Progress
 from app.delivery.states import State, Work
 from app.delivery.told import Told
 from app.errors import ErrorType
 from app.run.wiring.tenants import ConfigurationParts
 from app.usecases.fail import fail
-from tests.builders import make_body, make_message, make_stored, make_upload
+from tests.builders import make_body, make_message, make_progress, make_stored, make_upload
 from tests.integration.conftest import Deliveries
 from tests.web.conftest import (
     PLENTY,
@@ -52,6 +54,42 @@ FAR = {
     },
     "bucket": "far-away",
 }
+
+
+async def test_a_transfer_without_a_byte_for_long_stalls_in_the_list_and_in_the_figures(
+    deliveries: Deliveries, configuration: ConfigurationParts, aiohttp_client: MakeClient
+) -> None:
+    reports: list[Progress] = []
+
+    def report_of(delivery: Delivery) -> Progress | None:
+        return next((report for report in reports if report.delivery == delivery.id), None)
+
+    parts = parts_for(configuration, reports=lambda: reports, progress=report_of)
+    api = await serve(aiohttp_client, parts)
+    moves, stalls = [await deliveries.claimed(name) for name in ("moves", "stalls")]
+    await deliveries.ready("waits")
+
+    async def found(query: str) -> dict[str, str]:
+        seen = await content(await api.call("GET", f"/deliveries?{query}"))
+        return {one["correlationId"]: one["activity"] for one in seen}
+
+    async def figures() -> dict[str, Any]:
+        told = await content(await api.call("GET", "/stats"))
+        (active,) = [one for one in told["active"] if one["state"] == "TRANSFERRING"]
+        return dict(active)
+
+    assert await found("activity=stalled") == {}
+    assert "stalled" not in await figures()
+    reports += [
+        make_progress(moves, attempt=moves.attempt, silent=44.0),
+        make_progress(stalls, attempt=stalls.attempt, silent=190.0),
+    ]
+    assert await found("activity=stalled") == {"stalls": "stalled"}
+    assert await found("activity=moving") == {"moves": "moving", "stalls": "stalled"}
+    both = await found("activity=stalled&activity=waiting")
+    assert both == {"stalls": "stalled", "waits": "waiting"}
+    told = await figures()
+    assert (told["moving"], told["stalled"], told["longestStalledSeconds"]) == (2, 1, 190.0)
 
 
 async def content(answer: Any, status: int = 200) -> Any:

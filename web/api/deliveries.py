@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any
@@ -17,8 +17,6 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from app.audit import Actor
 from app.delivery.content import ContentState
 from app.delivery.messages import DeliveryRequestDtoEvent
-from app.delivery.model import Delivery
-from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.encoding import flaw_of
 from app.errors import InvalidRequestError, NotPossibleError, UnknownDeliveryError
@@ -36,6 +34,7 @@ from app.views.deliveries import (
 )
 from app.views.progress import ProgressView
 from app.views.segments import SegmentView, shown_segments
+from app.views.stalls import Stalls, progress_now
 from app.views.view import Link, Query, Text, View, moment
 from app.waiting.slices import in_slices
 from web import schemas
@@ -49,8 +48,6 @@ _MAX_ID = 255  # characters of a correlation id
 _MAX_KEY = 255  # characters of an Idempotency-Key
 # Correlation ids that no path can name: they are folded on the way, or name something else.
 _UNNAMEABLE = frozenset({".", "..", "events", "by-id"})
-
-Find = Callable[[Delivery], Progress | None]
 
 
 def own_only(actor: Actor) -> str | None:
@@ -225,12 +222,12 @@ class SubmitQuery(Query):
 
 
 class DeliveriesApi:
-    """The handlers. `progress` tells how far a transfer is, if that is known."""
+    """The handlers. `stalls` knows how far transfers are, too, if that is known."""
 
-    def __init__(self, tracking: Tracking, interventions: Interventions, progress: Find) -> None:
+    def __init__(self, tracking: Tracking, interventions: Interventions, stalls: Stalls) -> None:
         self._tracking = tracking
         self._interventions = interventions
-        self._progress = progress
+        self._stalls = stalls
 
     async def listing(self, request: web.Request) -> web.Response:
         """Return deliveries, the newest first, page after page."""
@@ -243,9 +240,7 @@ class DeliveriesApi:
             others = read(request, ListingQuery, without={"user"})
             wanted = others.model_copy(update={"user": own})
         size = wanted.size
-        found = await self._tracking.browse(
-            [actor.tenant], wanted, before=wanted.after, limit=size + 1
-        )
+        found = await self._stalls.browse(actor.tenant, wanted, before=wanted.after, limit=size + 1)
         links = []
         if len(found) > size:
             last = found[size - 1].delivery
@@ -259,13 +254,7 @@ class DeliveriesApi:
         return DeliveryView.of(tracked, progress=self._of_now(tracked))
 
     def _of_now(self, tracked: Tracked) -> ProgressView | None:
-        """Return how far the attempt under way is, if that is known."""
-        if tracked.delivery.state is not State.TRANSFERRING or tracked.delivery.parked:
-            return None
-        progress = self._progress(tracked.delivery)
-        if progress is None or progress.attempt != tracked.delivery.attempt:
-            return None
-        return ProgressView.of(progress)
+        return progress_now(tracked, self._stalls.report_of)
 
     async def _segments(self, tracked: Tracked) -> list[SegmentView] | None:
         delivery, progress = tracked.delivery, self._of_now(tracked)

@@ -19,9 +19,10 @@ from app.delivery.progress import Progress
 from app.delivery.states import State
 from app.errors import UnknownDeliveryError
 from app.views.deliveries import Change, Changes, Filter, Tracked, Tracking
+from app.views.stalls import ReportOf
 from app.waiting.slices import in_slices
 from web import schemas
-from web.api.deliveries import Find, WhichQuery, choose, find, own_only
+from web.api.deliveries import WhichQuery, choose, find, own_only
 from web.endpoint import ACTOR, READERS, USERS, Endpoint
 from web.feed import (
     Feed,
@@ -59,7 +60,7 @@ class EventsApi:
         feed: Feed,
         tracking: Tracking,
         changes: Changes,
-        progress: Find,
+        progress: ReportOf,
         *,
         limits: StreamLimits | None = None,
     ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field
 
 from app.delivery.states import State
 from app.views.deliveries import Overview
+from app.views.stalls import StalledNow, Stalls
 from app.views.view import Query, Seconds, View
 from web import schemas
 from web.answers import shown
@@ -55,6 +56,12 @@ class ActiveDeliveriesView(View):
     retrying: int = Field(description="Those of which an attempt was given up.")
     paused: int = Field(description="Those that an operator or administrator has paused.")
     waiting: int = Field(description="The others: for their turn, for rs-order, or for a quota.")
+    stalled: int | None = Field(
+        None, description="Of those that move, the ones for which no byte has come for 45 seconds."
+    )
+    longest_stalled_seconds: float | None = Field(
+        None, description="How long none has come for the one of those that waits longest."
+    )
 
 
 class EndedDeliveriesView(View):
@@ -90,11 +97,21 @@ class StatsQuery(Query):
     )
 
 
+def _stalled(found: StalledNow | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {
+        "stalled": found.transfers,
+        "longest_stalled_seconds": round(found.longest, 1),
+    }
+
+
 class WorkersApi:
     """The handlers."""
 
-    def __init__(self, overview: Overview) -> None:
+    def __init__(self, overview: Overview, stalls: Stalls) -> None:
         self._overview = overview
+        self._stalls = stalls
 
     async def workers(self, _request: web.Request) -> web.Response:
         """Return every worker that told it is there; they serve all tenants."""
@@ -118,6 +135,7 @@ class WorkersApi:
         tenant = request[ACTOR].tenant
         hours = read(request, StatsQuery).hours
         since = datetime.now(UTC) - timedelta(hours=hours)
+        stalled = await self._stalls.now(tenant)
         active = [
             ActiveDeliveriesView(
                 state=depth.state,
@@ -129,6 +147,7 @@ class WorkersApi:
                 retrying=depth.retrying,
                 paused=depth.paused,
                 waiting=depth.deliveries - depth.moving - depth.retrying - depth.paused,
+                **_stalled(stalled if depth.state is State.TRANSFERRING else None),
             )
             for depth in await self._overview.depths()
             if depth.tenant == tenant

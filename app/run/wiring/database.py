@@ -46,10 +46,11 @@ from app.store import (
 )
 from app.store.pool import translate_errors
 from app.store.rights import lacking, missing_rights
-from app.store.schema import Schema, look
+from app.store.schema import PostgresSchema, look
 from app.store.woken import unpublished
 from app.telemetry.logs import get_logger
 from app.tenants.vault import vault_of
+from app.views.schema import Schema
 from app.waiting.own_news import OwnNews
 from app.waiting.wakeup import Wakeup
 
@@ -117,6 +118,11 @@ class PostgresDatabase:
     def dead_letters(self) -> PostgresDeadLetters:
         """What could not be handled."""
         return PostgresDeadLetters(self.pool)
+
+    @cached_property
+    def schema(self) -> PostgresSchema:
+        """How far the schema is."""
+        return PostgresSchema(self.pool)
 
     @cached_property
     def leader(self) -> Leader:
@@ -189,7 +195,7 @@ async def open_database(settings: Settings) -> AsyncIterator[PostgresDatabase]:
         found = await _look(database.pool)
         if found.missing:
             raise ConfigurationError(found.behind())
-        newer = f"the database is at migration {found.newest}, this program knows {found.known}"
+        newer = found.sentence
         if found.is_newer:
             log.warning("database_is_newer", cause=newer, consequence="what is new is not seen")
         try:

@@ -443,11 +443,12 @@ class MemoryWorkers:
         workers = self._database.workers
         async with self._database.session() as session:
             known = session.get(workers, self._worker)
+            goes_on = known is not None and known.version == self._version
             row = WorkerRow(
                 id=self._worker,
                 version=self._version,
                 slots=self._slots,
-                started_at=known.started_at if known else session.now,
+                started_at=known.started_at if known and goes_on else session.now,
                 seen_at=session.now,
             )
             session.put(workers, self._worker, row)

@@ -26,6 +26,7 @@ from web.api.many import ManyApi
 from web.api.metrics import MetricsApi
 from web.api.pauses import PausesApi
 from web.api.quota import QuotaApi
+from web.api.schema import SchemaApi
 from web.api.settings import SettingsApi
 from web.api.target_states import TargetStatesApi
 from web.api.targets import TargetsApi
@@ -67,7 +68,8 @@ def _site() -> tuple[web.Application, list[Endpoint]]:
         events=EventsApi(some, some, some, some),
         dead_letters=DeadLettersApi(some),
         attention=AttentionApi(some, served=some),
-        workers=WorkersApi(some),
+        workers=WorkersApi(some, some),
+        schema=SchemaApi(some, some),
         metrics=MetricsApi(some),
         console=Console(None),
         health=Health({}),

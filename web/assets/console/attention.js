@@ -54,6 +54,6 @@ function began(since) {
 }
 
 // Commands are set as such.
-function inWords(text) {
+export function inWords(text) {
   return text.split("`").map((part, number) => (number % 2 ? h("code", {}, part) : part));
 }

@@ -40,8 +40,8 @@ export function pathOf(filter) {
 
 export function fits(filter, delivery) {
   const { state, activity, label, code, target, user, worker, since, text } = filter;
-  // A transfer without a byte for long is one that moves, to the service: only its worker knows.
-  const goesOn = delivery.activity === "stalled" ? "moving" : delivery.activity;
+  // A transfer without a byte for long is one that moves, too.
+  const goesOn = delivery.activity === "stalled" && !activity?.includes("stalled") ? "moving" : delivery.activity;
   return (!state || state.includes(delivery.state)) &&
     (!activity || activity.includes(goesOn)) &&
     (!label || label.every((one) => delivery.labels?.includes(one))) &&
@@ -64,7 +64,7 @@ export function filters(wanted) {
     state: ["State", choice("state", [["", "all"], ["active", "under way"], ...STATES.map((name) => [name, name])])],
     text: ["Id, archive or cause", input("text")],
     label: ["Label", input("label")],
-    activity: ["What goes on", choice("activity", [["", "anything"], ["moving", "moving"], ["retrying", "retrying"], ["waiting", "waiting"], ["paused", "paused"]])],
+    activity: ["What goes on", choice("activity", [["", "anything"], ["moving", "moving"], ["stalled", "stalled"], ["retrying", "retrying"], ["waiting", "waiting"], ["paused", "paused"]])],
     code: ["Code", input("code")],
     target: ["Target", input("target")],
     user: ["User", input("user")],

@@ -13,6 +13,8 @@ function age(delivery) {
   return h("span", { class: "dim" }, ", for ", lasting(delivery.stateSince));
 }
 
+const nothing = () => h("p", {}, "No delivery is like that.");
+
 function row({ delivery, progress }) {
   // What it waits for is told beside its progress.
   const why = delivery.errorMessage || (delivery.parkedSince ? "" : delivery.lastCause);
@@ -40,7 +42,7 @@ export async function list(content, { signal, query }) {
   const said = h("div", {});
   const live = liveness();
   content.append(h("h1", {}, "Deliveries"), counts, viewsOf(wanted), filters(wanted), live.element,
-    plainUser() ? "" : manyOf(filter, { done: () => reload() }), said,
+    plainUser() || wanted.activity === "stalled" ? "" : manyOf(filter, { done: () => reload() }), said,
     h("table", { class: "cards" },
       h("caption", {}, "The newest first"),
       h("thead", {}, h("tr", {}, COLUMNS.map((name, number) =>
@@ -100,7 +102,7 @@ export async function list(content, { signal, query }) {
     const link = found.links.find(({ rel }) => rel === "next");
     next = link ? link.href.replace(/^.*?(?=\/deliveries)/, "") : null;
     more.hidden = !next;
-    said.replaceChildren(...(shown.size ? [] : [h("p", {}, "No delivery is like that.")]));
+    said.replaceChildren(...(shown.size ? [] : [nothing()]));
   }
   more.addEventListener("click", page);
   // More has happened than a stream tells: begin as if the page had just been opened.
@@ -124,6 +126,22 @@ export async function list(content, { signal, query }) {
         one.progress = told;
         show(one);
       }
+      if (wanted.activity === "stalled") stalls(told, one);
+    }
+  }
+  // Where those are looked for that stall: one comes, or goes, by what its worker tells.
+  const stalling = new Set(); // attempts that were looked for
+  function stalls(told, one) {
+    const name = `${told.id} ${told.attempt}`;
+    if (!told.stalledFor) {
+      stalling.delete(name);
+      if (!one) return;
+      one.element.remove();
+      shown.delete(one.delivery.id);
+      if (!shown.size) said.replaceChildren(nothing());
+    } else if (!one && !stalling.has(name)) {
+      stalling.add(name);
+      reload();
     }
   }
   const older = () => shown.forEach((one) => show(one));

@@ -19,6 +19,7 @@ const WORDS = {
 };
 const GOING = {
   moving: "a worker is at it",
+  stalled: "moving, but no byte comes",
   retrying: "the last attempt was given up",
   waiting: "for a turn, rs-order or a quota",
   paused: "by an operator",
@@ -58,7 +59,11 @@ function tiles(place, { active, ended }) {
 
 function doing(name, words, active) {
   const number = active.reduce((total, one) => total + (one[name] ?? 0), 0);
-  return h("a", { href: `#/deliveries?activity=${name}` }, h("b", {}, String(number)), h("span", { class: "state" }, name), h("small", {}, words));
+  const late = name === "stalled" && number > 0;
+  const longest = Math.max(...active.map((one) => one.longestStalledSeconds ?? 0));
+  return h("a", { href: `#/deliveries?activity=${name}` },
+    h("b", {}, late ? h("span", { class: "stands" }, String(number)) : String(number)), h("span", { class: "state" }, name),
+    h("small", {}, words, late ? `, the longest for ${seconds(longest)}` : ""));
 }
 
 function tile(name, number, words) {

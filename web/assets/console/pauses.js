@@ -34,7 +34,7 @@ export async function pauses(place, signal) {
     const own = pause.scope === "tenant" || pause.scope === "target";
     const mine = own ? pause.tenant === session.caller.tenant : administersAll();
     return h("div", { class: "waits" },
-      h("p", {}, pause.cause, ` (since `, time(pause.since), `; ${running})`),
+      h("p", {}, capital(pause.cause), ` (since `, time(pause.since), `; ${running})`),
       mine && h("button", {
         type: "button",
         class: "changes",

@@ -16,6 +16,7 @@ from rs_delivery_client.cli.when import at, read, relative, span
 
 if TYPE_CHECKING:
     from rs_delivery_client.models import Finding, Target
+    from rs_delivery_client.operating import Body
 
 _COLUMNS = (
     Column(title="TARGET"),
@@ -35,11 +36,12 @@ def status(where: Where, fields: Sequence[str] | None) -> None:
     """Tell what needs an operator now, since when, and what to do. Exit code 1 for problems."""
     client = where.client()
 
-    async def ask() -> list[Finding]:
+    async def ask() -> tuple[list[Finding], Body | None]:
         async with client:
-            return await client.attention()
+            found = await client.attention()
+            return found, None if fields is not None else await client.operating.schema()
 
-    found = run(ask())
+    found, schema = run(ask())
     problems = sum(finding.severity == "problem" for finding in found)
     if fields is not None:
         show_json([finding.raw for finding in found], fields)
@@ -49,6 +51,8 @@ def status(where: Where, fields: Sequence[str] | None) -> None:
     now = datetime.now(UTC)
     for finding in found:
         _say(finding, now)
+    if schema is not None:
+        _say_schema(schema)
     if any(finding.code.startswith("TARGET") for finding in found):
         hint(where, "targets", "list --active")
     if problems:
@@ -68,6 +72,16 @@ def _say(finding: Finding, now: datetime) -> None:
     if finding.cause:
         click.echo(f"    {printable(finding.cause)}")
     click.echo(f"    {printable(finding.advice)}")
+
+
+def _say_schema(schema: Body) -> None:
+    """Say where the database is older or newer than a program that runs."""
+    for told in (schema, *schema.get("workers", ())):
+        if told.get("standing", "same") == "same":
+            continue
+        click.echo(f"▲ {printable(str(told.get('sentence')))}")
+        if told.get("advice"):
+            click.echo(f"    {printable(str(told['advice']))}")
 
 
 @click.command(cls=JsonCommand)
