@@ -684,9 +684,9 @@ class Arrivals(Protocol):
 class Allowed:
     """A completion is noted, and may be asked for."""
 
-    # Whether a client was told of a manifest beside an object that is replaced: what that manifest
-    # tells of is not there any more.
-    replaces_listed: bool = False
+    # Whether an archive is replaced that a client was told of: a manifest may be beside it, also one
+    # that no client was told of as the answer to it was lost. What that tells of is gone then.
+    replaces_archive: bool = False
     # Whether a report may be beside it: of the same delivery, or of one before with the same id.
     replaces_report: bool = False
 

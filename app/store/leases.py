@@ -147,7 +147,7 @@ class PostgresLeases:
         if not row["noted"]:
             return None
         return Allowed(
-            replaces_listed=row["replaces_listed"], replaces_report=row["replaces_report"]
+            replaces_archive=row["replaces_archive"], replaces_report=row["replaces_report"]
         )
 
     async def discard_completion(self, delivery: Delivery) -> None:

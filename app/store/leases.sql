@@ -107,8 +107,8 @@ SELECT EXISTS (
 -- let both appear. (Where an older worker noted none, it may be there.) Asked under
 -- `lock_object`, by a statement of its own, so that what was noted before is seen; it waits while
 -- that object is being removed. Nor of one that is to end: what was asked for before decides how; unless it has
--- :appeared. And whether a client was told of a manifest beside the object that is there, which is replaced;
--- and whether there may be a report of a delivery of this id.
+-- :appeared. And whether a manifest may be beside the object that is there, which is replaced: also where no client was told of
+-- one, as the answer to it may have been lost; and whether there may be a report of a delivery of this id.
 WITH others AS (
     SELECT EXISTS (
         SELECT 1 FROM delivery other JOIN delivery own ON own.id = :id
@@ -129,7 +129,7 @@ SELECT busy, EXISTS (SELECT 1 FROM noted) AS noted,
                  AND ending_type IS NOT NULL AND NOT :appeared::boolean) AS ending,
        EXISTS (SELECT 1 FROM delivery before JOIN delivery own ON own.id = :id
                WHERE before.url = :url AND before.state = 'DONE' AND before.tenant = own.tenant
-                 AND before.id <> own.id AND before.told ->> 'manifest_url' <> :url) AS replaces_listed,
+                 AND before.id <> own.id AND coalesce(before.told ->> 'manifest_url', '') <> :url) AS replaces_archive,
        EXISTS (SELECT 1 FROM delivery before JOIN delivery own ON own.id = :id
                WHERE before.tenant = own.tenant AND before.correlation_id = own.correlation_id
                  AND before.report IS NOT NULL) AS replaces_report

@@ -25,7 +25,7 @@ class CompletionGuard:
     lease: Lease
     within: timedelta  # after that, what was asked for has happened, or never will
     # Removes a manifest that tells of what is replaced: before the object appears. Done always, or
-    # (`listed`) only where a client was told of such a one.
+    # (`listed`) only where an archive is replaced.
     clear: Callable[[], Awaitable[None]]
     listed: bool = False
     # Removes a report of a failure that this delivery makes up for, where there may be one.
@@ -46,7 +46,7 @@ class CompletionGuard:
             return False
         self.asked += 1
         self.lease.completes()
-        if not self._cleared and (noted.replaces_listed or not self.listed):
+        if not self._cleared and (noted.replaces_archive or not self.listed):
             await self.clear()
             if not self.lease.safe_to_complete():
                 return False

@@ -65,6 +65,7 @@ class Shelf(MemoryObjectStore):
     def __init__(self) -> None:
         super().__init__(least_part=5 * MIB)
         self.error: BaseException | None = None  # raised instead of a PUT
+        self.answer: BaseException | None = None  # raised behind one
         self.done: list[tuple[str, str]] = []
         self.on_complete: Callable[[], object] = int
 
@@ -73,6 +74,8 @@ class Shelf(MemoryObjectStore):
             raise self.error
         etag = await super().put_object(*args, **named)
         self.done.append(("put", args[1]))
+        if self.answer is not None:
+            raise self.answer
         return etag
 
     async def put_part(
@@ -288,6 +291,22 @@ async def test_a_target_that_refuses_it_for_ever_leaves_the_delivery_done_withou
     assert told["status"] == "DONE"
     assert "manifestUrl" not in told
     assert told["sha256"] == hashlib.sha256(listed.there()[ARCHIVE]).hexdigest()
+
+
+async def test_one_that_no_client_was_told_of_goes_before_its_archive_is_replaced(
+    listed: Listed,
+) -> None:
+    """It is there, and its answer was not heard."""
+    listed.shelf.answer = TargetRefusedError("403")
+    await listed.attempt()
+    assert "manifestUrl" not in await listed.told()
+    assert set(listed.there()) == {ARCHIVE, MANIFEST}
+    listed.shelf.answer = None
+    listed.ask(manifest=False)
+    await listed.plan({"another.txt": b"another"})
+    await listed.attempt()
+    assert list(listed.there()) == [ARCHIVE]
+    assert listed.shelf.done[-2:] == [("delete", MANIFEST), ("complete", ARCHIVE)]
 
 
 async def test_the_manifest_of_another_user_is_never_replaced(listed: Listed) -> None:

@@ -190,8 +190,8 @@ class MemoryLeases:
                 raise ObjectBusyError(
                     f"a delivery of another tenant or user is just completing {result.url}"
                 )
-            listed = own is not None and session.where(
-                self._database.deliveries, partial(_is_replaced_with_its_manifest, own, result.url)
+            replaced = own is not None and session.where(
+                self._database.deliveries, partial(_is_replaced_archive, own, result.url)
             )
             noted = await self._change(
                 session,
@@ -212,7 +212,7 @@ class MemoryLeases:
             )
             if not noted:
                 return None
-            return Allowed(replaces_listed=bool(listed), replaces_report=bool(reported))
+            return Allowed(replaces_archive=bool(replaced), replaces_report=bool(reported))
 
     async def discard_completion(self, delivery: Delivery) -> None:
         """Note that what was noted last can't appear any more."""
@@ -371,13 +371,13 @@ class MemoryLeases:
         return changed is not None
 
 
-def _is_replaced_with_its_manifest(own: DeliveryRow, url: str, other: DeliveryRow) -> bool:
-    """Whether another delivery's client was told of this object, and of a manifest beside it."""
+def _is_replaced_archive(own: DeliveryRow, url: str, other: DeliveryRow) -> bool:
+    """Whether another delivery's client was told of this object, and not as a list of files."""
     return (
         other.result is not None
         and other.result.url == url
         and other.state is State.DONE
         and other.delivery.tenant == own.delivery.tenant
         and other.delivery.id != own.delivery.id
-        and other.told.manifest_url not in (None, url)
+        and other.told.manifest_url != url
     )
