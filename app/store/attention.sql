@@ -61,8 +61,8 @@ WITH paused AS (
     WHERE due_at IS NOT NULL AND least(asked_at, until) < now() - :content::interval
     GROUP BY tenant
     UNION ALL
-    SELECT 'MESSAGE_OWED', tenant, lane, min(due_at), count(*), (array_agg(last_error ORDER BY due_at))[1]
-    FROM outbox WHERE due_at < now() - :owed::interval
+    SELECT 'MESSAGE_OWED', tenant, lane, min(since), count(*), (array_agg(last_error ORDER BY since))[1]
+    FROM {messages_owed} message WHERE since < now() - :owed::interval
     GROUP BY tenant, lane
     UNION ALL
     SELECT 'DEAD_LETTER', waiting.tenant, NULL, waiting.since, waiting.count, newest.reason

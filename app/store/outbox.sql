@@ -195,7 +195,7 @@ UPDATE delivery SET answers_due = greatest(answers_due - 1, 0)
 WHERE id IN (SELECT delivery_id FROM taken_back);
 
 -- name: owed
--- Messages that are owed, by lane, and how long the oldest is overdue.
+-- Messages that are owed, by lane, and how long the oldest is overdue, however often it was tried.
 SELECT lane, count(*) AS messages,
-       greatest(0, extract(epoch FROM now() - min(due_at)))::float8 AS oldest
-FROM outbox GROUP BY lane;
+       greatest(0, extract(epoch FROM now() - min(since)))::float8 AS oldest
+FROM {messages_owed} message GROUP BY lane;

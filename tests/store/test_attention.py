@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from app.delivery.outgoing import Lane, OutgoingMessage
 from app.delivery.pauses import WORKED_OFF, PauseScope, PauseSubject, Running
 from app.delivery.states import State, Work
 from app.delivery.webhooks import WEBHOOKS, Round, Webhook
 from app.errors import (
+    BrokerUnavailableError,
     FolderBusyError,
     ObjectBusyError,
     RetryableError,
@@ -312,6 +314,34 @@ async def test_messages_that_are_owed_for_long_are_told_by_tenant(deliveries: De
     found = await deliveries.attention.troubles([OTHER])
     assert {trouble.code for trouble in found} == {Need.MESSAGE_OWED}
     assert {trouble.tenant for trouble in found} == {OTHER}
+
+
+async def test_what_no_broker_takes_is_told_since_it_is_owed_however_often_it_is_tried(
+    deliveries: Deliveries,
+) -> None:
+    """A try that fails puts off the next one: it is owed all the time."""
+    delivery = await deliveries.granted("c")
+    outbox = deliveries.outbox()
+
+    async def refuse(_message: OutgoingMessage) -> None:
+        raise BrokerUnavailableError("no queue is bound")
+
+    async def tried(times: int) -> Trouble | None:
+        for _ in range(times):
+            assert (await outbox.relay(Lane.RESPONSES, refuse)).unsent == 1
+            await deliveries.elapse(timedelta(seconds=16))
+        found = await deliveries.attention.troubles([TENANT])
+        owed = (t for t in found if (t.code, t.subject) == (Need.MESSAGE_OWED, "responses"))
+        return next(owed, None)
+
+    assert await tried(10) is None
+    found = await tried(20)
+    assert found is not None
+    assert (found.count, found.cause) == (1, "no queue is bound")
+    assert found.since == (await deliveries.row(delivery)).state_since
+    since = deliveries.now() - found.since
+    (owed,) = (owed for owed in await deliveries.overview.owed() if owed.lane == "responses")
+    assert round(owed.oldest / 60) == round(since / MINUTE) == 8
 
 
 async def test_dead_letters_of_no_tenant_are_shown_to_those_who_see_all(

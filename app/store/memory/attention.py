@@ -10,6 +10,7 @@ from typing import TypeVar
 from app.delivery.attempts import Attempt, AttemptOutcome
 from app.delivery.states import State
 from app.store.memory.database import MemoryDatabase
+from app.store.memory.outbox import owed_since
 from app.store.memory.rows import WebhookEventRow
 from app.store.memory.session import Session
 from app.store.memory.webhooks import webhooks_named
@@ -129,7 +130,11 @@ class MemoryAttention:
         for tenant, rows in _older(self._letters(session), now).items():
             yield _of(Need.DEAD_LETTER, rows, tenant=tenant, cause=rows[-1][1])
         owed = (
-            ((row.message.tenant, row.lane.value), row.due_at, row.last_error)
+            (
+                (row.message.tenant, row.lane.value),
+                owed_since(self._database, session, row),
+                row.last_error,
+            )
             for _, row in session.rows(self._database.outbox)
         )
         for (tenant, lane), rows in _older(owed, now - attention.OWED).items():

@@ -28,9 +28,19 @@ log = get_logger(__name__)
 _KINDS = frozenset(Kind)
 _BACKOFF = Backoff(first=1.0, longest=15.0)
 _TURN = timedelta(seconds=10)  # that what a pass has begun to send is left to the next one of it
+_LONGEST_TRY = timedelta(minutes=1)  # for which a message is owed already when it fails
 # Between looks whether another order is answered, at first and in the end.
 _ANSWER_INTERVAL = timedelta(seconds=2)
 _MAX_ANSWER_INTERVAL = timedelta(seconds=15)
+
+
+def owed_since(database: MemoryDatabase, session: Session, row: OutboxRow) -> datetime:
+    """Return since when a message is owed, at the latest: see `messages_owed` in owed.sql."""
+    latest = row.due_at - timedelta(seconds=sum(map(_BACKOFF.pause, range(row.tries))))
+    of = session.get(database.deliveries, row.message.delivery_id) if row.tries else None
+    if of is not None and latest - row.tries * _LONGEST_TRY <= of.state_since <= latest:
+        return of.state_since
+    return latest
 
 
 class MemoryOutbox:

@@ -15,6 +15,7 @@ from app.delivery.manifest import ManifestFile
 from app.delivery.missing import MissingFile
 from app.delivery.states import State, Work
 from app.store.memory.database import MemoryDatabase
+from app.store.memory.outbox import owed_since
 from app.store.memory.rows import DeliveryRow, StepRow, WorkerRow
 from app.store.memory.session import Session
 from app.views.deliveries import (
@@ -387,7 +388,8 @@ class MemoryTracking:
         due: dict[str, list[datetime]] = {}
         async with self._database.session() as session:
             for _, row in session.rows(self._database.outbox):
-                due.setdefault(row.lane.value, []).append(row.due_at)
+                since = owed_since(self._database, session, row)
+                due.setdefault(row.lane.value, []).append(since)
         return [
             Owed(
                 lane=lane,
