@@ -43,6 +43,13 @@ def test_an_alert_for_a_finding_alone_says_it_in_the_words_of_the_catalogue(code
     assert told["description"] == known.advice.format(**labels)
 
 
+@pytest.mark.parametrize("code", [code for code in Need if CATALOGUE[code].alert])
+def test_the_alert_of_a_finding_says_since_when_as_the_finding_does(code: Need) -> None:
+    rule = RULES[CATALOGUE[code].alert]
+    asked = f"delivery_attention_since_timestamp_seconds{{code='{code.value}'"
+    assert asked in rule["annotations"]["since"]
+
+
 def test_what_is_stuck_is_told_by_the_limits_of_the_alert() -> None:
     found = re.findall(
         r'state="(\w+)"\}\) > (\d+)', RULES[CATALOGUE[Need.STATE_STUCK].alert]["expr"]
