@@ -684,8 +684,8 @@ class Arrivals(Protocol):
 class Allowed:
     """A completion is noted, and may be asked for."""
 
-    # Whether an archive is replaced that a client was told of: a manifest may be beside it, also one
-    # that no client was told of as the answer to it was lost. What that tells of is gone then.
+    # Whether an archive is replaced that a client was told of. A manifest may be beside it, also
+    # one of which no client was told, as its answer was lost; and what that tells of is gone.
     replaces_archive: bool = False
     # Whether a report may be beside it: of the same delivery, or of one before with the same id.
     replaces_report: bool = False
