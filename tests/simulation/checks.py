@@ -272,9 +272,13 @@ class Checks:
             self.wrong(f"{key} appears beside the manifest of another delivery")
 
     def _report_appeared(self, key: str, row: DeliveryRow, before: MemoryObject | None) -> None:
-        """A report comes only where there was one of the same client, or nothing."""
-        if row.state is State.DONE:
-            self.wrong(f"{key} appears, and {row.delivery} is DONE")
+        """A report comes only where there was one of the same client, or nothing.
+
+        Also late: of an attempt that failed, and could not save that; another has delivered since.
+        Nothing keeps that out. But then its place is noted, and it is looked for.
+        """
+        if row.state is State.DONE and row.report is None:
+            self.wrong(f"{key} appears, {row.delivery} is DONE, and nothing looks for it")
         if before is not None and not is_replaceable_report(before.found, row.delivery):
             self.wrong(f"{key} takes the place of what is no report of its client")
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from app.delivery.pauses import PauseScope, Running
+from app.delivery.states import State
 from app.store.memory.database import utc_now
 from app.store.memory.transaction import MemoryUnitOfWork
 from tests.simulation import defects
@@ -282,6 +283,20 @@ def test_a_check_that_breaks_is_wrong_and_no_failure_of_the_store(
     night = play(draw(11), to_the_end=False)
     assert night.wrong[0] == "a check of a commit broke: TypeError('no row')"
     assert not any("no row" in line.what for line in night.lines)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_report_that_comes_behind_the_archive_is_wrong_where_nothing_looks_for_it(
+    noted: bool,
+) -> None:
+    parties: Any = SimpleNamespace(shelf=SimpleNamespace(fences=SimpleNamespace()))
+    clients: Any = SimpleNamespace()
+    checks = Checks(parties, clients, patient=False, epoch=utc_now())
+    row: Any = SimpleNamespace(
+        state=State.DONE, delivery="delivery d", report=object() if noted else None
+    )
+    checks._report_appeared("d/report.json", row, None)  # noqa: SLF001 - as `placed` does
+    assert bool(checks.found) is not noted
 
 
 def test_a_row_that_came_and_went_within_a_transaction_is_no_change() -> None:
