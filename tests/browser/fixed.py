@@ -511,6 +511,7 @@ ANSWERS: Mapping[str, Any] = {
                 _migration(91, "0091_maintenance_announced.sql", days=2),
                 _migration(89, "0089_narrow_lists.sql", days=2),
                 _migration(88, "0088_audit_filters.sql", days=40),
+                *(_migration(n, f"{n:04}_earlier.sql", days=200) for n in range(83, 0, -1)),
             ],
             "workers": [
                 {
