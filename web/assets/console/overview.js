@@ -19,7 +19,7 @@ const WORDS = {
 };
 const GOING = {
   moving: "a worker is at it",
-  stalled: "moving, but no byte comes",
+  stalled: "a worker is at it, no byte comes",
   retrying: "the last attempt was given up",
   waiting: "for a turn, rs-order or a quota",
   paused: "by an operator",
