@@ -212,22 +212,24 @@ async def test_maintenance_can_be_read_while_an_upgrade_builds_indexes(
         "0089_narrow_lists.sql",
         "0090_gate.sql",
         "0091_maintenance_announced.sql",
+        "0092_steps_of_users.sql",
     ]
 
 
+@pytest.mark.parametrize("table", ["tenant_maintenance", "delivery_history"])
 async def test_indexes_are_not_built_while_a_backup_would_have_them_built_again(
-    upgraded: asyncpg.Pool,
+    upgraded: asyncpg.Pool, table: str
 ) -> None:
     async with upgraded.acquire() as backup, backup.transaction():
-        await backup.fetchval("SELECT count(*) FROM tenant_maintenance")
+        await backup.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - of this test
         migrating = asyncio.create_task(migrate(upgraded, lock_timeout=60))
-        pid = await waiting(upgraded, "relation = 'tenant_maintenance'::regclass")
+        pid = await waiting(upgraded, f"relation = '{table}'::regclass")
         assert not await upgraded.fetchval(
             "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE pid = $1 AND mode = 'ShareLock' "
             "AND relation IN ('delivery'::regclass, 'audit'::regclass))",
             pid,
         )
-    assert len(await migrating) == 3
+    assert len(await migrating) == 4
 
 
 async def test_a_right_that_is_missing_while_it_runs_is_named_and_waited_for(

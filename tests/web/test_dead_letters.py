@@ -156,6 +156,7 @@ async def test_a_letter_is_shown_whole_and_mended(api: Api, table: PostgresDeadL
         ({"text": "{"}, "it would be refused again: the body is no JSON"),
         ({"text": '{"correlationId": "c"}'}, "it would be refused again: order is missing"),
         ({"base64": "!"}, "text, base64: can't be read"),
+        ({"base64": "\u0004µ"}, "text, base64: can't be read"),
         ({"text": "a", "base64": "YQ=="}, "give one of them"),
         ({}, "give one of them"),
         ({"text": GOOD, "tennant": TENANT}, "tennant: "),

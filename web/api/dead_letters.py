@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -113,7 +112,7 @@ class Mending(BaseModel):
             if self.base64 is not None:
                 return base64.b64decode(self.base64, validate=True)
             return (self.text or "").encode()
-        except (binascii.Error, UnicodeEncodeError):
+        except ValueError:  # of what is no base64, or not in ASCII; of half a character
             raise InvalidRequestError(["text, base64: can't be read"]) from None
 
 

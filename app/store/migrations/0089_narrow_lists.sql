@@ -1,10 +1,10 @@
--- 0091 changes this table: what reads it for long (a backup) is waited for before these indexes are built, not after, when they
--- would have to be built again. The lock is let go of at once, with the block that fails: all that is behind it would hold it
--- until the last index is there, and workers and the HTTP server read the table all the time. (Where a backup begins meanwhile,
--- they are built once more.)
+-- 0091 and 0092 change these tables: what reads them for long (a backup) is waited for before these indexes are built, not after,
+-- when they would have to be built again. The lock is let go of at once, with the block that fails: all that is behind it would
+-- hold it until the last index is there, and workers and the HTTP server read the tables all the time. (Where a backup begins
+-- meanwhile, they are built once more.)
 DO $$
 BEGIN
-    LOCK TABLE tenant_maintenance IN ACCESS EXCLUSIVE MODE;
+    LOCK TABLE tenant_maintenance, delivery_history IN ACCESS EXCLUSIVE MODE;
     RAISE EXCEPTION USING errcode = 'ZZ089';
 EXCEPTION
     WHEN SQLSTATE 'ZZ089' THEN NULL;
