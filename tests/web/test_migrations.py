@@ -59,7 +59,8 @@ async def test_a_rolling_upgrade_is_told_with_what_each_version_knows(
     """A worker does not start before all that it knows is applied, nor where there is more."""
     now = datetime.now(UTC)
     await pool.execute(
-        "UPDATE schema_migration SET applied_at = CASE WHEN number <= 60 THEN $1 ELSE $2 END",
+        "UPDATE schema_migration "
+        "SET applied_at = CASE WHEN number <= 60 THEN $1::timestamptz ELSE $2 END",
         now - timedelta(days=9),
         now - timedelta(days=2),
     )
