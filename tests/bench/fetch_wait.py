@@ -26,6 +26,7 @@ from tests.bench.latency import Clock
 from tests.client import Client
 
 _WAIT = "DELIVERY_KAFKA_FETCH_MAX_WAIT_MS"
+_SETTLING = 5.0  # seconds in which the last delivery's receipts and offsets are noted
 
 
 def _used(child: Child) -> float:
@@ -48,7 +49,7 @@ async def _measured(
         for _ in range(5):  # connections, caches
             await clock.one()
         took = [await clock.one() for _ in range(deliveries)]
-        await asyncio.sleep(5)  # what follows a delivery is done
+        await asyncio.sleep(_SETTLING)
         before = _used(child)
         await asyncio.sleep(idle)
         return took, (_used(child) - before) / idle

@@ -22,6 +22,16 @@ from tests.standin import StandIn
 
 pytestmark = pytest.mark.timeout(300)
 
+LETTER = {  # as a page of dead letters has it
+    "id": "amqp:1",
+    "reason": "the body is no JSON",
+    "tenant": TENANT,
+    "place": "a.queue",
+    "buriedAt": "2026-01-31T11:58:00.000Z",
+    "bytes": 4,
+    "text": "nope",
+}
+
 
 async def test_a_bad_token_is_refused_in_words(page: Page, stack: Stack) -> None:
     await page.get_by_label("Token").fill("nonsense")
@@ -274,16 +284,7 @@ async def test_what_another_has_mended_meanwhile_is_shown_before_it_is_written_o
     page: Page, stack: Stack
 ) -> None:
     """The answers are made here: two administrators at one letter."""
-    listed = {
-        "id": "amqp:1",
-        "reason": "the body is no JSON",
-        "tenant": TENANT,
-        "place": "a.queue",
-        "buriedAt": "2026-01-31T11:58:00.000Z",
-        "bytes": 4,
-        "text": "nope",
-    }
-    whole: dict[str, Any] = {**listed, "body": {"text": "nope"}}
+    whole: dict[str, Any] = {**LETTER, "body": {"text": "nope"}}
     version = {"ETag": '"1"'}
     sent: list[Any] = []
 
@@ -298,7 +299,7 @@ async def test_what_another_has_mended_meanwhile_is_shown_before_it_is_written_o
                 return
         await route.fulfill(json=whole, headers=version)
 
-    found = {"content": [listed], "total": 1, "links": []}
+    found = {"content": [LETTER], "total": 1, "links": []}
     await page.route("**/dead-letters?*", lambda route: route.fulfill(json=found))
     await page.route("**/dead-letters/*", answer)
     await sign_in(page, stack)
@@ -348,16 +349,7 @@ async def test_one_who_only_looks_finds_no_button_that_changes_anything(
 ) -> None:
     body = request_for(make_product({"a.txt": b"a"}))
     await client.answer(body)
-    letter = {
-        "id": "amqp:1",
-        "reason": "the body is no JSON",
-        "tenant": TENANT,
-        "place": "a.queue",
-        "buriedAt": "2026-01-31T11:58:00.000Z",
-        "bytes": 4,
-        "text": "nope",
-    }
-    found = {"content": [letter], "total": 1, "links": []}
+    found = {"content": [LETTER], "total": 1, "links": []}
     await page.route("**/dead-letters?*", lambda route: route.fulfill(json=found))
     await sign_in(page, stack, "READ_ONLY")
     await expect(page.locator(".who")).to_contain_text("READ_ONLY")
